@@ -221,5 +221,6 @@ def _warnings(
     if staged.outlined and not faulty:
         # A certificate with an error may have the names that are missing.
         yield from coverage.uncovered(keys, staged.before, view)
+        yield from coverage.unasked(keys, staged.before, view)
         yield from coverage.unused(keys, view)
         yield from coverage.unclaimed(keys, staged.before, view)

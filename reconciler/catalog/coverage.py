@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from reconciler.catalog.policies import Identified, concerned, levels_of, merged
 from reconciler.catalog.relations import (
     CLEAR,
     COVER,
@@ -23,7 +24,7 @@ from reconciler.catalog.relations import (
     users,
     wildcard_of,
 )
-from reconciler.language.findings import Finding
+from reconciler.language.findings import Finding, place
 from reconciler.materials.completing import is_ordered
 from schemas.entities.entity import Entity, EntityKey
 from schemas.kinds.certificate import Certificate
@@ -100,6 +101,34 @@ def uncovered(
             yield from _check(frontend, view, any_certificate=any_certificate)
 
 
+def unasked(
+    changed: Iterable[EntityKey], before: Iterable[Entity], view: View
+) -> Iterator[Finding]:
+    """Yield warnings about frontends that want certificates of clients whom nobody asks for one."""
+    former = {entity.key: entity for entity in before}
+    suspects: set[EntityKey] = set()
+    for key in changed:
+        if key.kind == "policy":
+            suspects |= concerned(key, view)
+        elif key.kind == "listener" and _asks(former.get(key)) and not _asks(view.get(key)):
+            suspects |= users(view, key)
+        else:
+            suspects.add(key)
+    for key in sorted(each for each in suspects if each.kind == "frontend" and each in view):
+        listeners = view[key].typed(Frontend).listeners
+        if any(_asks(view.get(EntityKey("listener", name))) for name in listeners):
+            continue
+        said = [merged(levels_of(view[key], name, view)).values() for name in listeners]
+        wanting = (word.by for words in said for word in words if isinstance(word.said, Identified))
+        by = next(wanting, None)
+        if by is not None:
+            where = "" if by.key == key else f", as {by.key} ({place(by)}) wants it"
+            message = f"{key}: no listener of it asks clients for certificates{where}"
+            hint = "every request is answered by 403; give a listener tls.client_ca"
+            path = ("client_certificate",) if by.key == key else ("policies",)
+            yield Finding("warning", key, path, message, hint)
+
+
 def unused(changed: Iterable[EntityKey], view: View) -> Iterator[Finding]:
     """Yield warnings about certificates without a listener, and listeners without any."""
     for key in changed:
@@ -119,10 +148,6 @@ def unused(changed: Iterable[EntityKey], view: View) -> Iterator[Finding]:
 def _check(frontend: Entity, view: View, *, any_certificate: bool) -> Iterator[Finding]:
     asked = frontend.typed(Frontend)
     named = [view.get(EntityKey("listener", name)) for name in asked.listeners]
-    if asked.client_certificate is not None and not any(map(_asks, named)):
-        message = f"{frontend.key}: no listener of it asks clients for certificates"
-        hint = "every request is answered by 403; give a listener tls.client_ca"
-        yield Finding("warning", frontend.key, ("client_certificate",), message, hint)
     # What is passed on unread is shown the backend's certificate.
     if asked.passthrough:
         return

@@ -20,6 +20,7 @@ from schemas.kinds.frontend import Frontend
 from schemas.kinds.listener import Listener
 from schemas.kinds.policy import Policy
 from schemas.policies.basic_auth import BasicAuth
+from schemas.policies.client_certificate import CertificateConditions
 from schemas.policies.concurrency import Concurrency
 from schemas.policies.cors import Cors
 from schemas.policies.error_page import ErrorPage
@@ -55,6 +56,12 @@ class Networks(NamedTuple):
     networks: Sequence[str]
 
 
+class Identified(NamedTuple):
+    """What a client has to show of itself."""
+
+    certificate: CertificateConditions | str
+
+
 class Bytes(NamedTuple):
     """The largest body of a request."""
 
@@ -68,7 +75,8 @@ class Pause(NamedTuple):
 
 
 Said = (
-    Concurrency
+    Identified
+    | Concurrency
     | BasicAuth
     | RateLimit
     | Cors
@@ -128,6 +136,9 @@ def _bounds(says: Policy | Frontend, entity: Entity) -> Iterator[tuple[Leaf, Wor
     most = says.limits.body_bytes
     if most is not None:
         yield Leaf("limits.body_bytes", str(entity.key)), Word(Bytes(most), entity, "")
+    if says.client_certificate is not None:
+        asked = Identified(says.client_certificate)
+        yield Leaf("client_certificate", str(entity.key)), Word(asked, entity, "")
     if says.concurrency is not None:
         yield Leaf("concurrency", str(entity.key)), Word(says.concurrency, entity, "")
     if says.basic_auth is not None:

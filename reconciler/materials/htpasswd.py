@@ -13,6 +13,9 @@ from reconciler.language.findings import Remark
 
 BCRYPT_COST_MAX = 12
 SHA_ROUNDS_MAX = 200_000
+ARGON2_KIB_MAX = 65_536
+ARGON2_WORK_MAX = 4 * ARGON2_KIB_MAX
+"""KiB times passes."""
 USERS_MAX = 1000
 _TOLD_MAX = 5
 
@@ -20,6 +23,10 @@ _BCRYPT = re.compile(r"\$2[aby]\$([0-9]{2})\$[./0-9A-Za-z]{53}")
 _SHA = re.compile(
     r"\$(?:5\$(?:rounds=([0-9]+)\$)?[^$:]*\$[./0-9A-Za-z]{43}"
     r"|6\$(?:rounds=([0-9]+)\$)?[^$:]*\$[./0-9A-Za-z]{86})"
+)
+_ARGON2 = re.compile(
+    r"\$argon2(?:d|i|id)(?:\$v=(?:16|19))?\$m=([0-9]{1,9}),t=([0-9]{1,9}),p=([0-9]{1,3})"
+    r"\$[A-Za-z0-9+/]{11,64}\$[A-Za-z0-9+/]{14,86}"
 )
 _APR1 = re.compile(r"\$apr1\$[^$]{0,8}\$[./0-9A-Za-z]{22}")
 
@@ -61,6 +68,7 @@ def _faults(content: bytes) -> Iterator[tuple[str, str | None]]:
 
 def _fault_of(hashed: str) -> tuple[str, str | None] | None:
     bcrypt, sha = _BCRYPT.fullmatch(hashed), _SHA.fullmatch(hashed)
+    argon = _ARGON2.fullmatch(hashed)
     again = "write it anew by htpasswd -B"
     if bcrypt is not None:
         if 4 <= int(bcrypt[1]) <= BCRYPT_COST_MAX:
@@ -71,6 +79,17 @@ def _fault_of(hashed: str) -> tuple[str, str | None] | None:
         if rounds is None or 1000 <= int(rounds) <= SHA_ROUNDS_MAX:
             return None
         return f"SHA-crypt of {rounds} rounds: expected 1000 to {SHA_ROUNDS_MAX}", again
+    if argon is not None:
+        return _fault_of_argon2(*map(int, argon.groups()))
     if _APR1.fullmatch(hashed):
         return None
-    return "it is no hash of bcrypt, SHA-crypt or apr1", again
+    return "it is no hash of argon2, bcrypt, SHA-crypt or apr1", again
+
+
+def _fault_of_argon2(kib: int, passes: int, lanes: int) -> tuple[str, str | None] | None:
+    if not lanes or not passes or kib < 8 * lanes:
+        return "argon2 has 8 KiB a lane, a pass and a lane at least", None
+    if kib > ARGON2_KIB_MAX or kib * passes > ARGON2_WORK_MAX:
+        message = f"argon2 of {kib} KiB and {passes} passes takes too much"
+        return message, f"at most m={ARGON2_KIB_MAX} with t={ARGON2_WORK_MAX // ARGON2_KIB_MAX}"
+    return None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 from pydantic import (
     AfterValidator,
@@ -30,13 +30,6 @@ from schemas.values.names import Name, Policies, SortedUnique
 
 _PROTOCOL = re.compile(r"[A-Za-z0-9!#$%&'*+\-.^_`|~]+(/[A-Za-z0-9!#$%&'*+\-.^_`|~]+)?")
 _NEVER_SWITCHED = ("h2", "h2c", "http", "tls")
-
-
-def _client_certificate(value: object) -> object:
-    if value not in ("required", None):
-        hint = 'whether clients are asked at all is said by the listener ("tls: {client_ca: …}")'
-        raise fault(f'expected "required", not {shown(value)}', hint)
-    return value
 
 
 def _protocol(value: object) -> str:
@@ -71,7 +64,6 @@ def _rewritten(value: Rewrite | None, info: ValidationInfo) -> Rewrite | None:
 _SEEN_IN_REQUESTS = {
     *Effects.model_fields,
     *(Match.model_fields.keys() - {"hostname", "hostnames", "listeners"}),
-    "client_certificate",
     "early_data",
     "mirror",
     "policies",
@@ -110,18 +102,6 @@ class Frontend(Effects, Match):
 
     KIND: ClassVar[str] = "frontend"
 
-    client_certificate: Annotated[
-        Literal["required"] | None,
-        BeforeValidator(_client_certificate),
-        Field(
-            description=(
-                "required: requests of clients that have shown no certificate are answered by "
-                "403, where the listener leaves it to them (client_auth: optional). null: all are "
-                "served."
-            ),
-            examples=["required"],
-        ),
-    ] = None
     cluster: Annotated[
         Name | None,
         Field(

@@ -36,8 +36,9 @@ class BasicAuth(Model):
         NamedFile,
         Field(
             description=(
-                "Names and hashes of passwords, line by line, as htpasswd writes them: bcrypt (to "
-                "cost 12), SHA-crypt (to 200,000 rounds), and apr1, of which is warned."
+                "Names and hashes of passwords, line by line, as htpasswd writes them: argon2 (to "
+                "64 MiB), bcrypt (to cost 12), SHA-crypt (to 200,000 rounds), and apr1, of which "
+                "is warned."
             ),
             examples=["/etc/kakehi/admin.htpasswd"],
         ),

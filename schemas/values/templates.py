@@ -14,6 +14,7 @@ from schemas.base import fault, shown
 
 VALUES = (
     "client_address",
+    "client_certificate_subject",
     "frontend",
     "hostname",
     "listener",
@@ -26,7 +27,6 @@ VALUES = (
 TAKING_A_NAME = ("cookie", "header")
 TEXT_CHARS_MAX = 4096
 
-_NOT_YET = ("client_certificate_subject",)
 _IN_BRACES = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 _GROUP = re.compile(r"[0-9]{1,3}|[A-Za-z_][A-Za-z0-9_]*")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -99,8 +99,6 @@ def without_values(text: str) -> str:
 
 
 def _check_name(name: str) -> None:
-    if name in _NOT_YET:
-        raise fault(f"{{{name}}} is not there yet", "leave it out for now")
     kind, colon, of = name.partition(":")
     if colon:
         if kind not in TAKING_A_NAME or not _TOKEN.fullmatch(of):

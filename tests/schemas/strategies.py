@@ -201,7 +201,7 @@ MATCHING = st.fixed_dictionaries(
         ),
         "methods": st.lists(st.sampled_from(["GET", "POST", "M-SEARCH"]), max_size=3),
         "headers": st.dictionaries(st.sampled_from(["X-A", "x-b", "__private"]), MATCHES),
-        "client_certificate": st.sampled_from([None, "required"]),
+        "client_certificate": st.sampled_from([None, "required", {"subjects": ["CN=a"]}]),
         "early_data": st.booleans(),
         "error_pages": PAGES,
         "forward_auth": ASKED_FIRST,

@@ -10,10 +10,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from ipaddress import ip_address, ip_network
 from typing import Any, NamedTuple
 
-from reconciler.catalog.policies import Bytes, Edit, Leaf, Networks, Pause, Word, asked_first
+from reconciler.catalog.policies import (
+    Bytes,
+    Edit,
+    Identified,
+    Leaf,
+    Networks,
+    Pause,
+    Word,
+    asked_first,
+)
 from schemas.entities.entity import Entity
 from schemas.kinds.frontend import Frontend
 from schemas.policies.basic_auth import BasicAuth
+from schemas.policies.client_certificate import CertificateConditions
 from schemas.policies.concurrency import Concurrency
 from schemas.policies.cors import ANY, Cors
 from schemas.policies.error_page import ErrorPage
@@ -158,8 +168,8 @@ def _before(
     cors = words.get(Leaf("cors"))
     if cors is not None and isinstance(cors.said, Cors):
         yield _cors(cors.said, cors.by, asked.preflight_of)
-    if frontend.client_certificate is not None:
-        yield _stage("client_certificate", "a client that has shown none gets 403"), None
+    for stage in _certificates(words):
+        yield stage, None
     for stage in _users(words):
         yield stage, None
     for question, by in asked_first(words):
@@ -190,6 +200,18 @@ def _limits(words: Words) -> Iterator[dict[str, Any]]:
     for word in words.values():
         if isinstance(word.said, RateLimit):
             yield _stage("rate_limit", _rate(word.said), word.by)
+
+
+def _certificates(words: Words) -> Iterator[dict[str, Any]]:
+    """Yield what clients have to show of themselves."""
+    for word in words.values():
+        if isinstance(word.said, Identified):
+            told = "a client that has shown none gets 403"
+            if isinstance(word.said.certificate, CertificateConditions):
+                whose = word.said.certificate.value().items()
+                of = " and ".join(f"{key} {_listed(sorted(values))}" for key, values in whose)
+                told = f"{told}, and one of others than {of}"
+            yield _stage("client_certificate", told, word.by)
 
 
 def _users(words: Words) -> Iterator[dict[str, Any]]:

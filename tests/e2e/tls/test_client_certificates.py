@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import hashes
 
 from tests.e2e.tls.shop import Shop
 from tests.harness import pki, ports, wire
@@ -60,6 +61,7 @@ class Visitor:
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self.context.load_verify_locations(cadata=SERVER.pem.decode())
         self.session: ssl.SSLSession | None = None
+        self.head = b""
         if pair is not None:
             own = directory / f"{id(pair)}.pem"
             own.write_bytes(pair.chain + pair.key)
@@ -81,7 +83,8 @@ class Visitor:
             if not got:
                 raise ConnectionResetError("no answer")
             self.session = connection.session
-        return got.partition(b"\r\n\r\n")[2]
+        self.head, _, body = got.partition(b"\r\n\r\n")
+        return body
 
 
 def told(pair: Pair) -> bytes:
@@ -210,3 +213,50 @@ def test_a_frontend_that_nobody_can_satisfy_is_a_warning(shop: Shop) -> None:
     done = shop.daemon.run_cli("validate", str(shop.repo.directory))
     assert done.returncode == 0
     assert "no listener of it asks clients for certificates" in done.stdout + done.stderr
+
+
+CONDITIONS: dict[str, dict[str, Any]] = {
+    "subject": {"subjects": ["CN=alice"]},
+    "name": {"names": ["alice"]},
+    "fingerprint": {"fingerprints": [ALICE.certificate.fingerprint(hashes.SHA256()).hex(":")]},
+    "two lists": {"subjects": ["CN=alice", "CN=carol"], "names": ["alice"]},
+}
+
+
+@pytest.mark.parametrize("by", CONDITIONS)
+def test_a_frontend_for_some_of_those_who_are_verified(shop: Shop, by: str, tmp_path: Path) -> None:
+    made = files(shop, client_auth="optional")
+    document = made["kakehi.yaml"]
+    document["policies"] = {"alone": {"client_certificate": CONDITIONS[by]}}
+    frontends = document["frontends"]
+    frontends["admin"] = {
+        **frontends["all"],
+        "path": {"prefix": "/admin"},
+        "policies": ["alone"],
+        "response_headers": {"set": {"X-Client": "{client_certificate_subject}"}},
+    }
+    # Whoever may ask by one of the two need not by the other.
+    frontends["nobody"] = {
+        **frontends["admin"],
+        "path": {"prefix": "/admin/none"},
+        "client_certificate": {"subjects": ["CN=bob"]},
+    }
+    shop.repo.commit(made)
+    shop.daemon.start()
+    assert Visitor(shop, None, tmp_path).ask() == b""
+    assert b"403" in Visitor(shop, None, tmp_path).ask(path=b"/admin/x")
+    alice, bob = Visitor(shop, ALICE, tmp_path), Visitor(shop, BOB, tmp_path)
+    assert alice.ask(path=b"/admin/x") == told(ALICE)
+    assert b"X-Client: CN=alice\r\n" in alice.head
+    assert b"403" in bob.ask(path=b"/admin/x")
+    for visitor in (alice, bob):
+        assert b"403" in visitor.ask(path=b"/admin/none")
+    # By a session that is resumed it is the same client still.
+    assert alice.ask(path=b"/admin/x") == told(ALICE)
+    assert alice.resumed
+    entries = shop.daemon.wait_for_access(lambda entry: entry["status"] == 403, 4)
+    # Of two workers, each with a log of its own.
+    assert sorted(each["outcome"] for each in entries) == [
+        "certificate_missing",
+        *["certificate_refused"] * 3,
+    ]

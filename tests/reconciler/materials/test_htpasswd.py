@@ -7,6 +7,7 @@ import pytest
 from reconciler.materials import htpasswd
 
 BCRYPT = "$2y$%s$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a"
+ARGON2 = "$argon2id$v=19$m=%s$YWJjZGVmZ2hpamtsbW5vcA$wzXqI0+MZm8tULXm5YNy8Rb0PI7R+XD/RGoGDemb1sE"
 APR1 = "$apr1$abcdefgh$h9FWgUz3n9YxylKLlR5SQ/"
 
 
@@ -17,6 +18,8 @@ def said(text: str) -> list[str]:
 @pytest.mark.parametrize(
     "hashed",
     [
+        ARGON2 % "64,t=2,p=1",
+        ARGON2 % "65536,t=4,p=4",
         BCRYPT % "05",
         BCRYPT % "12",
         f"$6$abcdefgh${'a' * 86}",
@@ -32,8 +35,10 @@ def test_what_is_a_hash(hashed: str) -> None:
     [
         ("user", "line 1: expected USER:HASH"),
         (f":{APR1}", "line 1: expected USER:HASH"),
-        ("user:abcdefgh", "line 1: it is no hash of bcrypt, SHA-crypt or apr1"),
-        ("user:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=", "line 1: it is no hash of bcrypt"),
+        ("user:abcdefgh", "line 1: it is no hash of argon2, bcrypt, SHA-crypt or apr1"),
+        ("user:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=", "line 1: it is no hash of argon2"),
+        (f"user:{ARGON2 % '65536,t=5,p=1'}", "line 1: argon2 of 65536 KiB and 5 passes"),
+        (f"user:{ARGON2 % '7,t=1,p=1'}", "line 1: argon2 has 8 KiB a lane"),
         (f"user:{BCRYPT % '13'}", "line 1: bcrypt of cost 13 takes too long: at most 12"),
         (f"user:$6$rounds=656000$abcdefgh${'a' * 86}", "line 1: SHA-crypt of 656000 rounds"),
         (f"user:$6$abcdefgh${'a' * 43}", "line 1: it is no hash"),

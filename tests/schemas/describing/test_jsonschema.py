@@ -19,6 +19,7 @@ DEFINITIONS: dict[str, set[str]] = {
     "frontend": {
         "Concurrency",
         "BasicAuth",
+        "CertificateConditions",
         "ErrorPage",
         "ForwardAuth",
         "HeaderEdits",
@@ -40,6 +41,7 @@ DEFINITIONS: dict[str, set[str]] = {
         "SplitBy",
     },
     "policy": {
+        "CertificateConditions",
         "Concurrency",
         "BasicAuth",
         "Cors",

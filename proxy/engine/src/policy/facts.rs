@@ -6,6 +6,7 @@ use std::rc::Rc;
 use crate::protocol::h1::{FieldId, RequestHead};
 use crate::state::listener::{Listener, ListenerSettings};
 use crate::state::named::Named;
+use crate::tls::client_identity::ClientIdentity;
 
 use super::HTTPS_PORT;
 use super::crowd::InFlight;
@@ -26,8 +27,8 @@ pub struct Facts<'a> {
     pub peer: IpAddr,
     /// It came before the handshake was complete.
     pub is_early: bool,
-    /// Its client has shown a certificate, which was verified.
-    pub has_certificate: bool,
+    /// Who its client is by a certificate that it has shown, and that was verified.
+    pub client: Option<&'a ClientIdentity>,
     /// As `TLSv1.3`; empty in clear text.
     pub tls_version: &'static str,
     /// Our name for it.

@@ -21,8 +21,10 @@ use super::edits::Edits;
 use super::facts::Facts;
 use super::rate::Rate;
 use super::template::Values;
-use super::{Page, Verdict};
-use crate::state::entity::{Cors, ErrorPage, ForwardAuth, HeaderEdits, Hsts, Inherited, Policy};
+use super::{Page, Reason, Verdict};
+use crate::state::entity::{
+    ClientCertificate, Cors, ErrorPage, ForwardAuth, HeaderEdits, Hsts, Inherited, Policy,
+};
 
 /// What holds, compiled.
 #[derive(Debug, Default)]
@@ -35,6 +37,8 @@ pub struct Merged {
     crowds: Box<[Crowd]>,
     /// As above.
     basics: Box<[Basic]>,
+    /// What clients have to have shown: all of it.
+    certificates: Box<[ClientCertificate]>,
     request: Option<Edits>,
     response: Option<Edits>,
     hsts: Option<Box<str>>,
@@ -112,6 +116,16 @@ impl<'a> Levels<'a> {
         crowds.into()
     }
 
+    /// What they ask of a client's certificate, nothing twice.
+    fn certificates(&self) -> Box<[ClientCertificate]> {
+        let mut asked: Vec<ClientCertificate> = Vec::new();
+        for policy in self.all().into_iter().rev() {
+            let more = policy.client_certificate.as_ref();
+            asked.extend(more.filter(|more| !asked.contains(more)).cloned());
+        }
+        asked.into()
+    }
+
     /// The users whom they have get in, the outermost first, and no file twice.
     fn basics(&self) -> Result<Box<[Basic]>, String> {
         let mut basics: Vec<Basic> = Vec::new();
@@ -172,6 +186,7 @@ impl Merged {
         let mut merged = Self {
             access: access.map(Box::new),
             basics: levels.basics()?,
+            certificates: levels.certificates(),
             crowds: levels.crowds(),
             rates: levels.rates(),
             bounds: (bounds != bounds::Said::default()).then(|| Box::new(bounds)),
@@ -191,6 +206,7 @@ impl Merged {
             && merged.rates.is_empty()
             && merged.crowds.is_empty()
             && merged.basics.is_empty()
+            && merged.certificates.is_empty()
             && merged.request.is_none()
             && merged.response.is_none()
             && merged.hsts.is_none()
@@ -217,6 +233,17 @@ impl Merged {
         self.access().map_or(Verdict::Continue, |access| {
             access.decide(facts.client_address())
         })
+    }
+
+    /// Whether its client has shown what it has to.
+    pub(super) fn identify(&self, facts: &Facts<'_>) -> Verdict {
+        let mut asked = self.certificates.iter();
+        match facts.client {
+            _ if self.certificates.is_empty() => Verdict::Continue,
+            None => Verdict::answer(403, Reason::CertificateMissing),
+            Some(client) if asked.all(|asked| asked.admits(client)) => Verdict::Continue,
+            Some(_) => Verdict::answer(403, Reason::CertificateRefused),
+        }
     }
 
     /// The users who may ask, all of whom have to know one.

@@ -94,6 +94,8 @@ pub enum Reason {
     TooManyPasswords,
     /// Its client has shown no certificate.
     CertificateMissing,
+    /// Its client has shown a certificate of somebody else than who may ask.
+    CertificateRefused,
     /// It is answered by what the configuration says.
     Responded,
     /// It gets no answer at all.
@@ -167,7 +169,7 @@ pub fn decide(
     let admitted = || merged.map_or(Verdict::Continue, |merged| merged.admit(facts));
     let in_time = || merged.map_or(Verdict::Continue, |merged| merged.keep_pace(facts));
     let preflight = || merged.map_or(Verdict::Continue, |merged| merged.preflight(facts));
-    let identified = || plan.map_or(Verdict::Continue, |plan| plan.identified(facts));
+    let identified = || merged.map_or(Verdict::Continue, |merged| merged.identify(facts));
     let verdict = general::at_the_door(frontend, merged, facts)
         .or(to_tls)
         .or(admitted)

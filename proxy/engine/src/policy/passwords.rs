@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use argon2::{Argon2, Params, PasswordHash};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use md5::{Digest as _, Md5};
 use sha_crypt::{PasswordVerifier as _, ShaCrypt};
@@ -23,6 +24,7 @@ impl std::fmt::Debug for Book {
 
 #[derive(PartialEq, Eq)]
 enum Hash {
+    Argon2(Box<str>),
     Bcrypt(Box<str>),
     ShaCrypt(Box<str>),
     /// Salt and sum.
@@ -81,6 +83,16 @@ impl Hash {
                     _ => Err("it is no hash of bcrypt"),
                 }
             }
+            ["", "argon2d" | "argon2i" | "argon2id", ..] => {
+                let hash = PasswordHash::new(text).map_err(|_| "it is no hash of argon2")?;
+                let params = Params::try_from(&hash).map_err(|_| "it is no hash of argon2")?;
+                let work = u64::from(params.m_cost()) * u64::from(params.t_cost());
+                match params.m_cost() <= ARGON2_KIB_MAX && work <= ARGON2_WORK_MAX {
+                    true if hash.hash.is_some() => Ok(Self::Argon2(text.into())),
+                    true => Err("it is no hash of argon2"),
+                    false => Err("its argon2 takes too long, or too much memory"),
+                }
+            }
             ["", id @ ("5" | "6"), salt, sum]
                 if !salt.starts_with("rounds=") && is_sum(id, sum) =>
             {
@@ -97,12 +109,13 @@ impl Hash {
             ["", "apr1", salt, sum] if salt.len() <= 8 && sum.len() == 22 => {
                 Ok(Self::Apr1((*salt).into(), (*sum).into()))
             }
-            _ => Err("it is no hash of bcrypt, SHA-crypt or apr1"),
+            _ => Err("it is no hash of argon2, bcrypt, SHA-crypt or apr1"),
         }
     }
 
     fn is_of(&self, password: &[u8]) -> bool {
         match self {
+            Self::Argon2(text) => Argon2::default().verify_password(password, &**text).is_ok(),
             Self::Bcrypt(text) => bcrypt::verify(password, text).unwrap_or(false),
             Self::ShaCrypt(text) => ShaCrypt::SHA512.verify_password(password, &**text).is_ok(),
             Self::Apr1(salt, sum) => {
@@ -175,7 +188,11 @@ const DIGITS: &[u8; 64] = b"./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmn
 const BCRYPT_DIGITS: usize = 53;
 /// A quarter of a second.
 const BCRYPT_COST_MAX: u8 = 12;
-/// The same.
+/// One password at a time takes so much memory.
+const ARGON2_KIB_MAX: u32 = 65_536;
+/// KiB times passes: a fifth of a second.
+const ARGON2_WORK_MAX: u64 = 4 * ARGON2_KIB_MAX as u64;
+/// As of bcrypt.
 const SHA_ROUNDS_MAX: u32 = 200_000;
 /// Some hashes take longer for longer ones.
 const PASSWORD_BYTES_MAX: usize = 512;
@@ -188,6 +205,7 @@ mod tests {
 
     /// Made by others: crypt(3) and OpenSSL.
     const OF_OTHERS: &str = "\
+argon2:$argon2id$v=19$m=64,t=2,p=1$YWJjZGVmZ2hpamtsbW5vcA$wzXqI0+MZm8tULXm5YNy8Rb0PI7R+XD/RGoGDemb1sE
 # by crypt(3)
 bcrypt:$2b$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a
 sha512:$6$abcdefgh$ltjgWl6579NluT/Vi1nwEvcil.G5Nbc4NiXZaNGStk8PSwGfQv72N2CKPPrVACtLtip/cZ/1GM/O6IND4WQhG.
@@ -199,7 +217,7 @@ apr1:$apr1$abcdefgh$h9FWgUz3n9YxylKLlR5SQ/
     #[test]
     fn passwords_are_those_that_others_have_hashed() {
         let book = Book::parse(OF_OTHERS.as_bytes()).unwrap();
-        for user in ["bcrypt", "sha512", "sha256", "apr1"] {
+        for user in ["argon2", "bcrypt", "sha512", "sha256", "apr1"] {
             assert!(book.knows(user.as_bytes(), b"secret"), "{user}");
             assert!(!book.knows(user.as_bytes(), b"Secret"), "{user}");
             assert!(!book.knows(user.as_bytes(), b""), "{user}");
@@ -224,6 +242,9 @@ apr1:$apr1$abcdefgh$h9FWgUz3n9YxylKLlR5SQ/
             "user:$5$rounds=1$abcdefgh$gruCpC7VkOTspMQTTSAR8mtlO9Upms.fwqE5y16JVM.",
             "user:$apr1$abcdefgh$short",
             "user:$argon2id$v=19$m=1,t=1,p=1$a$b",
+            "user:$argon2id$v=19$m=64,t=2,p=1$YWJjZGVmZ2hpamtsbW5vcA",
+            "user:$argon2id$v=19$m=65537,t=1,p=1$YWJjZGVmZ2hpamtsbW5vcA$wzXqI0+MZm8tULXm5YNy8Rb0PI7R+XD/RGoGDemb1sE",
+            "user:$argon2id$v=19$m=65536,t=5,p=1$YWJjZGVmZ2hpamtsbW5vcA$wzXqI0+MZm8tULXm5YNy8Rb0PI7R+XD/RGoGDemb1sE",
         ] {
             let refused = Book::parse(line.as_bytes()).unwrap_err();
             assert!(!refused.contains("abcdefgh"), "{refused}");

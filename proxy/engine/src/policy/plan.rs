@@ -29,8 +29,6 @@ pub struct Plan {
 struct Own {
     /// Requests in clear text are sent to the same place over TLS.
     redirects_to_tls: bool,
-    /// Clients must have shown a certificate.
-    asks_for_certificate: bool,
     /// All requests end here.
     end: Option<End>,
     host: Option<HostChange>,
@@ -144,18 +142,6 @@ impl Plan {
         }
     }
 
-    /// Whether its client has shown what it has to.
-    pub(super) fn identified(&self, facts: &Facts<'_>) -> Verdict {
-        let asks = self
-            .own
-            .as_deref()
-            .is_some_and(|own| own.asks_for_certificate);
-        match asks && !facts.has_certificate {
-            true => Verdict::answer(403, Reason::CertificateMissing),
-            false => Verdict::Continue,
-        }
-    }
-
     /// What answers all requests that get so far, if anything does.
     pub(super) fn end(&self, facts: &Facts<'_>) -> Verdict {
         let own = self.own.as_deref();
@@ -179,7 +165,6 @@ impl Own {
         let groups = expression.map(Arc::as_ref);
         let mut own = Self {
             redirects_to_tls: matches!(few.redirect, Some(entity::Redirect::Https)),
-            asks_for_certificate: few.client_certificate.is_some(),
             ..Self::default()
         };
         if let Some(entity::Redirect::To(target)) = &few.redirect {
@@ -257,8 +242,5 @@ impl Own {
 }
 
 fn asks_for_any(few: &Few) -> bool {
-    few.redirect.is_some()
-        || few.client_certificate.is_some()
-        || few.respond.is_some()
-        || few.rewrite.is_some()
+    few.redirect.is_some() || few.respond.is_some() || few.rewrite.is_some()
 }

@@ -26,6 +26,7 @@ enum Part {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Value {
     ClientAddress,
+    ClientCertificateSubject,
     Cookie(Box<str>),
     Frontend,
     Header(Box<str>),
@@ -153,6 +154,7 @@ impl Value {
             Some(_) => return Err(format!("{{{name}}} is nothing that a request has")),
             None => match name {
                 "client_address" => Self::ClientAddress,
+                "client_certificate_subject" => Self::ClientCertificateSubject,
                 "frontend" => Self::Frontend,
                 "hostname" => Self::Hostname,
                 "listener" => Self::Listener,
@@ -190,6 +192,10 @@ impl Value {
             Self::Capture(number) => escape.write_target(values.capture(*number), out),
             Self::Hostname => out.extend_from_slice(head.host(bytes)),
             Self::ClientAddress => write_address(facts.client_address(), out),
+            Self::ClientCertificateSubject => {
+                let subject = facts.client.map_or("", |client| client.subject());
+                escape.write(subject.as_bytes(), out);
+            }
             Self::Scheme => out.extend_from_slice(facts.scheme().as_bytes()),
             Self::RequestId => escape.write(facts.request_id().as_ref(), out),
             Self::TlsVersion => out.extend_from_slice(facts.tls_version.as_bytes()),

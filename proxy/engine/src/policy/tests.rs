@@ -22,13 +22,14 @@ use crate::state::entity::{Entity, Frontend, HeaderEdits, Kind, Listener};
 use crate::state::kinds::registry::Value as _;
 use crate::state::listener::ListenerSettings;
 use crate::state::named::Named;
+use crate::tls::client_identity::ClientIdentity;
 
 /// A request of somebody, and what is known of him.
 struct Asked {
     text: Vec<u8>,
     peer: IpAddr,
     is_early: bool,
-    has_certificate: bool,
+    client: Option<ClientIdentity>,
 }
 
 type Decided = Result<Option<Box<Changes>>, Answer>;
@@ -39,7 +40,7 @@ impl Asked {
             text: format!("{text}\r\n\r\n").into_bytes(),
             peer: [192, 0, 2, 1].into(),
             is_early: false,
-            has_certificate: false,
+            client: None,
         }
     }
 
@@ -65,7 +66,7 @@ impl Asked {
             listener_name: "web",
             peer: self.peer,
             is_early: self.is_early,
-            has_certificate: self.has_certificate,
+            client: self.client.as_ref(),
             tls_version: "",
             own_id: "0123",
             frontend_name: "shop",
@@ -216,7 +217,7 @@ fn nothing_is_asked_of_a_client_in_clear_text() {
         missing,
         "a proxy got it over TLS"
     );
-    request.has_certificate = true;
+    request.client = Some(ClientIdentity::default());
     assert_eq!(request.answered_at(BOTH), None);
     request.peer = [192, 0, 2, 1].into();
     let line = request.at(BOTH).unwrap_err().line.unwrap();

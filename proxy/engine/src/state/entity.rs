@@ -17,6 +17,7 @@ pub use super::kinds::backend::Backend;
 pub use super::kinds::basic::BasicAuth;
 pub use super::kinds::bounds::{RequestLimits, RequestTimeouts};
 pub use super::kinds::certificate::{Acme, Certificate, Staple};
+pub use super::kinds::client_certificate::ClientCertificate;
 pub use super::kinds::cluster::{
     Cluster, ClusterLimits, ClusterProtocol, ClusterTimeouts, LoadBalancing, ProxyProtocol,
     UpstreamTls,
@@ -25,7 +26,7 @@ pub use super::kinds::concurrency::Concurrency;
 pub use super::kinds::cors::Cors;
 pub use super::kinds::edits::HeaderEdits;
 pub use super::kinds::forward_auth::ForwardAuth;
-pub use super::kinds::frontend::{ClientCertificate, Few, Frontend, FrontendKeys};
+pub use super::kinds::frontend::{Few, Frontend, FrontendKeys};
 use super::kinds::language::language;
 pub use super::kinds::listener::{
     ClientAuth, Listener, ListenerLimits, ListenerProtocol, ListenerTimeouts, TlsPolicy, TlsProfile,

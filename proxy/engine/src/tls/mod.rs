@@ -7,6 +7,7 @@
 mod anchors;
 pub mod certificates;
 pub mod challenges;
+pub mod client_identity;
 pub mod fault;
 pub mod policy;
 pub mod tickets;

@@ -102,6 +102,10 @@ def test_it_is_said_in_words() -> None:
     _, ending = told(True, {"cluster": "c", "forward_auth": asked}, takes=lambda name: name == "c")
     whom = 'cluster "sso", which is asked,'
     assert ending == (503, f"{whom} has no backend that takes requests: 503")
+    shown = {"client_certificate": {"subjects": ["CN=b", "CN=a"], "names": ["*.a.test"]}}
+    [stage], _ = told(True, {"cluster": "c", **shown})
+    others = "one of others than names *.a.test and subjects CN=a, CN=b"
+    assert stage["words"] == f"a client that has shown none gets 403, and {others}"
     edited = {"set": {"X-B": "b", "X-A": "a"}, "remove": ["Server"]}
     [stage], _ = told(True, {"cluster": "c", "request_headers": edited})
     assert stage == {"key": "request_headers", "words": "set X-A, X-B; remove Server", "by": None}

@@ -28,6 +28,7 @@ use crate::session::ids::ExchangeId;
 use crate::state::frontend::Frontend;
 use crate::state::listener::ListenerSettings;
 use crate::telemetry::names::Counter;
+use crate::tls::client_identity::ClientIdentity;
 use crate::upstream::Cluster;
 
 /// A request that goes to a backend, now or when it has been let pass.
@@ -96,6 +97,10 @@ pub(super) fn outcome_of(reason: Reason) -> (Outcome, Option<Counter>) {
         Reason::CertificateMissing => {
             let counter = Counter::Rejected403Total;
             (Outcome::CertificateMissing, Some(counter))
+        }
+        Reason::CertificateRefused => {
+            let counter = Counter::Rejected403Total;
+            (Outcome::CertificateRefused, Some(counter))
         }
         Reason::Responded => (Outcome::Responded, None),
         Reason::Closed => (Outcome::Closed, None),
@@ -294,7 +299,7 @@ impl<D: Driver> Engine<D> {
             listener_name: &client.listener.name,
             peer: client.peer.ip(),
             is_early: client.stream.is_early(),
-            has_certificate: client.identity.is_some(),
+            client: client.identity.as_deref(),
             tls_version: client.stream.tls_version(),
             own_id: record.id(),
             frontend_name: frontend.map_or("", |frontend| &frontend.entry().name),
@@ -530,7 +535,7 @@ impl<D: Driver> Engine<D> {
             listener_port: client.listener.address.port(),
             scheme: listener.scheme(),
             trusted: listener.trusts(client.peer.ip()),
-            client_cert: client.identity.as_deref(),
+            client_cert: client.identity.as_deref().map(ClientIdentity::header),
             request_id,
             early: client.stream.is_early(),
             upstream_keep_alive: true,

@@ -21,6 +21,7 @@ use crate::session::queue::Bulk;
 use crate::session::transport::{Received, Transport};
 use crate::state::listener::Listener;
 use crate::telemetry::names::Counter;
+use crate::tls::client_identity::ClientIdentity;
 
 /// What a client connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +88,7 @@ pub(in crate::session) struct Client {
     pub(super) older: Option<ClientId>,
     pub(super) younger: Option<ClientId>,
     /// The certificate that the client has shown, as backends are told it.
-    pub(in crate::session) identity: Option<Rc<str>>,
+    pub(in crate::session) identity: Option<Box<ClientIdentity>>,
     /// What a connection that carries many requests knows of them.
     pub(in crate::session) multiplex: Option<Box<Multiplex>>,
 }

@@ -4,9 +4,7 @@
 //! them; `request` asks for that. Called by `client` with what has come, and by `passthrough`.
 
 use std::io;
-use std::rc::Rc;
 
-use crate::protocol::base64;
 use crate::protocol::tls::Machine;
 use crate::runtime::driver::Driver;
 use crate::session::engine::Engine;
@@ -14,6 +12,7 @@ use crate::session::front::client::Phase;
 use crate::session::ids::{ClientId, Fate};
 use crate::telemetry::names::Counter;
 use crate::tls::challenges;
+use crate::tls::client_identity::ClientIdentity;
 
 impl<D: Driver> Engine<D> {
     /// There will be no connection: for an error of the socket, or of the protocol or for lateness.
@@ -48,7 +47,7 @@ impl<D: Driver> Engine<D> {
     fn handshake_complete(&mut self, id: ClientId) {
         let client = &mut self.clients[id];
         let shown = client.stream.tls().and_then(Machine::peer_certificate);
-        client.identity = shown.map(identity);
+        client.identity = shown.map(ClientIdentity::of).map(Box::new);
         let resumed = client.stream.tls().is_some_and(Machine::is_resumed);
         self.metrics.add(Counter::TlsHandshakesTotal, 1);
         self.metrics
@@ -71,12 +70,4 @@ impl<D: Driver> Engine<D> {
         self.unlink_idle(id);
         self.await_next_request(id);
     }
-}
-
-/// A certificate as the value of `Client-Cert` (RFC 9440 §2.1).
-fn identity(certificate: &[u8]) -> Rc<str> {
-    let mut text = vec![b':'];
-    base64::encode(&mut text, certificate);
-    text.push(b':');
-    String::from_utf8_lossy(&text).into()
 }

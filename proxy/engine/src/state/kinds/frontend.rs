@@ -29,7 +29,7 @@ use crate::state::alike::Alike;
 use crate::state::entity::check::{
     is_hostname, is_name, is_token, names_of_policies, networks, within,
 };
-use crate::state::entity::{ErrorPage, Material};
+use crate::state::entity::{ClientCertificate, ErrorPage, Material};
 use crate::state::entry::Entry;
 use crate::state::frontend as running;
 use crate::state::tables::Tables;
@@ -49,7 +49,7 @@ language! {
         pub basic_auth: Option<BasicAuth> = None,
         /// Networks of clients that match, if it is not any.
         pub client_addresses: Option<Vec<Box<str>>> = None,
-        /// What a client has to have shown.
+        /// See [`Policy::client_certificate`].
         pub client_certificate: Option<ClientCertificate> = None,
         /// The cluster that serves what matches; without one it is answered here.
         pub cluster: Option<Box<str>> = None,
@@ -143,7 +143,6 @@ pub struct Frontend {
     reason = "they are told where they are declared with their defaults"
 )]
 pub struct Few {
-    pub client_certificate: Option<ClientCertificate>,
     pub client_addresses: Option<Vec<Box<str>>>,
     pub cookies: BTreeMap<String, ValueMatch>,
     pub headers: BTreeMap<String, ValueMatch>,
@@ -168,6 +167,7 @@ impl From<FrontendKeys> for Frontend {
         let says = Policy {
             allow: keys.allow,
             basic_auth: keys.basic_auth,
+            client_certificate: keys.client_certificate,
             concurrency: keys.concurrency,
             cors: keys.cors,
             deny: keys.deny,
@@ -181,7 +181,6 @@ impl From<FrontendKeys> for Frontend {
             timeouts: keys.timeouts,
         };
         let few = Few {
-            client_certificate: keys.client_certificate,
             client_addresses: keys.client_addresses,
             cookies: keys.cookies,
             headers: keys.headers,
@@ -217,7 +216,7 @@ impl From<Frontend> for FrontendKeys {
         Self {
             allow: says.allow,
             basic_auth: says.basic_auth,
-            client_certificate: few.client_certificate,
+            client_certificate: says.client_certificate,
             client_addresses: few.client_addresses,
             cluster: held.cluster,
             concurrency: says.concurrency,
@@ -293,14 +292,6 @@ impl Frontend {
             .iter()
             .any(|upgrade| upgrade.as_bytes().eq_ignore_ascii_case(protocol))
     }
-}
-
-/// What a frontend asks of its clients.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ClientCertificate {
-    /// A certificate that has been verified.
-    Required,
 }
 
 language! {

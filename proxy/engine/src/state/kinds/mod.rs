@@ -5,6 +5,7 @@ pub mod backend;
 pub mod basic;
 pub mod bounds;
 pub mod certificate;
+pub mod client_certificate;
 pub mod cluster;
 pub mod concurrency;
 pub mod cors;

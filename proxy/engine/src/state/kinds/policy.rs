@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::basic::BasicAuth;
 use super::bounds::{RequestLimits, RequestTimeouts};
+use super::client_certificate::ClientCertificate;
 use super::concurrency::Concurrency;
 use super::cors::Cors;
 use super::edits::{HeaderEdits, Of};
@@ -30,6 +31,8 @@ defaulted! {
         pub allow: Option<Vec<Box<str>>> = None,
         /// Users who may ask.
         pub basic_auth: Option<BasicAuth> = None,
+        /// What a client has to have shown of itself.
+        pub client_certificate: Option<ClientCertificate> = None,
         /// How many requests may be in flight.
         pub concurrency: Option<Concurrency> = None,
         /// Which pages of other origins may ask.
@@ -139,6 +142,11 @@ impl Value for Policy {
             basic
                 .check()
                 .map_err(|reason| format!("basic_auth: {reason}"))?;
+        }
+        if let Some(asked) = &self.client_certificate {
+            asked
+                .check()
+                .map_err(|reason| format!("client_certificate: {reason}"))?;
         }
         if let Some(limit) = &self.concurrency {
             limit
