@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
+from reconciler.cli.trees.known import Known
 from reconciler.libgit2 import C, check_error, ffi, pygit2
 from reconciler.presence import found_at
 from reconciler.source.tree_diff import TREE_MODES, differing_entries
@@ -50,24 +51,28 @@ def threads_for(git: pygit2.Repository) -> int:
 
 
 def deltas(
-    git: pygit2.Repository,
+    read: Callable[[], Known],
     opened: Callable[[], pygit2.Repository],
     tree: pygit2.Tree,
     threads: int,
 ) -> list[pygit2.DiffDelta]:
     """Return what the working tree has otherwise than the index, what git does not know included.
 
-    `opened` opens the repository once more, for each further thread. What neither the working tree
-    nor `tree` has may be left out. Raises `pygit2.GitError`.
+    `read` tells the index; `opened` opens the repository once more, for each further thread. What
+    neither the working tree nor `tree` has may be left out. Raises `pygit2.GitError`, and
+    `CommandError` when nobody can read the index.
     """
     if threads == 1:
-        return _differing(git, [])
+        return _differing(read().git, [])
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(threads) as pool:
         # They read the index while we do.
         others = [pool.submit(_with_index, opened) for _ in range(threads - 1)]
-        shares = _shares(git, tree, threads)
+        known = read()
+        git = known.git
+        # Of another form, they have no index: what they fail by is told by who reads it first.
+        shares = _shares(git, tree, threads) if known.is_plain else []
         if not shares:
             return _differing(git, [])
         repositories = [git, *(other.result() for other in others)]

@@ -211,11 +211,13 @@ class WorkingTree:
         that may differ are put into `beside`.
         """
         tree = self._stored.tree(str(self._stored.commit_of(commit).tree_id))
+        # First what reads the index beside us: what is ignored asks the index as well.
+        candidates = sorted(self._candidates(tree).items())
         ignoring = self.ignoring
         if left_out is not None:
             left_out |= self.ignoring_in_vain()
         edited: dict[str, bytes | None] = {}
-        for path, is_ignored in sorted(self._candidates(tree).items()):
+        for path, is_ignored in candidates:
             name = path.removeprefix(self._prefix)
             if not path.startswith(self._prefix):
                 continue
@@ -291,10 +293,9 @@ class WorkingTree:
         looked at. Raises `OSError` for one.
         """
         try:
-            git, index = self._known.git, self._index
-            # Others would read the repository's own.
-            threads = unstaged.threads_for(git) if self._known.is_plain else 1
-            deltas = unstaged.deltas(git, self._opened, tree, threads)
+            threads = unstaged.threads_for(self._git)
+            deltas = unstaged.deltas(lambda: self._known, self._opened, tree, threads)
+            index = self._index
             added = staged.differing(index, self._objects, tree)
             if added is None:
                 deltas += index.diff_to_tree(tree).deltas

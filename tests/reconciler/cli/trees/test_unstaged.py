@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import random
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pygit2
 import pytest
 
-from reconciler.cli.trees import unstaged
+from reconciler.cli.trees import known, unstaged
+from reconciler.cli.trees.working_tree import WorkingTree
 from tests.harness.repo import Content, Repo
 
 NAMES = [
@@ -31,7 +34,9 @@ def by_threads(repo: Repo, commit: str, threads: int) -> Found:
         return pygit2.Repository(str(repo.directory))
 
     git = opened()
-    return said(unstaged.deltas(git, opened, git[commit].peel(pygit2.Tree), threads))
+    return said(
+        unstaged.deltas(lambda: known.read(git), opened, git[commit].peel(pygit2.Tree), threads)
+    )
 
 
 def by_one(repo: Repo, commit: str) -> Found:
@@ -161,3 +166,30 @@ def test_what_git_does_not_know_beside_what_it_alone_knows(repo: Repo) -> None:
     repo.git("add", "--all")
     repo.write({"a/0.yaml": "new", "a/1.yaml": None})
     assert by_threads(repo, commit, 2) >= by_one(repo, commit) != set()
+
+
+def test_others_read_the_index_while_we_do(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit = repo.commit({f"{number}.yaml": "" for number in range(10)})
+    repo.write({"3.yaml": "x: 1"})
+    together = threading.Barrier(2, timeout=10)
+    deltas, read = unstaged.deltas, known.read
+
+    def of_two(
+        here: Callable[[], known.Known],
+        opened: Callable[[], pygit2.Repository],
+        tree: pygit2.Tree,
+        _: int,
+    ) -> list[pygit2.DiffDelta]:
+        def opened_beside() -> pygit2.Repository:
+            together.wait()
+            return opened()
+
+        return deltas(here, opened_beside, tree, 2)
+
+    def read_beside(git: pygit2.Repository) -> known.Known:
+        together.wait()
+        return read(git)
+
+    monkeypatch.setattr(unstaged, "deltas", of_two)
+    monkeypatch.setattr(known, "read", read_beside)
+    assert WorkingTree(repo.directory).edited_since(commit) == {"3.yaml": b"x: 1"}
