@@ -13,6 +13,7 @@ from reconciler.planning.sizing import Sizing
 from reconciler.reporting.monitoring.admin import AdminListener
 from reconciler.reporting.monitoring.measuring import Measuring
 from reconciler.storage.file.database import DamagedError
+from reconciler.storage.file.place import file_size_limit
 from reconciler.storage.rows import RowAudit
 from reconciler.storage.store import Store
 from reconciler.transaction.access_log import unwritable
@@ -23,7 +24,7 @@ from reconciler.workers.watching.runtime_directory import RuntimeDirectory
 
 
 class Shortages:
-    """Whether descriptors are few for the listeners that there are."""
+    """Whether descriptors are few for the listeners that there are, and files may be large."""
 
     def __init__(self, store: Store, sizing: Sizing) -> None:
         self._store = store
@@ -32,11 +33,13 @@ class Shortages:
 
     def found(self) -> list[str]:
         """A sentence for each limit that is too low."""
+        limit = file_size_limit()
+        found = [limit] if limit else []
+        # The loop has it written anew.
         with contextlib.suppress(DamagedError):
             listeners = self._store.running.state.count("listener")
-            return shortages(listeners, self._sizing.count())
-        # The loop has it written anew.
-        return []
+            found += shortages(listeners, self._sizing.count())
+        return found
 
     def tell(self) -> None:
         """Once for each; status has them for as long as they last."""

@@ -22,7 +22,7 @@ from reconciler.storage.file.checkpoints import LogIndex
 from reconciler.storage.file.database import Damage, DamagedError, Database, UnreadError, translated
 from reconciler.storage.file.elsewhere import Elsewhere, made_elsewhere, remove_abandoned
 from reconciler.storage.file.log_tail import lost_behind
-from reconciler.storage.file.place import Place
+from reconciler.storage.file.place import Place, file_size_limit
 from reconciler.storage.kept.contents import MaterialStore
 from reconciler.storage.kept.history import HistoryRow
 from reconciler.storage.notes import Notes
@@ -90,7 +90,9 @@ class Opened:
                 self.start_elsewhere(error)
         except OSError as error:
             self.close()
-            raise MachineError(f"cannot use the state directory {directory}: {error}") from error
+            reason, limit = error.strerror or error, file_size_limit()
+            reason = f"{reason}; {limit}" if limit else reason
+            raise MachineError(f"cannot use the state directory {directory}: {reason}") from error
         except MachineError:
             self.close()
             raise

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import signal
 import socket
 import ssl
+import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -26,6 +28,7 @@ from cryptography.hazmat.primitives import serialization
 from tests.harness import pki, ports, processes, rawclient
 from tests.harness.daemon import Kakehi
 from tests.harness.repo import Repo
+from tests.reconciler.cli.program import KAKEHI
 
 
 def document(addresses: dict[str, str], **settings: Any) -> dict[str, Any]:
@@ -214,6 +217,43 @@ def test_the_content_of_a_page_is_lost(
     )
     daemon.commit({"kakehi.yaml": document(addresses)})
     assert {answers(addresses["one"]) for _ in range(16)} == {b"one"}
+
+
+def test_a_limit_of_file_sizes_is_named(addresses: dict[str, str], tmp_path: Path) -> None:
+    """With so low a one nothing can be kept, and no worker counts."""
+    repo, place = Repo(tmp_path / "repository"), str(tmp_path / "state")
+    repo.commit({"kakehi.yaml": document(addresses)})
+    line = ["run", str(repo.directory), "--state-dir", place, "--runtime-dir", str(tmp_path)]
+    kept = tmp_path / "compiled"
+    done = subprocess.run(
+        ["sh", "-c", 'ulimit -f 8; exec "$@"', "sh", KAKEHI, *line],
+        env={**os.environ, "PYTHONPYCACHEPREFIX": str(kept)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    limit = "files may have 4 KiB at most (raise the limit: LimitFSIZE= or `ulimit -f`)"
+    said = f"error cannot use the state directory {place}: File too large; {limit}"
+    assert done.stderr.strip().endswith(said), done.stderr
+    # Python would keep modules that are cut short, and nothing could be started any more.
+    assert list(kept.rglob("opened.*.pyc")) == []
+
+
+def test_a_low_limit_of_file_sizes_is_told(
+    addresses: dict[str, str], daemons: Callable[..., Kakehi], tmp_path: Path
+) -> None:
+    daemon = daemons(Repo(tmp_path / "repository"), workers=1)
+    daemon.repo.commit({"kakehi.yaml": document(addresses)})
+    daemon.start()
+    assert not daemon.status()["warnings"]
+    assert daemon.process is not None
+    resource.prlimit(
+        daemon.process.pid, resource.RLIMIT_FSIZE, (1024 * 1024, resource.RLIM_INFINITY)
+    )
+    [warning] = daemon.status()["warnings"]
+    assert warning.startswith("files may have 1024 KiB at most (raise the limit: ")
 
 
 def shown(address: str) -> bytes:

@@ -12,6 +12,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import resource
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -33,6 +34,8 @@ _FILES = (
 _NO_DIRECTORY = (errno.ENOTDIR, errno.EEXIST)
 # Room for less than a few records is none.
 _PROBE_BYTES = 64 * 1024
+# The database of a hundred thousand frontends with its log, and a good deal of an access log.
+_FILE_BYTES_ENOUGH = 1024 * 1024 * 1024
 
 
 class Place:
@@ -124,6 +127,15 @@ class Place:
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
+
+
+def file_size_limit() -> str | None:
+    """What is to be said of the size that files may have, where that is little; None otherwise."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if limit == resource.RLIM_INFINITY or limit >= _FILE_BYTES_ENOUGH:
+        return None
+    most = f"{limit >> 10} KiB"
+    return f"files may have {most} at most (raise the limit: LimitFSIZE= or `ulimit -f`)"
 
 
 def _identity(where: Path | int) -> tuple[int, int]:
