@@ -41,8 +41,15 @@ def ask(
             ) from None
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
-            raise CommandError(f"the daemon closed the connection: {reason}") from None
+            raise LostDaemonError(f"the daemon closed the connection: {reason}") from None
     return _result(answer)
+
+
+class LostDaemonError(CommandError):
+    """The daemon went away before it had answered; it may have done what it was asked for."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, "it may be restarting; see what became of it: kakehi status")
 
 
 class NoDaemonError(CommandError):
@@ -130,7 +137,7 @@ def _read_line(connection: socket.socket) -> bytes:
 
 def _result(answer: bytes) -> dict[str, Any]:
     if not answer.endswith(b"\n"):
-        raise CommandError("the daemon closed the connection before it had answered")
+        raise LostDaemonError("the daemon closed the connection before it had answered")
     body = json.loads(answer)
     if body["ok"]:
         result: dict[str, Any] = body["result"]

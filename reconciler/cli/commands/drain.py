@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from reconciler.cli import output
 from reconciler.cli.asking import ask
 from reconciler.cli.exits import DONE, TIMEOUT, CommandError, UsageError
+from reconciler.cli.outlasting import ask_within
 from reconciler.cli.parameters import (
     BACKENDS,
     DRAINED,
@@ -71,24 +72,18 @@ def drain(
     timeout = timeout or WAIT
     limit_s = milliseconds(timeout, "--timeout") / 1_000
     ttl_s = None if expires == "forever" else milliseconds(expires, "--for") / 1_000
-    result = ask(
-        runtime_dir,
-        "drain",
-        {
-            "backend": backend,
-            "owner": who,
-            "ttl_s": ttl_s,
-            "wait": wait,
-            "timeout_s": limit_s,
-        },
-        limit_s + GRACE_S,
-    )
+    fields = {"backend": backend, "owner": who, "ttl_s": ttl_s, "wait": wait}
+
+    def asked(left_s: float) -> dict[str, Any]:
+        return ask(runtime_dir, "drain", {**fields, "timeout_s": left_s}, left_s + GRACE_S)
+
+    result = ask_within(runtime_dir, asked, limit_s) if wait else asked(limit_s)
     if not as_json:
         _tell_others(result, who)
         _tell_not_kept(result)
     if result["timed_out"]:
         raise CommandError(
-            f"{_named(result)} drained, but after {timeout} there {_in_flight(result['active'])}",
+            f"{_named(result)} drained, but after {timeout} {_in_flight(result['active'])}",
             code=TIMEOUT,
         ).with_report(result)
     if as_json:
@@ -166,7 +161,9 @@ def _login() -> str:
 
 
 def _in_flight(active: int) -> str:
-    return f"{'is' if active == 1 else 'are'} {output.count(active, 'request')} in flight"
+    if active == 0:
+        return "a worker that leaves, or has just been found, may still have requests"
+    return f"there {'is' if active == 1 else 'are'} {output.count(active, 'request')} in flight"
 
 
 def _until(result: dict[str, Any]) -> str:

@@ -1,27 +1,20 @@
 """`kakehi wait`: the barrier between a commit and whatever relies on it."""
 
 import time
+from functools import partial
 from typing import Annotated, Any
 
-from reconciler.cli.asking import NoDaemonError, ask, is_starting
+from reconciler.cli.asking import NoDaemonError, ask
 from reconciler.cli.exits import DONE, REFUSED, TIMEOUT, CommandError
+from reconciler.cli.outlasting import ask_within
 from reconciler.cli.output import line, note, print_json
 from reconciler.cli.parameters import COMMITS, AsJson, Option, RuntimeDir, milliseconds
 
 GRACE_S = 5.0
 """The daemon answers in the time given; so much longer may its answer take before it is silent."""
 
-LOOK_S = 0.1
-"""How often a daemon is looked for that does not answer yet."""
-
-START_S = 1.0
-"""Until one that was just started has its runtime directory: its imports come before."""
-
 TOLD_S = 1.5
 """After so long it is said what stands in the way of a commit that is tried again."""
-
-RESTART_S = 5.0
-"""The same where one has ended and its workers serve: systemd starts it again."""
 
 
 def wait(
@@ -47,7 +40,8 @@ def wait(
     for: 6 when the time is over, with the reason.
     HEAD and the names of branches are those of the repository that the proxy follows. A daemon that
     is starting is waited for: one that has its runtime directory, or gets it within a second, or
-    within five where workers serve on without one. A name of no commit is an error at once (64).
+    within five where workers serve on without one; so is the next one, for 15 s, when it goes away
+    meanwhile. A name of no commit is an error at once (64).
 
     Examples:
       git commit -am "Move checkout" && kakehi wait --commit HEAD
@@ -80,23 +74,10 @@ def wait(
 
 def _ask(runtime_dir: str | None, commit: str, limit_s: float) -> dict[str, Any]:
     """Ask the daemon, as soon as there is one; without one that is starting it is over soon."""
-    hoped = time.monotonic()
-    deadline = hoped + limit_s
-    told, left_s = False, limit_s
-    while True:
-        try:
-            return _ask_running(runtime_dir, commit, left_s)
-        except NoDaemonError as error:
-            if is_starting(runtime_dir):
-                hoped = time.monotonic()
-                if not told:
-                    note("a daemon is starting; waiting for it")
-                    told = True
-            patience_s = RESTART_S if error.orphans else START_S
-            if left_s == 0.0 or time.monotonic() - hoped >= patience_s:
-                raise CommandError(error.message, error.hint, TIMEOUT) from None
-            time.sleep(min(LOOK_S, left_s))
-            left_s = max(0.0, deadline - time.monotonic())
+    try:
+        return ask_within(runtime_dir, partial(_ask_running, runtime_dir, commit), limit_s)
+    except NoDaemonError as error:
+        raise CommandError(error.message, error.hint, TIMEOUT) from None
 
 
 def _ask_running(runtime_dir: str | None, commit: str, limit_s: float) -> dict[str, Any]:

@@ -104,9 +104,15 @@ class Draining:
     async def _await_idle(self, backends: Sequence[str], timeout_s: float) -> bool:
         with contextlib.suppress(TimeoutError):
             async with within(timeout_s):
-                while await self._active(backends):  # noqa: ASYNC110  # workers tell nobody
+                while not await self._is_idle(backends):  # noqa: ASYNC110  # workers tell nobody
                     await asyncio.sleep(_DRAIN_LOOK_S)
-        return not await self._active(backends)
+        return await self._is_idle(backends)
+
+    async def _is_idle(self, backends: Sequence[str]) -> bool:
+        if not self.supervisor.counts_all:
+            return False
+        # Workers may have been left while they were read.
+        return await self._active(backends) == 0 and self.supervisor.counts_all
 
     async def _active(self, backends: Sequence[str]) -> int:
         """How many requests these have in flight, over all workers."""

@@ -21,6 +21,11 @@ class LeavingWorkers:
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
 
+    @property
+    def any(self) -> bool:
+        """Whether one has not ended yet."""
+        return bool(self._tasks)
+
     def see_off(self, former: Former, drain_ms: int) -> None:
         """Let one that served until now end behind its last request."""
         if not former.process.alive:

@@ -64,6 +64,15 @@ class Supervisor:
         return len(self.in_service) == len(self.slots)
 
     @property
+    def counts_all(self) -> bool:
+        """Whether the slots count all requests in flight.
+
+        Not of a worker that has not been found yet, or is led no more, nor where we leave them.
+        """
+        is_known = bool(self.slots) and self._tending.has_looked and not self._leaving.any
+        return is_known and all(slot.former is None for slot in self.slots)
+
+    @property
     def is_stuck(self) -> bool:
         """Whether nobody serves, and no worker can be brought to what runs."""
         return bool(self.slots) and all(

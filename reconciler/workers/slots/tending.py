@@ -63,6 +63,11 @@ class Tending:
         self._all_looked = asyncio.Event()
         self._all_looked.set()
 
+    @property
+    def has_looked(self) -> bool:
+        """Whether every slot has found the worker that an earlier daemon left, if there is one."""
+        return self._all_looked.is_set()
+
     def expect(self, slot: Slot) -> None:
         """Before `keep` is started: it may find a worker that runs."""
         self._looking.add(slot.id)

@@ -1,0 +1,58 @@
+"""Asks for what takes a while, of a daemon that may be starting, or be replaced meanwhile.
+
+Called by the commands that wait (`wait`, `drain --wait`): what they wait for outlives the daemon,
+and another one can tell of it as well.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from reconciler.cli.asking import LostDaemonError, NoDaemonError, is_starting
+from reconciler.cli.output import note
+
+LOOK_S = 0.1
+"""How often a daemon is looked for that does not answer yet."""
+
+START_S = 1.0
+"""Until one that was just started has its runtime directory: its imports come before."""
+
+RESTART_S = 5.0
+"""The same where one has ended and its workers serve: systemd starts it again."""
+
+LOST_S = 15.0
+"""The same where one went away while it was asked: it may take a while to end."""
+
+
+def ask_within(
+    runtime_dir: str | None, asked: Callable[[float], dict[str, Any]], limit_s: float
+) -> dict[str, Any]:
+    """Ask the daemon, as soon as there is one, and the next one again if it goes away meanwhile.
+
+    `asked` asks within the seconds that are left. Raises `NoDaemonError` when none is starting,
+    and `LostDaemonError` when the time is over as well.
+    """
+    hoped = time.monotonic()
+    deadline = hoped + limit_s
+    told, is_lost, left_s = False, False, limit_s
+    while True:
+        try:
+            return asked(left_s)
+        except LostDaemonError:
+            hoped = time.monotonic()
+            left_s = max(0.0, deadline - hoped)
+            if left_s == 0.0:
+                raise
+            note("the daemon went away; waiting for the next one")
+            told = is_lost = True
+        except NoDaemonError as error:
+            if is_starting(runtime_dir):
+                hoped = time.monotonic()
+                if not told:
+                    note("a daemon is starting; waiting for it")
+                    told = True
+            patience_s = LOST_S if is_lost else RESTART_S if error.orphans else START_S
+            if left_s == 0.0 or time.monotonic() - hoped >= patience_s:
+                raise
+        time.sleep(min(LOOK_S, left_s))
+        left_s = max(0.0, deadline - time.monotonic())
