@@ -27,7 +27,8 @@ class WaitResult(TypedDict):
     """The answer to `wait`. `outcome`: applied | refused | superseded | timeout.
 
     `tried_again`: the newest commit has failed for no fault of its own, or the remote cannot be
-    fetched from: it may still be applied.
+    fetched from, or nobody can connect to any listener: it may still be applied. `message` tells of
+    listeners that take no connections beside others that do.
     """
 
     outcome: Literal["applied", "refused", "superseded", "timeout"]

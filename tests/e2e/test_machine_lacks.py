@@ -126,6 +126,34 @@ def test_nobody_listens_at_an_address(
         assert (found["status"], "takes no" in found["message"]) == (200, False)
 
 
+def test_a_commit_that_nobody_can_connect_to_is_waited_for(
+    addresses: dict[str, str], daemons: Callable[..., Kakehi], tmp_path: Path
+) -> None:
+    daemon = daemons(Repo(tmp_path / "repository"), workers=2)
+    daemon.repo.commit({"kakehi.yaml": document(addresses)})
+    daemon.start()
+    daemon.kill()
+    one, two = (
+        f'listener "{name}" takes no connections: cannot bind {address}: address already in use'
+        for name, address in addresses.items()
+    )
+    with taken(addresses["one"]):
+        with taken(addresses["two"]):
+            daemon.start(wait=False)
+            processes.wait_until(lambda: daemon.run_cli("status").returncode == 0, "it runs")
+            commit = daemon.repo.commit({"a.yaml": {"clusters": {"unused": {}}}})
+            done = daemon.run_cli("wait", "--commit", commit, "--timeout", "8s")
+            assert (done.returncode, one in done.stderr, two in done.stderr) == (8, True, True), (
+                done
+            )
+            assert done.stderr.startswith(f"waiting for {commit[:12]}: "), done
+        done = daemon.run_cli("wait", "--commit", commit)
+        assert (done.returncode, one in done.stderr, two in done.stderr) == (0, True, False), done
+    processes.wait_until(lambda: daemon.status()["warnings"] == [], "it is taken up", 20)
+    done = daemon.run_cli("wait", "--commit", commit)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_an_access_log_that_cannot_be_made_yet(
     addresses: dict[str, str], daemons: Callable[..., Kakehi], tmp_path: Path
 ) -> None:

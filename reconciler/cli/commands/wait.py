@@ -62,6 +62,8 @@ def wait(
         raise CommandError(
             f"{result['commit'][:12]} was {outcome}: {result['message']}", code=REFUSED
         ).with_report(result)
+    if result["message"] and not as_json:
+        note(f"warning: {result['message']}")
     if as_json:
         print_json(result)
     else:

@@ -21,6 +21,7 @@ from reconciler.source.source import Source
 from reconciler.storage.store import Store
 from reconciler.transaction.runner import Runner
 from reconciler.workers.slots.supervisor import Supervisor
+from reconciler.workers.watching.binding import bound_nowhere
 from schemas.messages.control import WaitRequest
 from schemas.messages.results import WaitResult
 
@@ -105,7 +106,9 @@ class Waiting:
             message = f"it was refused, and {(running or '')[:12]}, which contains it, runs"
             return self._result("superseded", commit, message)
         if runs:
-            return None if self.laggards() else self._result("applied", commit, "")
+            waits = self.laggards() or self._unheard()
+            told = "; ".join(bound_nowhere(self.supervisor).values())
+            return None if waits else self._result("applied", commit, told)
         if head is None:
             return None
         on_branch, retrying = self.source.is_descendant(head, commit), self.reconciler.retrying
@@ -195,6 +198,12 @@ class Waiting:
         except RepositoryError:
             return None
 
+    def _unheard(self) -> str | None:
+        """Why nobody can connect to any listener that runs, if it is so."""
+        silent = bound_nowhere(self.supervisor)
+        is_so = silent and len(silent) >= self.store.running.state.count("listener")
+        return "; ".join(silent.values()) if is_so else None
+
     def laggards(self) -> list[str]:
         """The workers that do not hold the running generation, or an open transaction's."""
         running = self.store.running
@@ -234,6 +243,9 @@ class Waiting:
             return f"{', '.join(laggards)} did not get there"
         if self.reconciler.problem is not None:
             return self.reconciler.problem
+        unheard = self._unheard()
+        if unheard is not None:
+            return unheard
         head = self._head()
         if head is not None and not self.source.is_descendant(head, commit):
             return self._not_on_branch(head) if self._is_here(commit) else self._not_here(commit)
@@ -244,6 +256,7 @@ class Waiting:
     ) -> WaitResult:
         running, head = self.store.running, self.reconciler.head
         is_tried = head is not None and self.reconciler.retrying.waits_for(head.commit)
+        is_late = self._is_unfetched(commit) or self._unheard() is not None
         return {
             "outcome": outcome,  # type: ignore[typeddict-item]  # one of the four words
             "commit": commit,
@@ -251,5 +264,5 @@ class Waiting:
             "generation": running.generation,
             "message": message,
             "laggards": laggards or [],
-            "tried_again": is_tried or (outcome == "timeout" and self._is_unfetched(commit)),
+            "tried_again": is_tried or (outcome == "timeout" and is_late),
         }
