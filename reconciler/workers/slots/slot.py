@@ -25,6 +25,8 @@ class Slot:
     restarts: int = 0
     problem: str = ""
     pid: int = 0
+    started: int = 0
+    """The process that was started for it last; any other was found, and served before."""
     part: Part | None = None
     is_refused: bool = False
     """The last worker for it did not take what runs."""

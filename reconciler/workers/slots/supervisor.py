@@ -150,12 +150,17 @@ class Supervisor:
 
     def _dismiss(self, slot: Slot, drain_ms: int) -> None:
         worker, slot.worker = slot.worker, None
+        seen_off = {slot.started, slot.former.process.pid if slot.former is not None else 0}
         self._tending.retire_former(slot)
         if slot.part is not None:
             slot.part.cancel()
         if worker is None:
-            if spawning.is_worker(slot.pid, slot.id):
-                Process(slot.pid).signal(signal.SIGKILL)
+            if spawning.is_worker(slot.started, slot.id):
+                Process(slot.started).signal(signal.SIGKILL)
+            # One may serve that is not adopted yet, nor even found.
+            for pid, number in self._tending.found_by_now().items():
+                if number == slot.id and pid not in seen_off and spawning.is_worker(pid, number):
+                    self._leaving.drain(Former(number, Process(pid), None, ""), drain_ms)
             return
         worker.leaving = True
         self._leaving.drain(Former.of(worker, ""), drain_ms)

@@ -194,6 +194,14 @@ class Tending:
             reason=reason,
         )
 
+    def found_by_now(self) -> dict[int, int]:
+        """Return the number of each worker that serves, adopted or not, by its process."""
+        try:
+            return lost_sockets.serving(self._runtime_dir)
+        except OSError:
+            # Told by the start.
+            return {}
+
     def _looked(self, slot: Slot) -> None:
         self._looking.discard(slot.id)
         if not self._looking:
@@ -273,7 +281,7 @@ class Tending:
         path = beside(self._runtime_dir, slot.id)
         pid = await spawning.spawn_in_thread(path, slot.id, slot.cpu)
         process = Process(pid, is_child=True)
-        slot.pid = pid
+        slot.pid = slot.started = pid
         link: Link | None = None
         try:
             found = worker_sockets.connect(path)

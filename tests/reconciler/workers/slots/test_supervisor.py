@@ -101,8 +101,8 @@ class Plane:
         self.sockets.close()
         self.store.close()
 
-    async def end(self) -> None:
-        await self.supervisor.stop(0)
+    async def end(self, drain_ms: int = 0) -> None:
+        await self.supervisor.stop(drain_ms)
         self.store.close()
 
 
@@ -126,6 +126,11 @@ async def until(condition: Callable[[], Any], timeout_s: float = 30.0) -> None:
 
 def alive(pid: int) -> bool:
     return Path(f"/proc/{pid}/cmdline").exists() and bool(Path(f"/proc/{pid}/cmdline").read_bytes())
+
+
+def ended(pid: int) -> tuple[int, int]:
+    """(which process, how it has ended); zeros for one that has not."""
+    return os.waitpid(pid, os.WNOHANG)
 
 
 def test_workers_come_up_at_the_running_state(tmp_path: Path) -> None:
@@ -333,5 +338,35 @@ def test_stopping_while_workers_start_leaves_nobody(tmp_path: Path) -> None:
         pids = [slot.pid for slot in made.supervisor.slots]
         await made.end()
         await until(lambda: not any(alive(pid) for pid in pids))
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("moment", ["at once", "looking", "greeted"])
+def test_stopping_while_workers_are_adopted_drains_them(tmp_path: Path, moment: str) -> None:
+    """They serve, whether or not they were found: none is left, and none is killed."""
+
+    async def run() -> None:
+        first = Plane(tmp_path)
+        first.run(state(address(), "127.0.0.1:9"))
+        first.supervisor.scale(2)
+        await until(lambda: first.supervisor.complete)
+        pids = first.pids()
+        await first.leave()
+        second = Plane(tmp_path)
+        second.leave_ms = 5000
+        second.supervisor.scale(2)
+        slots = second.supervisor.slots
+        if moment == "looking":
+            await asyncio.sleep(0)
+        elif moment == "greeted":
+            await until(lambda: any(slot.pid for slot in slots))
+        assert not second.supervisor.complete
+        try:
+            await second.end(5000)
+            assert [ended(pid) for pid in pids] == [(pid, 0) for pid in pids]
+        finally:
+            for pid in filter(alive, pids):
+                os.kill(pid, signal.SIGKILL)
 
     asyncio.run(run())
