@@ -22,6 +22,8 @@ class Replies:
 
     def __init__(self, engine: EngineApi) -> None:
         self._engine = engine
+        # What the reconciler keeps of the overlay, for the next one if that has lost it.
+        self._kept = ""
         self.serving = False
         """Whether it takes connections."""
 
@@ -73,9 +75,13 @@ class Replies:
             case wire.Release(transaction=transaction, generation=generation):
                 self._engine.release(generation)
                 return wire.Released(transaction=transaction, generation=generation)
-            case wire.Overlay(drained=drained):
+            case wire.Overlay(drained=drained, kept=kept):
                 self._engine.overlay(drained)
+                if kept is not None:
+                    self._kept = kept
                 return wire.Overlaid(drained=drained)
+            case wire.Recall():
+                return wire.Recalled(kept=self._kept)
             case wire.TicketKeys(path=path):
                 return wire.TicketKeysTaken(problem=self._take_ticket_keys(Path(path)))
             case wire.Challenges(path=path):

@@ -57,7 +57,7 @@ from reconciler.workers.watching.auditing import Auditing
 from reconciler.workers.watching.binding import Binding
 from reconciler.workers.watching.liveness import Liveness
 from reconciler.workers.watching.runtime_directory import RuntimeDirectory
-from schemas.messages import control
+from schemas.messages import control, wire
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,17 +155,18 @@ def worker_plane(base: Ground, observer: WorkerObserver) -> WorkerPlane:
     def workers() -> Iterable[Worker]:
         return supervisor.in_service.values()
 
+    def overlay() -> wire.Overlay:
+        return wire.Overlay(drained=drains.names(), kept=drains.text)
+
     def send_overlay() -> None:
-        overlaying.tell(drains.names())
+        overlaying.tell(overlay())
         base.announcing.announce()
 
     sockets, overlaying = SocketTable(), Overlaying(workers)
     drains = Drains(store, send_overlay, base.outcomes.drains_expired)
     tickets = TicketKeeper(options.state_dir, store)
     challenges = ChallengeKeeper(options.state_dir, workers)
-    bringup = Bringup(
-        store, sockets, drains.names, tickets.path, challenges.path, base.mending.mend
-    )
+    bringup = Bringup(store, sockets, overlay, tickets.path, challenges.path, base.mending.mend)
     supervisor = Supervisor(
         options.runtime_dir, store.epoch, sockets, bringup, base.parts, observer
     )

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from schemas.messages.frames import DESCRIPTORS_MAX, WireError, framed
 
-PROTOCOL = 17
+PROTOCOL = 18
 """Grows with every change of these messages that the other side would not understand."""
 
 LANGUAGE = "2b5ff9e90d75fdfe"
@@ -120,10 +120,14 @@ class Serve(_Message):
 
 
 class Overlay(_Message):
-    """The backends that get no new requests; replaces the former list. Answered by `Overlaid`."""
+    """The backends that get no new requests; replaces the former list. Answered by `Overlaid`.
+
+    `kept` is what the reconciler keeps of it, which the worker does not read: None leaves it.
+    """
 
     type: Literal["overlay"] = "overlay"
     drained: list[str]
+    kept: str | None = None
 
 
 class TicketKeys(_Message):
@@ -159,6 +163,12 @@ class Recite(_Message):
 
     type: Literal["recite"] = "recite"
     position: _Number
+
+
+class Recall(_Message):
+    """Asks for what was `kept` of the last overlay. Answered by `Recalled`."""
+
+    type: Literal["recall"] = "recall"
 
 
 class Shutdown(_Message):
@@ -305,6 +315,13 @@ class Recited(_Message):
     last: bool
 
 
+class Recalled(_Message):
+    """What the reconciler has kept of the last overlay; empty when there was none."""
+
+    type: Literal["recalled"] = "recalled"
+    kept: str
+
+
 class Leaving(_Message):
     """The worker drains and ends: a successor may take its place at once."""
 
@@ -331,6 +348,7 @@ ToWorker = (
     | Challenges
     | Audit
     | Recite
+    | Recall
     | Shutdown
 )
 FromWorker = (
@@ -349,6 +367,7 @@ FromWorker = (
     | Audited
     | AuditEnded
     | Recited
+    | Recalled
     | Leaving
     | Failed
 )

@@ -152,6 +152,21 @@ class OtherWorker:
         connection.close()
 
 
+def test_a_worker_of_another_protocol_cannot_tell_what_it_drains(site: Site) -> None:
+    site.start({"kakehi.yaml": site.document({"main": ["red"]}, {"main": "main"})})
+    pids = site.worker_pids()
+    site.daemon.leave(signal.SIGTERM)
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    other = OtherWorker(site)
+    shutil.rmtree(site.daemon.state_dir)
+    site.daemon.return_()
+    told = "not all workers can tell which backends they drain"
+    assert any(told in each for each in site.daemon.ask("status")["warnings"])
+    assert other.process.wait(30) == 0
+    assert site.everywhere("main.test") == {"red"}
+
+
 def test_a_worker_of_another_protocol_serves_until_its_successor_holds_the_commit(
     site: Site, tmp_path: Path
 ) -> None:

@@ -186,6 +186,20 @@ def test_messages_may_be_repeated(connection: Connection, served: Served) -> Non
     assert served.get() == 200
 
 
+def test_what_is_kept_of_an_overlay_is_told_to_the_next_reconciler(
+    connection: Connection, worker: Worker
+) -> None:
+    connection.descriptors(connection.greet())
+    assert connection.ask(wire.Recall()) == wire.Recalled(kept="")
+    connection.ask(wire.Overlay(drained=["shop/one"], kept="whatever"))
+    # Somebody only asks whether it answers.
+    connection.ask(wire.Overlay(drained=["shop/one"]))
+    other = worker.connect()
+    other.descriptors(other.greet(2))
+    assert other.ask(wire.Recall()) == wire.Recalled(kept="whatever")
+    other.close()
+
+
 def test_ticket_keys_are_read_from_where_they_lie(connection: Connection, tmp_path: Path) -> None:
     connection.descriptors(connection.greet())
     store = Store(tmp_path / "state")

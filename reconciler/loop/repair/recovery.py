@@ -22,6 +22,7 @@ from reconciler.catalog.catalog import stage
 from reconciler.catalog.views import MemoryView
 from reconciler.errors import MachineError
 from reconciler.loop.repair.lost import lost_of
+from reconciler.loop.repair.overlays import take_back
 from reconciler.loop.repair.reading_back import UnknownStateError, files_of, is_nowhere, read_back
 from reconciler.materials.completing import Machine, always
 from reconciler.source.git.errors import RepositoryError
@@ -34,6 +35,7 @@ from reconciler.workers.linked.link import Link, OutrankedError, WorkerGoneError
 from reconciler.workers.processes import lost_sockets, worker_sockets
 from schemas.changes.state import EMPTY_DIGEST, State
 from schemas.entities.entity import Entity, EntityKey, Mark
+from schemas.messages import wire
 
 _GREET_S = 5.0
 # Daemons that lost their state one after the other; each of them outranks the one before.
@@ -53,6 +55,7 @@ class ServingWorker:
     generation: int
     digest: str
     commit: str
+    speaks_ours: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,8 @@ class Recovery:
         found = await asyncio.gather(*(self._greet(number) for number in numbers))
         workers = [each for each in found if each is not None]
         try:
+            links = [each.link for each in workers if each.speaks_ours]
+            await take_back(self._store, links, are_all=len(links) == len(workers))
             newer = [each for each in workers if self._is_newer(each)]
             for worker in sorted(newer, key=lambda each: -each.generation):
                 if await self._recover(worker):
@@ -143,7 +148,7 @@ class Recovery:
                 for descriptor in link.take_welcome_descriptors():
                     os.close(descriptor)
                 held = (welcome.generation, welcome.digest, welcome.commit)
-                return ServingWorker(number, link, *held)
+                return ServingWorker(number, link, *held, welcome.protocol == wire.PROTOCOL)
         return None
 
     async def _recover(self, worker: ServingWorker) -> bool:

@@ -1,7 +1,8 @@
 """The drained backends: an overlay that an operator lays over the state, with owner and expiry.
 
 No part of the state or its digest: git says what a backend is, the overlay that it gets no new
-requests for now. Survives a restart in the state database. Called by
+requests for now. Survives a restart in the state database, as a text with a number that grows with
+each change: workers have the same one, so that a start knows which is the newest. Called by
 `reconciler.reporting.control.draining`, and by `reconciler.workers.slots.bringup` for what a fresh
 worker has to know.
 """
@@ -14,6 +15,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from reconciler import log
 from reconciler.storage.file.database import DamagedError, UnreadError
@@ -51,9 +53,17 @@ class Drains:
         self._expired = expired
         # What is kept could not be read, so that it is not to be replaced.
         self._is_unread = False
-        self._drains = self._kept()
+        self._number, self._drains = self._kept()
         # What is kept of these, where they could not be written, holds no more.
         self._ended: set[str] = set()
+
+    @property
+    def text(self) -> str:
+        """What is kept of them; empty when there never were any."""
+        if not self._number and not self._drains:
+            return ""
+        drains = [asdict(each) for each in self._drains.values()]
+        return json.dumps({"number": self._number, "drains": drains})
 
     def names(self) -> list[str]:
         """The overlay as the workers take it."""
@@ -137,33 +147,47 @@ class Drains:
 
     def _replace(self, drains: dict[str, Drain]) -> None:
         self._ended = (self._ended | self._drains.keys()) - drains.keys()
+        # Beyond that of whoever has lost these, and began anew.
+        self._number = max(self._number + 1, int(datetime.now(UTC).timestamp() * 1000))
+        # What cannot be written holds all the same, as long as a worker has heard of it.
+        self._drains = drains
         try:
             if self._is_unread:
-                drains = {**self._of_before(), **drains}
-            self._memory.keep(NAME, json.dumps([asdict(each) for each in drains.values()]))
+                self._drains = {**self._of_before(), **drains}
+            self._memory.keep(NAME, self.text)
         finally:
-            # What cannot be written holds until the next restart all the same.
-            self._drains = drains
             self._changed()
             self.schedule()
 
     def _of_before(self) -> dict[str, Drain]:
         """What is kept and has not ended since. Raises `OSError` while it cannot be read."""
-        kept = self._kept()
+        _, kept = self._kept()
         if self._is_unread:
             raise OSError(errno.EIO, "the drains of before cannot be read")
         return {name: each for name, each in kept.items() if name not in self._ended}
 
-    def _kept(self) -> dict[str, Drain]:
+    def _kept(self) -> tuple[int, dict[str, Drain]]:
         self._is_unread = False
         try:
-            text = self._memory.kept(NAME)
-            drains = [_decoded(each) for each in json.loads(text or "[]")]
+            return parsed(self._memory.kept(NAME) or "[]")
         except (DamagedError, OSError, ValueError, TypeError) as error:
             self._is_unread = isinstance(error, OSError | UnreadError)
             log.warning("the drains cannot be read", reason=error)
-            return {}
-        return {each.backend: each for each in drains}
+            return 0, {}
+
+
+def parsed(text: str) -> tuple[int, dict[str, Drain]]:
+    """What is kept of drains: its number, and each by its backend.
+
+    Raises `TypeError` or `ValueError` when somebody has damaged it.
+    """
+    found: Any = json.loads(text)
+    # A list has no number: it is of the version before these.
+    numbered = found if isinstance(found, dict) else {"number": 0, "drains": found}
+    number, found = numbered.get("number"), numbered.get("drains")
+    if not isinstance(number, int) or not isinstance(found, list):
+        raise TypeError("drains are a number and a list")
+    return number, {each.backend: each for each in map(_decoded, found)}
 
 
 def _decoded(found: object) -> Drain:

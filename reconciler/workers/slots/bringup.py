@@ -62,7 +62,7 @@ class Bringup:
         self,
         store: Store,
         sockets: SocketTable,
-        drained: Callable[[], list[str]],
+        overlay: Callable[[], wire.Overlay],
         ticket_keys: Path,
         challenges: Path,
         mend: Callable[[], bool],
@@ -70,7 +70,7 @@ class Bringup:
         """`mend` puts back what was altered of the files that workers read, and tells whether."""
         self._store = store
         self._sockets = sockets
-        self._drained = drained
+        self._overlay = overlay
         self._ticket_keys = ticket_keys
         self._challenges = challenges
         self._mend = mend
@@ -138,9 +138,10 @@ class Bringup:
             )
         await self._hand_out_ticket_keys(worker)
         await self._hand_out_challenges(worker)
-        drained = self._drained()
-        if drained:
-            await _ask(worker, wire.Overlay(drained=drained), wire.Overlaid, REPLY_TIMEOUT_S)
+        overlay = self._overlay()
+        # One without backends as well: who was adopted may not have heard that a drain has ended.
+        if overlay.kept:
+            await _ask(worker, overlay, wire.Overlaid, REPLY_TIMEOUT_S)
         if not worker.serving:
             await self._serve(worker, self._listeners())
         elif holds_it:

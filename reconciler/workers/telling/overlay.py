@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 
 from reconciler.patience import within
 from reconciler.workers.linked.worker import Worker
@@ -26,9 +26,8 @@ class Overlaying:
         self._workers = workers
         self._asked: list[asyncio.Future[wire.FromWorker]] = []
 
-    def tell(self, drained: Collection[str]) -> None:
-        """These backends get no new requests, and all others do."""
-        message = wire.Overlay(drained=list(drained))
+    def tell(self, message: wire.Overlay) -> None:
+        """Its backends get no new requests, and all others do."""
         self._asked = [worker.link.ask(message) for worker in self._workers()]
 
     async def taken(self) -> None:

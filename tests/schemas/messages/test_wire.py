@@ -34,6 +34,8 @@ TO_WORKER: list[wire.ToWorker] = [
     wire.Release(transaction=1, generation=2),
     wire.Serve(sockets=["public"]),
     wire.Overlay(drained=["shop/a"]),
+    wire.Overlay(drained=[], kept="{}"),
+    wire.Recall(),
     wire.TicketKeys(path="/state/tickets"),
     wire.Audit(),
     wire.Recite(position=256),
@@ -65,6 +67,7 @@ FROM_WORKER: list[wire.FromWorker] = [
     wire.Audited(generation=1, digest=DIGEST, differing=["frontend/web"]),
     wire.AuditEnded(),
     wire.Recited(generation=1, digest=DIGEST, entities="[]", next=256, last=False),
+    wire.Recalled(kept="{}"),
     wire.Leaving(),
     wire.Failed(reason="because"),
 ]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import resource
 import sqlite3
 import time
@@ -13,7 +14,7 @@ import pytest
 
 from reconciler.storage.file.database import FILE_NAME
 from reconciler.storage.kept import drains as drains_module
-from reconciler.storage.kept.drains import NAME, Drains
+from reconciler.storage.kept.drains import NAME, Drain, Drains, parsed
 from reconciler.storage.store import Store
 
 
@@ -174,3 +175,32 @@ def test_drains_outlive_a_damaged_state(tmp_path: Path) -> None:
     with contextlib.closing(drained_and_altered(tmp_path, query)) as store:
         assert store.notes.told(), "the damage is told"
         assert Drains(store).names() == ["shop/a"]
+
+
+def test_each_change_has_a_greater_number_whatever_the_clock_says(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Behind(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Behind:
+            return cls.fromtimestamp(time.time() - 7200, tz)
+
+    drains = Drains(store)
+    assert drains.text == ""
+    numbers = []
+    for clock in (datetime, Behind, datetime):
+        monkeypatch.setattr(drains_module, "datetime", clock)
+        drains.add("shop/a", "", None)
+        numbers.append(parsed(drains.text)[0])
+        drains.remove("shop/a")
+        numbers.append(parsed(drains.text)[0])
+    assert numbers == sorted(set(numbers))
+    assert Drains(store).text == drains.text == store.kept(NAME)
+
+
+def test_a_list_without_a_number_is_of_the_version_before(store: Store) -> None:
+    drain = {"backend": "shop/a", "owner": "bob", "since": "", "expires_at": None}
+    store.keep(NAME, json.dumps([drain]))
+    drains = Drains(store)
+    assert drains.names() == ["shop/a"]
+    assert parsed(drains.text) == (0, {"shop/a": Drain(**drain)})

@@ -25,6 +25,7 @@ from reconciler.workers.telling.challenges import ChallengeKeeper
 from reconciler.workers.telling.tickets import TicketKeeper
 from schemas.changes.state import State
 from schemas.entities.entity import EntityKey
+from schemas.messages import wire
 from schemas.messages.challenges import ANSWERS_MAX, ChallengeAnswers
 from tests.harness.ports import address
 from tests.harness.rawclient import Connection
@@ -57,7 +58,7 @@ class Plane:
         bringup = Bringup(
             self.store,
             self.sockets,
-            lambda: self.drained,
+            lambda: wire.Overlay(drained=self.drained, kept="kept"),
             self.tickets.path,
             self.challenges.path,
             lambda: False,
