@@ -95,6 +95,9 @@ def older_version(directory: Path) -> Path:
     key = re.compile(r"    keep_alive_connections: Annotated\[.*?\] = 1024\n", re.DOTALL)
     assert len(key.findall(text)) == 1
     module.write_text(key.sub("", text))
+    named = directory / "schemas" / "messages" / "wire.py"
+    assert wire.LANGUAGE in named.read_text()
+    named.write_text(named.read_text().replace(wire.LANGUAGE, "before"))
     return directory
 
 
