@@ -173,6 +173,7 @@ class Daemon:
                 await self._commits.reconciler.looked.wait()
         self._systemd.ready()
         # The first change would wait for all of it.
+        self._base.store.copy_log_if_due()
         await asyncio.to_thread(differ.load)
         while self._base.store.running.generation == 0:
             await self._base.announcing.wait(READY_WAIT_S)

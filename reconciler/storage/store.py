@@ -305,6 +305,14 @@ class Store:
             if since.first.generation and since.first != running.moment:
                 since.note(running.moment, changes)
         self.unfinished = begun
+        self.copy_log_if_due()
+
+    def copy_log_if_due(self) -> None:
+        """Begin a checkpoint when there is enough in the log.
+
+        Behind a start all of it counts that a killed daemon has left, copied or not: not for the
+        first commit to wait beside.
+        """
         self._checkpoints.begin_if_due(self._opened.database, self._opened.index)
 
     def done(self) -> None:

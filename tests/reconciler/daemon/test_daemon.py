@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -511,3 +512,33 @@ def test_kakehi_stop_ends_everything(tmp_path: Path) -> None:
         assert not any(Path(f"/proc/{pid}/cmdline").exists() for pid in pids)
     finally:
         running.stop()
+
+
+_FILL = """
+import os, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("PRAGMA wal_autocheckpoint=0")
+for _ in range(100):
+    text = os.urandom(100_000).hex()
+    connection.execute("REPLACE INTO kept VALUES ('of a test', ?, x'')", (text,))
+os._exit(0)
+"""
+
+
+def test_what_a_killed_daemon_left_in_the_log_is_copied_before_the_next_commit(
+    tmp_path: Path,
+) -> None:
+    with shop(tmp_path, workers=1) as running:
+        running.daemon.kill()
+        state = running.daemon.state_dir
+        subprocess.run([sys.executable, "-c", _FILL, str(state / "state.db")], check=True)
+        running.daemon.start()
+
+        def left() -> int:
+            # https://sqlite.org/walformat.html#the_wal_index_header
+            index = (state / "state.db-shm").read_bytes()
+            frames, copied = (int.from_bytes(index[at : at + 4], sys.byteorder) for at in (16, 96))
+            assert frames > 2_000
+            return frames - copied
+
+        eventually(lambda: left() == 0)
