@@ -47,6 +47,10 @@ class Shop:
         self.repo.commit(self.files(0, **settings))
         self.daemon.start()
 
+    def begin(self) -> None:
+        """What `start` leaves, of a daemon that tests share."""
+        self.daemon.begin(self.files(0))
+
     def stop(self, *, check: bool = True) -> None:
         try:
             self.daemon.stop(check=check)

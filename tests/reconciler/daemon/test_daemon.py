@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,49 +20,60 @@ from tests.harness.ports import address
 from tests.reconciler.live import Shop, eventually, serves, shop
 
 
-def test_a_commit_moves_traffic_and_its_revert_takes_it_back(tmp_path: Path) -> None:
-    with shop(tmp_path) as running:
-        pids = running.daemon.worker_pids()
-        assert running.served_by() == 0
-        running.commit(1)
-        assert running.served_by() == 1
-        running.daemon.revert()
-        assert running.served_by() == 0
-        status = running.daemon.status()
-        assert status["generation"] == 3
-        assert status["commit"] == running.repo.head()
-        assert {worker["digest"] for worker in status["workers"]} == {status["digest"]}
-        assert running.daemon.worker_pids() == pids
-        cores = {worker["cpu"] for worker in status["workers"]}
-        assert len(cores) == min(2, len(os.sched_getaffinity(0)))
-        for worker in status["workers"]:
-            assert os.sched_getaffinity(worker["pid"]) == {worker["cpu"]}
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    with shop(tmp_path_factory.mktemp("shop")) as made:
+        yield made
 
 
-def test_signals_that_mean_nothing_end_nobody(tmp_path: Path) -> None:
-    with shop(tmp_path, workers=1) as running:
-        pids = running.daemon.worker_pids()
-        for name in ("USR2", "ALRM", "VTALRM", "PROF", "IO", "PWR", "STKFLT", "WINCH", "PIPE"):
-            os.kill(running.pid, getattr(signal, f"SIG{name}"))
-            assert running.daemon.status()["generation"] == 1, name
-        assert running.daemon.worker_pids() == pids
-        running.commit(1)
+@pytest.fixture
+def running(shared: Shop) -> Shop:
+    """Two workers, and the daemon of all tests that can begin with a commit."""
+    shared.begin()
+    return shared
 
 
-def test_a_commit_that_changes_no_entity_needs_no_transaction(tmp_path: Path) -> None:
-    with shop(tmp_path, workers=1) as running:
-        running.daemon.commit({"README.md": "hello"})
-        files = running.files(0)
-        files["shop.yaml"] = "# a comment\n" + json.dumps(files["shop.yaml"], indent=2)
-        sha = running.daemon.commit(files)
-        status = running.daemon.status()
-        assert (status["generation"], status["commit"]) == (1, sha)
-        (frontend,) = running.daemon.json("show", "frontend/web")["entities"]
-        lines = str(files["shop.yaml"]).splitlines()
-        written = next(number for number, line in enumerate(lines, 1) if '"web"' in line)
-        assert frontend["source"]["line"] == written
-        entries = running.daemon.json("history")["entries"]
-        assert [entry["outcome"] for entry in entries[:2]] == ["unchanged", "unchanged"]
+def test_a_commit_moves_traffic_and_its_revert_takes_it_back(running: Shop) -> None:
+    pids, generation = running.daemon.worker_pids(), running.daemon.generation
+    assert running.served_by() == 0
+    running.commit(1)
+    assert running.served_by() == 1
+    running.daemon.revert()
+    assert running.served_by() == 0
+    status = running.daemon.status()
+    assert status["generation"] == generation + 2
+    assert status["commit"] == running.repo.head()
+    assert {worker["digest"] for worker in status["workers"]} == {status["digest"]}
+    assert running.daemon.worker_pids() == pids
+    cores = {worker["cpu"] for worker in status["workers"]}
+    assert len(cores) == min(2, len(os.sched_getaffinity(0)))
+    for worker in status["workers"]:
+        assert os.sched_getaffinity(worker["pid"]) == {worker["cpu"]}
+
+
+def test_signals_that_mean_nothing_end_nobody(running: Shop) -> None:
+    pids, generation = running.daemon.worker_pids(), running.daemon.generation
+    for name in ("USR2", "ALRM", "VTALRM", "PROF", "IO", "PWR", "STKFLT", "WINCH", "PIPE"):
+        os.kill(running.pid, getattr(signal, f"SIG{name}"))
+        assert running.daemon.generation == generation, name
+    assert running.daemon.worker_pids() == pids
+    running.commit(1)
+
+
+def test_a_commit_that_changes_no_entity_needs_no_transaction(running: Shop) -> None:
+    generation = running.daemon.generation
+    running.daemon.commit({"README.md": "hello"})
+    files = running.files(0)
+    files["shop.yaml"] = "# a comment\n" + json.dumps(files["shop.yaml"], indent=2)
+    sha = running.daemon.commit(files)
+    status = running.daemon.status()
+    assert (status["generation"], status["commit"]) == (generation, sha)
+    (frontend,) = running.daemon.json("show", "frontend/web")["entities"]
+    lines = str(files["shop.yaml"]).splitlines()
+    written = next(number for number, line in enumerate(lines, 1) if '"web"' in line)
+    assert frontend["source"]["line"] == written
+    entries = running.daemon.json("history")["entries"]
+    assert [entry["outcome"] for entry in entries[:2]] == ["unchanged", "unchanged"]
 
 
 BROKEN = {
@@ -74,32 +86,32 @@ BROKEN = {
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_an_invalid_commit_changes_nothing_and_the_next_one_applies(
-    tmp_path: Path, name: str
+    running: Shop, name: str
 ) -> None:
     text, expected = BROKEN[name]
-    with shop(tmp_path, workers=1) as running:
-        before = running.daemon.status()
-        bad = running.repo.commit({"broken.yaml": text})
-        waited = running.daemon.run_cli("wait", "--commit", bad)
-        assert waited.returncode == 6, waited.stderr
-        assert "broken.yaml:1" in waited.stderr
-        status = running.daemon.status()
-        assert (status["generation"], status["digest"]) == (before["generation"], before["digest"])
-        error = status["last_error"]
-        assert (error["commit"], error["file"], error["line"]) == (bad, "broken.yaml", 1)
-        assert error["stage"] == "validation"
-        assert expected in json.dumps(error)
-        assert running.served_by() == 0
-        entry = running.daemon.json("history")["entries"][0]
-        assert (entry["outcome"], entry["commit"], entry["file"]) == ("refused", bad, "broken.yaml")
-        good = running.daemon.commit({"broken.yaml": None, **running.files(1)})
-        status = running.daemon.status()
-        assert (status["commit"], status["last_error"]) == (good, None)
-        assert running.served_by() == 1
+    before = running.daemon.status()
+    bad = running.repo.commit({"broken.yaml": text})
+    waited = running.daemon.run_cli("wait", "--commit", bad)
+    assert waited.returncode == 6, waited.stderr
+    assert "broken.yaml:1" in waited.stderr
+    status = running.daemon.status()
+    assert (status["generation"], status["digest"]) == (before["generation"], before["digest"])
+    error = status["last_error"]
+    assert (error["commit"], error["file"], error["line"]) == (bad, "broken.yaml", 1)
+    assert error["stage"] == "validation"
+    assert expected in json.dumps(error)
+    assert running.served_by() == 0
+    entry = running.daemon.json("history")["entries"][0]
+    assert (entry["outcome"], entry["commit"], entry["file"]) == ("refused", bad, "broken.yaml")
+    good = running.daemon.commit({"broken.yaml": None, **running.files(1)})
+    status = running.daemon.status()
+    assert (status["commit"], status["last_error"]) == (good, None)
+    assert running.served_by() == 1
 
 
-def test_a_port_that_is_taken_is_refused_with_its_line(tmp_path: Path) -> None:
-    with shop(tmp_path) as running, socket.create_server(("127.0.0.1", 0)) as other:
+def test_a_port_that_is_taken_is_refused_with_its_line(running: Shop) -> None:
+    generation = running.daemon.generation
+    with socket.create_server(("127.0.0.1", 0)) as other:
         taken = f"127.0.0.1:{other.getsockname()[1]}"
         free = address()
         text = f"listeners:\n  good: {{address: '{free}'}}\n  bad: {{address: '{taken}'}}\n"
@@ -111,74 +123,70 @@ def test_a_port_that_is_taken_is_refused_with_its_line(tmp_path: Path) -> None:
         )
         with pytest.raises(ConnectionRefusedError):
             running.get(free)
-        assert running.daemon.generation == 1
+        assert running.daemon.generation == generation
         fixed = text.replace(taken, address())
         running.daemon.commit({"more.yaml": fixed})
         assert running.get(free) == 404
 
 
-def test_one_worker_that_refuses_keeps_all_from_changing(tmp_path: Path) -> None:
+def test_one_worker_that_refuses_keeps_all_from_changing(running: Shop) -> None:
     """An access log in a directory that is not there: only the engine can find out."""
-    with shop(tmp_path) as running:
-        before = running.daemon.status()
-        bad = running.repo.commit(running.files(1, access_log="/nonexistent/access.log"))
-        waited = running.daemon.run_cli("wait", "--commit", bad)
-        assert waited.returncode == 6
-        assert "settings.yaml:2:" in waited.stderr
-        after = running.daemon.status()
-        assert after["digest"] == before["digest"]
-        assert [w["digest"] for w in after["workers"]] == [before["digest"]] * 2
-        assert after["last_error"]["stage"] == "prepare"
-        assert running.served_by() == 0
-        running.commit(1)
-        assert running.served_by() == 1
+    before = running.daemon.status()
+    bad = running.repo.commit(running.files(1, access_log="/nonexistent/access.log"))
+    waited = running.daemon.run_cli("wait", "--commit", bad)
+    assert waited.returncode == 6
+    assert "settings.yaml:2:" in waited.stderr
+    after = running.daemon.status()
+    assert after["digest"] == before["digest"]
+    assert [w["digest"] for w in after["workers"]] == [before["digest"]] * 2
+    assert after["last_error"]["stage"] == "prepare"
+    assert running.served_by() == 0
+    running.commit(1)
+    assert running.served_by() == 1
 
 
-def test_listeners_come_and_go(tmp_path: Path) -> None:
-    with shop(tmp_path) as running:
-        more = address("::1")
-        running.daemon.commit({"more.yaml": f"listeners: {{more: {{address: '{more}'}}}}"})
-        assert running.get(more) == 404
-        moved = address()
-        running.daemon.commit({"more.yaml": f"listeners: {{more: {{address: '{moved}'}}}}"})
-        assert running.get(moved) == 404
-        with pytest.raises(ConnectionRefusedError):
-            running.get(more)
-        # Renamed and with the same address: the socket stays.
-        running.daemon.commit({"more.yaml": f"listeners: {{renamed: {{address: '{moved}'}}}}"})
-        assert [running.get(moved) for _ in range(10)] == [404] * 10
-        running.daemon.commit({"more.yaml": None})
-        with pytest.raises(ConnectionRefusedError):
-            running.get(moved)
+def test_listeners_come_and_go(running: Shop) -> None:
+    more = address("::1")
+    running.daemon.commit({"more.yaml": f"listeners: {{more: {{address: '{more}'}}}}"})
+    assert running.get(more) == 404
+    moved = address()
+    running.daemon.commit({"more.yaml": f"listeners: {{more: {{address: '{moved}'}}}}"})
+    assert running.get(moved) == 404
+    with pytest.raises(ConnectionRefusedError):
+        running.get(more)
+    # Renamed and with the same address: the socket stays.
+    running.daemon.commit({"more.yaml": f"listeners: {{renamed: {{address: '{moved}'}}}}"})
+    assert [running.get(moved) for _ in range(10)] == [404] * 10
+    running.daemon.commit({"more.yaml": None})
+    with pytest.raises(ConnectionRefusedError):
+        running.get(moved)
 
 
-def test_a_burst_of_commits_ends_at_the_newest(tmp_path: Path) -> None:
-    with shop(tmp_path) as running:
-        commits = [running.repo.commit(running.files(number % 2)) for number in range(10)]
-        broken = running.repo.commit({"broken.yaml": "a: ["})
-        last = running.daemon.commit({"broken.yaml": None, **running.files(1)})
-        assert running.daemon.status()["commit"] == last
-        assert running.served_by() == 1
-        for commit in commits:
-            # A commit is there when a descendant is.
-            assert running.daemon.run_cli("wait", "--commit", commit).returncode == 0
-        # Refused and passed by, if it was looked at at all.
-        assert running.daemon.run_cli("wait", "--commit", broken).returncode in (0, 6)
-        known = {entry["commit"] for entry in running.daemon.json("history", "-n", "50")["entries"]}
-        assert {*commits, broken, last} <= known
+def test_a_burst_of_commits_ends_at_the_newest(running: Shop) -> None:
+    commits = [running.repo.commit(running.files(number % 2)) for number in range(10)]
+    broken = running.repo.commit({"broken.yaml": "a: ["})
+    last = running.daemon.commit({"broken.yaml": None, **running.files(1)})
+    assert running.daemon.status()["commit"] == last
+    assert running.served_by() == 1
+    for commit in commits:
+        # A commit is there when a descendant is.
+        assert running.daemon.run_cli("wait", "--commit", commit).returncode == 0
+    # Refused and passed by, if it was looked at at all.
+    assert running.daemon.run_cli("wait", "--commit", broken).returncode in (0, 6)
+    known = {entry["commit"] for entry in running.daemon.json("history", "-n", "50")["entries"]}
+    assert {*commits, broken, last} <= known
 
 
-def test_a_rollback_by_reset_is_just_another_commit(tmp_path: Path) -> None:
-    with shop(tmp_path) as running:
-        first = running.repo.head()
-        second = running.commit(1)
-        running.repo.git("reset", "-q", "--hard", first)
-        running.daemon.wait(first)
-        assert running.served_by() == 0
-        assert running.daemon.generation == 3
-        waited = running.daemon.run_cli("wait", "--commit", second, "--timeout", "3s")
-        assert waited.returncode != 0
-        assert "does not contain it" in waited.stdout + waited.stderr
+def test_a_rollback_by_reset_is_just_another_commit(running: Shop) -> None:
+    first, generation = running.repo.head(), running.daemon.generation
+    second = running.commit(1)
+    running.repo.git("reset", "-q", "--hard", first)
+    running.daemon.wait(first)
+    assert running.served_by() == 0
+    assert running.daemon.generation == generation + 2
+    waited = running.daemon.run_cli("wait", "--commit", second, "--timeout", "3s")
+    assert waited.returncode != 0
+    assert "does not contain it" in waited.stdout + waited.stderr
 
 
 @pytest.mark.parametrize("way", ["deleted branch", "empty commit", "missing repository"])
@@ -234,30 +242,28 @@ def test_a_commit_without_configuration_is_refused_at_once(tmp_path: Path, direc
         running.stop()
 
 
-def test_a_control_plane_that_is_killed_comes_back_to_running_workers(tmp_path: Path) -> None:
-    with shop(tmp_path) as running:
-        running.commit(1)
-        before = running.daemon.status()
-        running.crash()
-        assert running.served_by() == 1, "nobody needs a control plane to be served"
-        missed = running.repo.commit(running.files(0))
-        running.daemon.start()
-        status = running.daemon.status()
-        assert [w["pid"] for w in status["workers"]] == [w["pid"] for w in before["workers"]]
-        assert (status["commit"], status["epoch"]) == (missed, before["epoch"] + 1)
-        assert status["generation"] == 3
-        assert running.served_by() == 0
+def test_a_control_plane_that_is_killed_comes_back_to_running_workers(running: Shop) -> None:
+    running.commit(1)
+    before = running.daemon.status()
+    running.crash()
+    assert running.served_by() == 1, "nobody needs a control plane to be served"
+    missed = running.repo.commit(running.files(0))
+    running.daemon.start()
+    status = running.daemon.status()
+    assert [w["pid"] for w in status["workers"]] == [w["pid"] for w in before["workers"]]
+    assert (status["commit"], status["epoch"]) == (missed, before["epoch"] + 1)
+    assert status["generation"] == before["generation"] + 1
+    assert running.served_by() == 0
 
 
-def test_sigterm_leaves_the_workers_and_the_next_daemon_takes_them_over(tmp_path: Path) -> None:
-    with shop(tmp_path) as running:
-        pids = running.daemon.worker_pids()
-        assert running.leave() == 0
-        assert running.served_by() == 0
-        running.daemon.start()
-        assert running.daemon.worker_pids() == pids
-        running.commit(1)
-        assert running.served_by() == 1
+def test_sigterm_leaves_the_workers_and_the_next_daemon_takes_them_over(running: Shop) -> None:
+    pids = running.daemon.worker_pids()
+    assert running.leave() == 0
+    assert running.served_by() == 0
+    running.daemon.start()
+    assert running.daemon.worker_pids() == pids
+    running.commit(1)
+    assert running.served_by() == 1
 
 
 def test_the_last_state_comes_back_without_workers_and_without_a_repository(
@@ -282,53 +288,50 @@ def test_the_last_state_comes_back_without_workers_and_without_a_repository(
         assert running.served_by() == 0
 
 
-def test_after_a_restart_a_commit_is_checked_against_what_runs(tmp_path: Path) -> None:
-    with shop(tmp_path, workers=1) as running:
-        running.crash()
-        running.daemon.start()
-        again = "clusters: {shop: {}}"
-        bad = running.repo.commit({"again.yaml": again})
-        waited = running.daemon.run_cli("wait", "--commit", bad)
-        assert waited.returncode == 6
-        assert "defined twice" in waited.stderr
-        gone = running.files(0)
-        del gone["shop.yaml"]["clusters"]
-        bad = running.repo.commit({"again.yaml": None, **gone})
-        waited = running.daemon.run_cli("wait", "--commit", bad)
-        assert waited.returncode == 6
-        assert "shop.yaml" in waited.stderr
-        # What moves to another file is still the same thing.
-        files = running.files(1)
-        running.daemon.commit({**files, "shop.yaml": None, "moved.yaml": files["shop.yaml"]})
-        assert running.served_by() == 1
-        entries = running.daemon.json("history", "-n", "1")["entries"]
-        assert [change["action"] for change in entries[0]["changes"]] == ["update"]
+def test_after_a_restart_a_commit_is_checked_against_what_runs(running: Shop) -> None:
+    running.crash()
+    running.daemon.start()
+    again = "clusters: {shop: {}}"
+    bad = running.repo.commit({"again.yaml": again})
+    waited = running.daemon.run_cli("wait", "--commit", bad)
+    assert waited.returncode == 6
+    assert "defined twice" in waited.stderr
+    gone = running.files(0)
+    del gone["shop.yaml"]["clusters"]
+    bad = running.repo.commit({"again.yaml": None, **gone})
+    waited = running.daemon.run_cli("wait", "--commit", bad)
+    assert waited.returncode == 6
+    assert "shop.yaml" in waited.stderr
+    # What moves to another file is still the same thing.
+    files = running.files(1)
+    running.daemon.commit({**files, "shop.yaml": None, "moved.yaml": files["shop.yaml"]})
+    assert running.served_by() == 1
+    entries = running.daemon.json("history", "-n", "1")["entries"]
+    assert [change["action"] for change in entries[0]["changes"]] == ["update"]
 
 
-def test_more_listeners_than_a_worker_can_be_handed_are_refused(tmp_path: Path) -> None:
-    with shop(tmp_path, workers=1) as running:
-        many = {f"l{number}": {"address": f"127.0.0.1:{20_000 + number}"} for number in range(300)}
-        bad = running.repo.commit({"many.yaml": {"listeners": many}})
-        waited = running.daemon.run_cli("wait", "--commit", bad)
-        assert waited.returncode == 6
-        assert "301 listeners are more than the 252 supported" in waited.stderr
+def test_more_listeners_than_a_worker_can_be_handed_are_refused(running: Shop) -> None:
+    many = {f"l{number}": {"address": f"127.0.0.1:{20_000 + number}"} for number in range(300)}
+    bad = running.repo.commit({"many.yaml": {"listeners": many}})
+    waited = running.daemon.run_cli("wait", "--commit", bad)
+    assert waited.returncode == 6
+    assert "301 listeners are more than the 252 supported" in waited.stderr
 
 
-def test_a_killed_worker_is_replaced_on_its_core_and_its_socket(tmp_path: Path) -> None:
-    with shop(tmp_path) as running:
-        running.commit(1)
-        before = running.daemon.status()
-        victim = before["workers"][0]
-        os.kill(victim["pid"], signal.SIGKILL)
-        # Its queue waits for the successor: nobody is refused.
-        assert [running.get() for _ in range(20)] == [200] * 20
-        eventually(lambda: _replaced(running, victim))
-        after = running.daemon.status()
-        assert after["workers"][0]["cpu"] == victim["cpu"]
-        assert os.sched_getaffinity(after["workers"][0]["pid"]) == {victim["cpu"]}
-        assert after["workers"][0]["digest"] == after["digest"] == before["digest"]
-        assert after["workers"][1]["pid"] == before["workers"][1]["pid"]
-        assert after["workers"][0]["restarts"] == 1
+def test_a_killed_worker_is_replaced_on_its_core_and_its_socket(running: Shop) -> None:
+    running.commit(1)
+    before = running.daemon.status()
+    victim = before["workers"][0]
+    os.kill(victim["pid"], signal.SIGKILL)
+    # Its queue waits for the successor: nobody is refused.
+    assert [running.get() for _ in range(20)] == [200] * 20
+    eventually(lambda: _replaced(running, victim))
+    after = running.daemon.status()
+    assert after["workers"][0]["cpu"] == victim["cpu"]
+    assert os.sched_getaffinity(after["workers"][0]["pid"]) == {victim["cpu"]}
+    assert after["workers"][0]["digest"] == after["digest"] == before["digest"]
+    assert after["workers"][1]["pid"] == before["workers"][1]["pid"]
+    assert after["workers"][0]["restarts"] == victim["restarts"] + 1
 
 
 def _replaced(running: Shop, victim: dict[str, int]) -> bool:
@@ -336,36 +339,33 @@ def _replaced(running: Shop, victim: dict[str, int]) -> bool:
     return bool(worker["pid"] != victim["pid"] and worker["state"] == "running")
 
 
-def test_a_worker_that_leaves_by_sigterm_has_a_successor_at_once(tmp_path: Path) -> None:
-    with shop(tmp_path) as running:
-        victim = running.daemon.status()["workers"][1]
-        os.kill(victim["pid"], signal.SIGTERM)
-        assert [running.get() for _ in range(20)] == [200] * 20
-        eventually(lambda: _replaced(running, victim))
-        eventually(lambda: not Path(f"/proc/{victim['pid']}/cmdline").exists())
+def test_a_worker_that_leaves_by_sigterm_has_a_successor_at_once(running: Shop) -> None:
+    victim = running.daemon.status()["workers"][1]
+    os.kill(victim["pid"], signal.SIGTERM)
+    assert [running.get() for _ in range(20)] == [200] * 20
+    eventually(lambda: _replaced(running, victim))
+    eventually(lambda: not Path(f"/proc/{victim['pid']}/cmdline").exists())
 
 
-def test_all_workers_killed_at_once_come_back(tmp_path: Path) -> None:
-    with shop(tmp_path) as running:
-        for pid in running.daemon.worker_pids():
-            os.kill(pid, signal.SIGKILL)
-        sha = running.repo.commit(running.files(1))
-        running.daemon.wait(sha)
-        assert running.served_by() == 1
+def test_all_workers_killed_at_once_come_back(running: Shop) -> None:
+    for pid in running.daemon.worker_pids():
+        os.kill(pid, signal.SIGKILL)
+    sha = running.repo.commit(running.files(1))
+    running.daemon.wait(sha)
+    assert running.served_by() == 1
 
 
-def test_a_stopped_worker_holds_up_a_commit_only_for_so_long(tmp_path: Path) -> None:
-    with shop(tmp_path) as running:
-        victim = running.daemon.status()["workers"][0]
-        os.kill(victim["pid"], signal.SIGSTOP)
-        sha = running.repo.commit(running.files(1))
-        eventually(lambda: _waits_for(running, victim["id"]))
-        waited = running.daemon.run_cli("wait", "--commit", sha, "--timeout", "1s")
-        assert waited.returncode == 8
-        assert "worker 0" in waited.stderr
-        running.daemon.wait(sha)
-        assert running.served_by() == 1
-        assert running.daemon.status()["workers"][0]["pid"] != victim["pid"]
+def test_a_stopped_worker_holds_up_a_commit_only_for_so_long(running: Shop) -> None:
+    victim = running.daemon.status()["workers"][0]
+    os.kill(victim["pid"], signal.SIGSTOP)
+    sha = running.repo.commit(running.files(1))
+    eventually(lambda: _waits_for(running, victim["id"]))
+    waited = running.daemon.run_cli("wait", "--commit", sha, "--timeout", "1s")
+    assert waited.returncode == 8
+    assert "worker 0" in waited.stderr
+    running.daemon.wait(sha)
+    assert running.served_by() == 1
+    assert running.daemon.status()["workers"][0]["pid"] != victim["pid"]
 
 
 def _waits_for(running: Shop, worker: int) -> bool:
@@ -373,15 +373,14 @@ def _waits_for(running: Shop, worker: int) -> bool:
     return bool(transaction and transaction["waiting_for"] == [worker])
 
 
-def test_a_second_daemon_is_one_sentence(tmp_path: Path) -> None:
-    with shop(tmp_path, workers=1) as running:
-        command = [EXECUTABLE, "run", str(running.repo.directory)]
-        done = subprocess.run(
-            command, env=running.daemon.environment, capture_output=True, text=True, timeout=90
-        )
-        assert done.returncode == 1
-        (line,) = done.stderr.strip().splitlines()
-        assert f"another daemon (process {running.pid}) uses" in line
+def test_a_second_daemon_is_one_sentence(running: Shop) -> None:
+    command = [EXECUTABLE, "run", str(running.repo.directory)]
+    done = subprocess.run(
+        command, env=running.daemon.environment, capture_output=True, text=True, timeout=90
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.strip().splitlines()
+    assert f"another daemon (process {running.pid}) uses" in line
 
 
 @pytest.mark.parametrize("kind", ["no repository", "no directory", "no such state"])
@@ -451,54 +450,52 @@ def _start_without_workers_option(running: Shop) -> None:
     daemon.wait_ready()
 
 
-def test_metrics_follow_the_settings(tmp_path: Path) -> None:
-    with shop(tmp_path) as running:
-        admin = address()
-        running.commit(0, admin=admin)
-        assert running.get(admin, "/healthz") == 200
-        assert running.get(admin, "/metrics") == 200
-        other = address()
-        running.commit(0, admin=other)
-        assert running.get(other, "/metrics") == 200
-        with pytest.raises(ConnectionRefusedError):
-            running.get(admin)
-        with socket.create_server(("127.0.0.1", 0)) as taken:
-            where = f"127.0.0.1:{taken.getsockname()[1]}"
-            bad = running.repo.commit(running.files(0, admin=where))
-            waited = running.daemon.run_cli("wait", "--commit", bad, "--timeout", "1s")
-            assert waited.returncode == 6
-            assert f"cannot bind {where}" in waited.stderr
-        assert running.get(other, "/metrics") == 200
-        running.crash()
-        running.daemon.start(wait=False)
-        eventually(lambda: running.daemon.run_cli("status").returncode == 0)
-        running.commit(0)
-        with pytest.raises(ConnectionRefusedError):
-            running.get(other)
+def test_metrics_follow_the_settings(running: Shop) -> None:
+    admin = address()
+    running.commit(0, admin=admin)
+    assert running.get(admin, "/healthz") == 200
+    assert running.get(admin, "/metrics") == 200
+    other = address()
+    running.commit(0, admin=other)
+    assert running.get(other, "/metrics") == 200
+    with pytest.raises(ConnectionRefusedError):
+        running.get(admin)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        where = f"127.0.0.1:{taken.getsockname()[1]}"
+        bad = running.repo.commit(running.files(0, admin=where))
+        waited = running.daemon.run_cli("wait", "--commit", bad, "--timeout", "1s")
+        assert waited.returncode == 6
+        assert f"cannot bind {where}" in waited.stderr
+    assert running.get(other, "/metrics") == 200
+    running.crash()
+    running.daemon.start(wait=False)
+    eventually(lambda: running.daemon.run_cli("status").returncode == 0)
+    running.commit(0)
+    with pytest.raises(ConnectionRefusedError):
+        running.get(other)
 
 
-def test_a_drained_backend_gets_nothing_also_from_a_fresh_worker(tmp_path: Path) -> None:
-    with shop(tmp_path) as running:
-        two = running.files(0)
-        two["shop.yaml"]["clusters"]["shop"]["backends"]["two"] = {
-            "address": running.backends[1].address
-        }
-        running.daemon.commit(two)
-        running.daemon.run_cli("drain", "shop/one", "--wait", check=True)
-        seen = len(running.backends[0].requests)
-        assert [running.get() for _ in range(20)] == [200] * 20
-        victim = running.daemon.status()["workers"][0]
-        os.kill(victim["pid"], signal.SIGKILL)
-        eventually(lambda: _replaced(running, victim))
-        running.crash()
-        running.daemon.start()
-        assert [running.get() for _ in range(20)] == [200] * 20
-        assert len(running.backends[0].requests) == seen
-        (drain,) = running.daemon.status()["drains"]
-        assert (drain["backend"], drain["active"]) == ("shop/one", 0)
-        running.daemon.run_cli("undrain", "shop/one", check=True)
-        assert [running.get() for _ in range(20)] == [200] * 20
-        assert len(running.backends[0].requests) > seen
+def test_a_drained_backend_gets_nothing_also_from_a_fresh_worker(running: Shop) -> None:
+    two = running.files(0)
+    two["shop.yaml"]["clusters"]["shop"]["backends"]["two"] = {
+        "address": running.backends[1].address
+    }
+    running.daemon.commit(two)
+    running.daemon.run_cli("drain", "shop/one", "--wait", check=True)
+    seen = len(running.backends[0].requests)
+    assert [running.get() for _ in range(20)] == [200] * 20
+    victim = running.daemon.status()["workers"][0]
+    os.kill(victim["pid"], signal.SIGKILL)
+    eventually(lambda: _replaced(running, victim))
+    running.crash()
+    running.daemon.start()
+    assert [running.get() for _ in range(20)] == [200] * 20
+    assert len(running.backends[0].requests) == seen
+    (drain,) = running.daemon.status()["drains"]
+    assert (drain["backend"], drain["active"]) == ("shop/one", 0)
+    running.daemon.run_cli("undrain", "shop/one", check=True)
+    assert [running.get() for _ in range(20)] == [200] * 20
+    assert len(running.backends[0].requests) > seen
 
 
 def test_kakehi_stop_ends_everything(tmp_path: Path) -> None:
