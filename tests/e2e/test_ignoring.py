@@ -23,7 +23,10 @@ def test_files_of_other_programs_are_left_out(tmp_path: Path) -> None:
         # Written: all of it is left out, by the working tree and by a plan of it.
         repo.write({".kakehiignore": "compose.yaml\n/deploy/\n"})
         done = daemon.run_cli("validate", place)
-        assert (done.returncode, done.stderr) == (0, "")
+        assert done.returncode == 0
+        # Of nothing else there is a word.
+        assert done.stderr.startswith(".kakehiignore: warning: .kakehiignore is untracked")
+        assert done.stderr.count("warning") == 1
         assert json.loads(daemon.run_cli("plan", "--json").stdout)["changes"] == []
         applied = repo.commit()
         daemon.wait(applied)
