@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.cli.asking import is_starting
 from reconciler.cli.commands.status import lines
 from reconciler.cli.output import Painter
 from reconciler.cli.reports import report_schema
 from reconciler.storage.file.place import lock_directory
-from tests.harness import pki
+from tests.harness import pki, processes
 from tests.harness.daemon import EXECUTABLE, Kakehi
 from tests.harness.ports import address
 from tests.harness.repo import Content, Repo
@@ -399,6 +400,8 @@ def test_wait_waits_for_a_daemon_that_is_starting(tmp_path: Path) -> None:
     assert "no daemon runs at" in waits.communicate()[1]
     daemon.start(wait=False)
     try:
+        # On a busy machine its imports may take longer than the second for which it is hoped for.
+        processes.wait_until(lambda: is_starting(str(daemon.runtime_dir)), "it has its directory")
         waits = waiting(daemon)
         assert waits.wait(60) == 0, waits.communicate()
     finally:
