@@ -232,6 +232,7 @@ def test_nothing_runs_in_a_repository_of_somebody_else(repo: Repo) -> None:
     repo.commit({"a.yaml": "1"})
     marker = repo.directory / "ran"
     hook = repo.directory / ".git" / "hooks" / "reference-transaction"
+    hook.parent.mkdir()
     hook.write_text(f"#!/bin/sh\ntouch {marker}\n")
     hook.chmod(0o755)
     repo.git("config", "core.fsmonitor", f"touch {marker}")
