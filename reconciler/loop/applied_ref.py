@@ -8,17 +8,26 @@ called by `reconciler.transaction.runner` and `reconciler.loop.reconcile`.
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 from reconciler.reporting.outcomes import Outcomes
 from reconciler.source.git.errors import RepositoryError
 from reconciler.source.git.refs import APPLIED_REF
 from reconciler.source.source import Source
 
 
-class AppliedRef:
-    """Owns `refs/kakehi/applied`."""
+def whose(state_dir: Path) -> str:
+    """Return how a daemon says that a commit was applied by it: by its machine and directory."""
+    return f"{os.uname().nodename}:{state_dir.absolute()}"
 
-    def __init__(self, source: Source, outcomes: Outcomes) -> None:
+
+class AppliedRef:
+    """Owns `refs/kakehi/applied`, and says whose it is."""
+
+    def __init__(self, source: Source, outcomes: Outcomes, state_dir: Path) -> None:
         self._source = source
+        self._by = whose(state_dir)
         self._outcomes = outcomes
         self._marked: str | None = None
         self._wanted: str | None = None
@@ -49,7 +58,7 @@ class AppliedRef:
         if self._wanted is None or self._wanted == self._marked:
             return
         try:
-            self._source.repository.refs.mark_applied(self._wanted)
+            self._source.repository.refs.mark_applied(self._wanted, self._by)
             self._marked = self._wanted
             self._outcomes.marked(None)
         except RepositoryError as error:

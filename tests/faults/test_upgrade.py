@@ -124,6 +124,7 @@ def test_what_an_older_version_leaves_out_comes_back_with_the_newer(
     site.daemon.return_()
     assert site.running()[1] == digest
     assert site.everywhere("main.test") == {"red"}
+    assert "lost" not in site.daemon.log()
 
 
 class OtherWorker:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 
+from reconciler.loop.applied_ref import whose
 from reconciler.source.following import NAME as FOLLOWED
 from reconciler.source.git.errors import RepositoryError
 from reconciler.source.git.refs import APPLIED_REF
@@ -26,9 +27,14 @@ def lost_since(store: Store, source: Source) -> str | None:
     """
     commit, directory = store.running.commit, store.place.directory
     try:
-        if not source.repository.refs.has(APPLIED_REF):
+        refs = source.repository.refs
+        # Another daemon may follow another branch of it.
+        if not refs.has(APPLIED_REF) or not refs.is_applied_by(whose(directory)):
             return None
         applied = source.head_of(APPLIED_REF).commit
+        if commit is None and not store.running.is_empty:
+            # It is known not to be that of a commit, and nothing else of it is lost.
+            return None
         if commit is None:
             what = lost_of(store, source)
             return what and (

@@ -23,6 +23,8 @@ from reconciler.source.git.objects import Objects
 from schemas.entities.secrecy import without_credentials
 
 APPLIED_REF = "refs/kakehi/applied"
+APPLIED_BY_REF = "refs/kakehi/applied-by"
+"""A text: the daemon by whom. Several may follow branches of one repository."""
 REMOTE_REFS = "refs/kakehi/remote/"
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 _ID = re.compile("[0-9a-fA-F]{4,40}")
@@ -138,13 +140,23 @@ class Refs:
         except (pygit2.GitError, OSError):
             return []
 
-    def mark_applied(self, commit: str) -> None:
-        """Keeps the applied commit alive through force-push and gc."""
+    def mark_applied(self, commit: str, by: str) -> None:
+        """Keeps the applied commit alive through force-push and gc; `by` is whose it is."""
         try:
             self._break_stale_lock()
             self._git.references.create(APPLIED_REF, commit, force=True)
+            if not self.is_applied_by(by):
+                blob = self._git.create_blob(by.encode("utf-8", "surrogateescape"))
+                self._git.references.create(APPLIED_BY_REF, blob, force=True)
         except (KeyError, ValueError, pygit2.GitError, OSError) as error:
             raise RepositoryError(f"cannot move {APPLIED_REF}: {error}") from None
+
+    def is_applied_by(self, by: str) -> bool:
+        """Whether the commit that was applied last was so by that daemon, as far as is known."""
+        try:
+            return bool(self._git.lookup_reference(APPLIED_BY_REF).target == _blob_id(by))
+        except (KeyError, ValueError, pygit2.GitError, OSError):
+            return False
 
     def _break_stale_lock(self) -> None:
         """A daemon that was killed while it moved its ref left the lock behind."""
@@ -191,6 +203,10 @@ def _spelled(spec: str) -> list[str]:
     """The full names of refs that a name may be short for."""
     names = (spec, *(f"{space}{spec}" for space in _SPELLED))
     return [name for name in names if pygit2.reference_is_valid_name(name)]
+
+
+def _blob_id(text: str) -> pygit2.Oid:
+    return pygit2.hash(text.encode("utf-8", "surrogateescape"))
 
 
 def _short(ref: str) -> str:

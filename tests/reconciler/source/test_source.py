@@ -118,7 +118,7 @@ def test_the_applied_commit_outlives_force_push_and_gc(repo: Repo) -> None:
     old = repo.commit({"a.yaml": "1"})
     source = Source(repo.directory, None)
     base = source.head()
-    source.repository.refs.mark_applied(old)
+    source.repository.refs.mark_applied(old, "me")
     assert repo.git("rev-parse", APPLIED_REF) == old
     repo.git(
         "commit", "-q", "--amend", "-m", "other", "--allow-empty", "--date=2001-01-01T00:00:00"
@@ -238,7 +238,7 @@ def test_nothing_runs_in_a_repository_of_somebody_else(repo: Repo) -> None:
     repo.git("config", "core.fsmonitor", f"touch {marker}")
     source = Source(repo.directory, None)
     source.changed(None, source.head().tree)
-    source.repository.refs.mark_applied(source.head().commit)
+    source.repository.refs.mark_applied(source.head().commit, "me")
     assert not marker.exists()
 
 

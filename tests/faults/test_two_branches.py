@@ -1,0 +1,47 @@
+"""Two daemons follow two branches of one repository, and know their own commits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tests.harness import ports
+from tests.harness.daemon import Kakehi
+from tests.harness.repo import Repo
+
+
+def config(address: str, text: str) -> dict[str, Any]:
+    frontends = {"web": {"listeners": ["web"], "respond": {"body": text}}}
+    listeners = {"web": {"address": address}}
+    settings = {"access_log": "off"}
+    return {"a.yaml": {"listeners": listeners, "frontends": frontends, "settings": settings}}
+
+
+def told(daemon: Kakehi) -> list[str]:
+    return [each for each in daemon.status()["warnings"] if "lost" in each]
+
+
+def test_a_commit_of_the_other_one_is_no_loss(tmp_path: Path) -> None:
+    repo = Repo(tmp_path / "repository")
+    production, staging = ports.address(), ports.address()
+    repo.commit(config(production, "one"))
+    with Kakehi(repo, workers=1, options=("--ref", "main")) as first:
+        repo.git("checkout", "-q", "-b", "staging")
+        repo.commit(config(staging, "one"))
+        with Kakehi(repo, workers=1, options=("--ref", "staging")) as second:
+            assert told(second) == [], "its very first start"
+            # What the first applies is in the history of the second as well.
+            repo.git("checkout", "-q", "main")
+            newest = repo.commit(config(production, "two"))
+            first.wait(newest)
+            repo.git("checkout", "-q", "staging")
+            repo.git("merge", "-q", "-s", "ours", "-m", "merged", "main")
+            second.wait(repo.head())
+            repo.git("checkout", "-q", "main")
+            newest = repo.commit(config(production, "three"))
+            first.wait(newest)
+            repo.git("checkout", "-q", "staging")
+            repo.git("merge", "-q", "-s", "ours", "-m", "merged", "main")
+            second.interrupt()
+            second.start()
+            assert told(second) == []
