@@ -59,7 +59,8 @@ def lost_of(store: Store, source: Source) -> str | None:
         if store.running.history.last_told() is None:
             lost.append("its history")
     with contextlib.suppress(DamagedError, OSError):
-        if store.kept(DRAINS) is None:
+        # Where there never was one, nothing is kept: with the history at hand nobody has lost any.
+        if lost and store.kept(DRAINS) is None:
             lost.append("its drains")
     with contextlib.suppress(DamagedError, OSError):
         if store.kept(FOLLOWED) is None:
