@@ -21,6 +21,7 @@ from reconciler.workers.listening.descriptors import Reserve, shortages
 from reconciler.workers.slots.supervisor import Supervisor
 from reconciler.workers.watching.binding import unbound
 from reconciler.workers.watching.runtime_directory import RuntimeDirectory
+from reconciler.workers.watching.strays import Strays
 
 
 class Shortages:
@@ -78,6 +79,7 @@ class Warnings:
         reserve: Reserve,
         runtime: RuntimeDirectory,
         supervisor: Supervisor,
+        strays: Strays,
         shortages: Shortages,
         store: Store,
     ) -> None:
@@ -87,6 +89,7 @@ class Warnings:
         self._reserve = reserve
         self._runtime = runtime
         self._supervisor = supervisor
+        self._strays = strays
         self._shortages = shortages
         self._store = store
 
@@ -95,7 +98,8 @@ class Warnings:
         found = self.unserved() + self._measuring.left_out()
         found += [self._row_audit.problem] if self._row_audit.problem else []
         found += [self._reserve.problem] if self._reserve.problem else []
-        return found + self._runtime.warnings(self._supervisor) + self._shortages.found()
+        found += self._runtime.warnings(self._supervisor) + self._strays.told()
+        return found + self._shortages.found()
 
     def unserved(self) -> list[str]:
         """What the settings and listeners that run ask for, and this machine does not give."""

@@ -107,6 +107,7 @@ class Daemon:
         parts.start("auditing rows", self._commits.row_audit.run)
         parts.start("liveness", self._workers.liveness.run)
         parts.start("binding", self._workers.binding.run)
+        parts.start("strays", self._workers.strays.run)
         try:
             # One beyond the wanted number serves until it is known what is wanted.
             self._workers.supervisor.scale(max(self._base.sizing.count(), self._places))

@@ -57,6 +57,7 @@ from reconciler.workers.watching.auditing import Auditing
 from reconciler.workers.watching.binding import Binding
 from reconciler.workers.watching.liveness import Liveness
 from reconciler.workers.watching.runtime_directory import RuntimeDirectory
+from reconciler.workers.watching.strays import Strays
 from schemas.messages import control, wire
 
 
@@ -96,6 +97,7 @@ class WorkerPlane:
     auditing: Auditing
     liveness: Liveness
     binding: Binding
+    strays: Strays
     certifying: Certifying
     send_overlay: Callable[[], None]
 
@@ -180,6 +182,7 @@ def worker_plane(base: Ground, observer: WorkerObserver) -> WorkerPlane:
         auditing=Auditing(store, supervisor),
         liveness=Liveness(supervisor, drains.names),
         binding=Binding(supervisor, bringup, store),
+        strays=Strays(supervisor, sockets, options.runtime_dir),
         certifying=Certifying(
             options.state_dir,
             challenges,
@@ -255,6 +258,7 @@ def control_socket(
         base.reserve,
         base.runtime,
         supervisor,
+        workers.strays,
         commits.shortages,
         base.store,
     )
@@ -276,7 +280,15 @@ def control_socket(
         fetched_at=lambda: base.fetching.fetched_at,
         remote=base.fetching.shown_remote,
     )
-    waiting = Waiting(base.source, store, reconciler, supervisor, commits.runner, base.announcing)
+    waiting = Waiting(
+        base.source,
+        store,
+        reconciler,
+        supervisor,
+        commits.runner,
+        base.announcing,
+        workers.strays.told,
+    )
     answers = ControlAnswers(
         source=base.source,
         store=store,

@@ -57,6 +57,7 @@ NAMES = (
     "auditing rows",
     "liveness",
     "binding",
+    "strays",
     "certifying",
     "worker 1",
 )

@@ -7,16 +7,20 @@ and ends it as soon as another one serves in its place.
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from tests.harness import processes
+from tests.harness.manager import ServiceManager
 from tests.harness.site import Site
 
 WAIT_S = 60.0
+TOLD_WITHIN_S = 15.0
 # The control socket of a worker has room for 8.
 LOOKS = 10
 
@@ -96,9 +100,47 @@ def told_to_end(site: Site) -> None:
     processes.await_end([stopped, other], WAIT_S)
 
 
+def bound_elsewhere(site: Site) -> None:
+    """The service manager has kept their sockets; the next daemon has another runtime directory."""
+    with ServiceManager(site.directory / "manager") as manager:
+        site.daemon.manager = manager
+        site.start(files(site, "red"))
+        pids = site.worker_pids()
+        processes.wait_until(lambda: len(manager.names) == 2, "their sockets are kept", WAIT_S)
+        site.daemon.leave()
+        site.daemon.runtime_dir = site.daemon.base / "other"
+        try:
+            site.daemon.return_(wait=False)
+            processes.wait_until(lambda: in_service(site), "two others are in service", WAIT_S)
+            assert not set(pids) & set(site.worker_pids())
+            processes.wait_until(
+                lambda: len(site.daemon.ask("status")["warnings"]) == 2, "it is told", TOLD_WITHIN_S
+            )
+            commit = site.repo.commit(files(site, "blue"))
+            done = site.daemon.run_cli("wait", "--commit", commit, "--timeout", "4s")
+            assert done.returncode == 8, done
+            for number, pid in enumerate(pids):
+                told = f"process {pid} (kakehi-w{number}) serves what an earlier daemon told it"
+                assert told in done.stderr, done
+                assert site.daemon.log().count(told) == 1
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGTERM)
+        processes.await_end(pids, WAIT_S)
+        assert site.daemon.outcome(commit) == "applied"
+        assert site.everywhere("main.test") == {"blue"}
+        assert site.daemon.ask("status")["warnings"] == []
+
+
 CASES: dict[str, Callable[[Site], None]] = {
     case.__name__: case
-    for case in (looked_for_too_often, lost_and_stopped, beyond_the_wanted, told_to_end)
+    for case in (
+        looked_for_too_often,
+        lost_and_stopped,
+        beyond_the_wanted,
+        told_to_end,
+        bound_elsewhere,
+    )
 }
 
 

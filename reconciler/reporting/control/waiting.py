@@ -7,6 +7,7 @@ Looks again whenever it is announced that something changed. Called by
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from reconciler.reporting.announcing import Announcing
@@ -46,6 +47,8 @@ class Waiting:
     supervisor: Supervisor
     runner: Runner
     announcing: Announcing
+    strays: Callable[[], list[str]]
+    """What is said of workers that serve and are not ours to lead."""
 
     async def wait(self, request: WaitRequest) -> WaitResult:
         """Returns when the outcome is known, after `timeout_s` at the latest.
@@ -199,7 +202,9 @@ class Waiting:
             return None
 
     def _unheard(self) -> str | None:
-        """Why nobody can connect to any listener that runs, if it is so."""
+        """Why it is not what runs that answers: nobody can connect, or others serve as well."""
+        if strays := self.strays():
+            return "; ".join(strays)
         silent = bound_nowhere(self.supervisor)
         is_so = silent and len(silent) >= self.store.running.state.count("listener")
         return "; ".join(silent.values()) if is_so else None

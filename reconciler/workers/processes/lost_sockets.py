@@ -14,6 +14,7 @@ import os
 import re
 import signal
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 from reconciler import socket_tables
@@ -56,12 +57,13 @@ def regain(runtime_dir: Path) -> dict[int, int]:
     return {pid: number for pid, number in told.items() if pid not in left}
 
 
-def serving(runtime_dir: Path) -> dict[int, int]:
+def serving(runtime_dir: Path, sockets: Collection[str] = ()) -> dict[int, int]:
     """Return the number of each worker that was bound here, be it found or not, by its process.
 
-    Raises `OSError`: it is not known who serves.
+    And of those that have one of these sockets, named as `/proc/PID/fd` does. Raises `OSError`: it
+    is not known who serves.
     """
-    bound = _bound(f"{runtime_dir.absolute()}/{worker_sockets.WORKERS_DIRECTORY}/")
+    bound = _bound(f"{runtime_dir.absolute()}/{worker_sockets.WORKERS_DIRECTORY}/").union(sockets)
     found: dict[int, int] = {}
     for process in Path("/proc").glob("[0-9]*") if bound else ():
         with contextlib.suppress(OSError):

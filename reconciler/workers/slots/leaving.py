@@ -19,12 +19,12 @@ class LeavingWorkers:
     """All of one daemon, until they have ended."""
 
     def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], int] = {}
 
     @property
-    def any(self) -> bool:
-        """Whether one has not ended yet."""
-        return bool(self._tasks)
+    def pids(self) -> set[int]:
+        """The processes that have not ended yet."""
+        return set(self._tasks.values())
 
     def see_off(self, former: Former, drain_ms: int) -> None:
         """Let one that served until now end behind its last request."""
@@ -41,8 +41,8 @@ class LeavingWorkers:
     def await_end(self, worker: Former, drain_ms: int) -> None:
         """See that one ends that drains already."""
         task = asyncio.get_running_loop().create_task(_await_end(worker, drain_ms / 1000))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = worker.process.pid
+        task.add_done_callback(self._tasks.pop)
 
     async def ended(self) -> None:
         """Returns when all have."""

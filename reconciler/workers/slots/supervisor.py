@@ -69,7 +69,7 @@ class Supervisor:
 
         Not of a worker that has not been found yet, or is led no more, nor where we leave them.
         """
-        is_known = bool(self.slots) and self._tending.has_looked and not self._leaving.any
+        is_known = bool(self.slots) and self._tending.has_looked and not self._leaving.pids
         return is_known and all(slot.former is None for slot in self.slots)
 
     @property
@@ -78,6 +78,14 @@ class Supervisor:
         return bool(self.slots) and all(
             slot.is_refused and slot.worker is None and slot.former is None for slot in self.slots
         )
+
+    def processes(self) -> set[int]:
+        """All that are led, or seen off, by us."""
+        found = set(self._leaving.pids)
+        for slot in self.slots:
+            led = [each.process.pid for each in (slot.worker, slot.former) if each is not None]
+            found.update(led, (slot.pid,))
+        return found
 
     def unreachable(self) -> list[Worker]:
         """Those in service whose socket a later daemon would not find."""
