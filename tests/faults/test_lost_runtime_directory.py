@@ -153,6 +153,11 @@ def stopped_in_the_sandbox(site: Site) -> None:
     stopped_without_a_daemon(site, PROCESSES_ONLY)
 
 
+def stopped_by_who_may_less(site: Site) -> None:
+    """As by the user of the unit: its workers may bind to low ports, and do not show their files."""
+    stopped_without_a_daemon(site, ("setpriv", "--bounding-set=-all", "--inh-caps=-all"))
+
+
 def stopped_without_a_daemon(site: Site, within: tuple[str, ...] = ()) -> None:
     site.start(files(site, "red"))
     pids = site.worker_pids()
@@ -184,6 +189,7 @@ CASES: dict[str, Callable[[Site], None]] = {
 if os.geteuid() == 0:
     CASES["deleted, in the sandbox"] = lost_in_the_sandbox
     CASES["stopped, in the sandbox"] = stopped_in_the_sandbox
+    CASES["stopped, by who may less"] = stopped_by_who_may_less
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -37,7 +37,9 @@ def regain(runtime_dir: Path) -> dict[int, int]:
     Returns when all can be connected to, or after two seconds. Raises `OSError`, as `serving` does.
     """
     told: dict[int, int] = {}
-    for pid, number in serving(runtime_dir).items():
+    serving_here, unread = _holding(_bound(runtime_dir))
+    # Whose files we may not read binds what it had, which may be another directory's.
+    for pid, number in {**unread, **serving_here}.items():
         if _is_found(runtime_dir, pid, number):
             continue
         with contextlib.suppress(OSError):
@@ -63,21 +65,34 @@ def serving(runtime_dir: Path, sockets: Collection[str] = ()) -> dict[int, int]:
     And of those that have one of these sockets, named as `/proc/PID/fd` does. Raises `OSError`: it
     is not known who serves.
     """
-    bound = _bound(f"{runtime_dir.absolute()}/{worker_sockets.WORKERS_DIRECTORY}/").union(sockets)
-    found: dict[int, int] = {}
-    for process in Path("/proc").glob("[0-9]*") if bound else ():
+    return _holding(_bound(runtime_dir).union(sockets))[0]
+
+
+def _holding(sockets: Collection[str]) -> tuple[dict[int, int], dict[int, int]]:
+    """(the workers that have one of these sockets, those whose files we may not read).
+
+    A worker that may bind to low ports shows them to nobody who may not, not even to its user.
+    """
+    found, unread = dict[int, int](), dict[int, int]()
+    for process in Path("/proc").glob("[0-9]*") if sockets else ():
         with contextlib.suppress(OSError):
             name = _NAME.fullmatch((process / "comm").read_text(errors="replace").strip())
             if name is None:
                 continue
-            held = {str(link.readlink()) for link in (process / "fd").iterdir()}
-            if held & bound:
-                found[int(process.name)] = int(name[1])
-    return found
+            pid, number = int(process.name), int(name[1])
+            try:
+                held = {str(link.readlink()) for link in (process / "fd").iterdir()}
+            except PermissionError:
+                unread[pid] = number
+                continue
+            if not held.isdisjoint(sockets):
+                found[pid] = number
+    return found, unread
 
 
-def _bound(prefix: str) -> set[str]:
-    """The sockets that listen at a path that begins so, as `/proc/PID/fd` names them."""
+def _bound(runtime_dir: Path) -> set[str]:
+    """The sockets that listen there by the table, as `/proc/PID/fd` names them."""
+    prefix = f"{runtime_dir.absolute()}/{worker_sockets.WORKERS_DIRECTORY}/"
     rows = [line.split(maxsplit=7) for line in socket_tables.lines("unix")]
     return {
         f"socket:[{row[6]}]"
