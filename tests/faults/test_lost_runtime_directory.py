@@ -154,7 +154,7 @@ def stopped_in_the_sandbox(site: Site) -> None:
 
 
 def stopped_by_who_may_less(site: Site) -> None:
-    """As by the user of the unit: its workers may bind to low ports, and do not show their files."""
+    """As by the user of the unit: its workers may bind to low ports, and hide their files."""
     stopped_without_a_daemon(site, ("setpriv", "--bounding-set=-all", "--inh-caps=-all"))
 
 
