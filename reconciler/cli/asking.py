@@ -88,13 +88,19 @@ def is_starting(runtime_dir: str | None) -> bool:
     from reconciler.storage.file.place import LOCK_NAME
 
     try:
-        inode = Path(runtime_directory(runtime_dir), LOCK_NAME).stat().st_ino
-        held = Path("/proc/locks").read_text(encoding="ascii").splitlines()
-    except (OSError, UnicodeDecodeError):
+        lock = Path(runtime_directory(runtime_dir), LOCK_NAME)
+        inode = str(lock.stat().st_ino)
+        try:
+            held = Path("/proc/locks").read_text(encoding="ascii").splitlines()
+        except FileNotFoundError:
+            # Where /proc has processes only; a daemon writes its number into its lock.
+            files = Path(f"/proc/{int(lock.read_bytes()[:20])}/fdinfo").iterdir()
+            held = [row[5:] for each in files for row in each.read_text().splitlines()]
+    except (OSError, ValueError):
         return False
     locks = (line.split() for line in held)
     return any(
-        each[1] == "FLOCK" and each[5].rpartition(":")[2] == str(inode)
+        each[1] == "FLOCK" and each[5].rpartition(":")[2] == inode
         for each in locks
         if len(each) > 5
     )

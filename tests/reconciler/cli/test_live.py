@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from reconciler.cli.output import Painter
 from reconciler.cli.reports import report_schema
 from reconciler.storage.file.place import lock_directory
 from tests.harness import pki, processes
-from tests.harness.daemon import EXECUTABLE, Kakehi
+from tests.harness.daemon import EXECUTABLE, PROCESSES_ONLY, Kakehi
 from tests.harness.ports import address
 from tests.harness.repo import Content, Repo
 from tests.reconciler.cli.test_reports import violations
@@ -407,3 +408,20 @@ def test_wait_waits_for_a_daemon_that_is_starting(tmp_path: Path) -> None:
     finally:
         waits.communicate()
         daemon.stop()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a /proc of its own")
+def test_a_daemon_that_is_starting_is_seen_where_proc_has_processes_only(tmp_path: Path) -> None:
+    lock = lock_directory(tmp_path)
+    asked = f"from reconciler.cli.asking import is_starting; print(is_starting({str(tmp_path)!r}))"
+
+    def told(within: tuple[str, ...]) -> str:
+        command = [*within, sys.executable, "-c", asked]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        return done.stdout.strip()
+
+    try:
+        assert (told(()), told(PROCESSES_ONLY)) == ("True", "True")
+    finally:
+        os.close(lock)
+    assert (told(()), told(PROCESSES_ONLY)) == ("False", "False")
