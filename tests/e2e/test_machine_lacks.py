@@ -108,7 +108,8 @@ def test_nobody_listens_at_an_address(
     daemon.kill()
     with taken(one), taken(admin):
         daemon.start()
-        by = f"address already in use by pytest (process {os.getpid()})"
+        ours = Path("/proc/self/comm").read_text().strip()
+        by = f"address already in use by {ours} (process {os.getpid()})"
         warnings = daemon.status()["warnings"]
         assert f"no metrics are served: cannot bind {admin}: {by}" in warnings
         done = daemon.run_cli("plan")
@@ -140,7 +141,7 @@ def test_a_commit_that_nobody_can_connect_to_is_waited_for(
     with taken(addresses["one"]):
         with taken(addresses["two"]):
             daemon.start(wait=False)
-            processes.wait_until(lambda: daemon.run_cli("status").returncode == 0, "it runs")
+            processes.wait_until(daemon.answers, "it runs")
             commit = daemon.repo.commit({"a.yaml": {"clusters": {"unused": {}}}})
             done = daemon.run_cli("wait", "--commit", commit, "--timeout", "8s")
             assert (done.returncode, one in done.stderr, two in done.stderr) == (8, True, True), (
