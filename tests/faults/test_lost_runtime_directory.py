@@ -51,10 +51,6 @@ def without_lock(directory: Path) -> None:
     (directory / "lock").unlink()
 
 
-def answers(site: Site) -> bool:
-    return site.daemon.run_cli("status", check=False).returncode == 0
-
-
 def all_listen(site: Site) -> bool:
     there = all(
         (site.daemon.runtime_dir / "workers" / f"{number}.sock").exists() for number in (0, 1)
@@ -71,7 +67,7 @@ def lost_while_running(loss: Callable[[Path], None], site: Site) -> None:
     with OpenLoop(site.address, ["main.test"], site.directory / "load", rate=100, fresh=2) as load:
         loss(directory)
         processes.wait_until(lambda: "made anew" in site.daemon.log(), "it is told", TOLD_WITHIN_S)
-        processes.wait_until(lambda: answers(site), "it answers", TOLD_WITHIN_S)
+        processes.wait_until(site.daemon.answers, "it answers", TOLD_WITHIN_S)
         assert stat.S_IMODE(directory.stat().st_mode) == 0o700
         processes.wait_until(lambda: all_listen(site), "every worker can be adopted", WAIT_S)
         assert site.worker_pids() == pids
@@ -99,7 +95,7 @@ def is_adopted(site: Site) -> None:
     pids = site.worker_pids()
     site.daemon.leave()
     site.daemon.return_(wait=False)
-    processes.wait_until(lambda: answers(site) and all_listen(site), "all are led", WAIT_S)
+    processes.wait_until(lambda: site.daemon.answers() and all_listen(site), "all are led", WAIT_S)
     assert site.worker_pids() == pids
     assert site.everywhere("main.test") == {"blue"}
 
@@ -122,7 +118,7 @@ def cannot_be_made_anew(site: Site) -> None:
     assert set(site.kept("main.test", pids=pids).values()) == {"red"}
     assert site.daemon.log().count("nobody can reach the daemon") == 1
     directory.unlink()
-    processes.wait_until(lambda: answers(site) and all_listen(site), "all is well", WAIT_S)
+    processes.wait_until(lambda: site.daemon.answers() and all_listen(site), "all is well", WAIT_S)
     assert "cannot use" not in said()
     assert site.daemon.log().count("the runtime directory is gone") == 1
     kills_are_mended(site)
@@ -135,7 +131,7 @@ def lost_without_a_daemon(loss: Callable[[Path], None], site: Site) -> None:
     site.daemon.leave()
     loss(site.daemon.runtime_dir)
     site.daemon.return_(wait=False)
-    processes.wait_until(lambda: answers(site) and all_listen(site), "all are led", WAIT_S)
+    processes.wait_until(lambda: site.daemon.answers() and all_listen(site), "all are led", WAIT_S)
     assert site.worker_pids() == pids
     site.commit(files(site, "blue"))
     assert site.everywhere("main.test") == {"blue"}

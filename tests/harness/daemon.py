@@ -266,6 +266,14 @@ class Kakehi:
             raise AssertionError(f"no daemon answers: {error}\n{self.log()}") from error
         return status
 
+    def answers(self) -> bool:
+        """Whether a daemon is there that tells its status."""
+        try:
+            self._ask("status", 5)
+        except OSError:
+            return False
+        return True
+
     @property
     def generation(self) -> int:
         return int(self.status()["generation"])

@@ -48,7 +48,7 @@ def test_a_crash_leaves_one_generation_everywhere(
         running.repo.git("update-ref", "refs/heads/main", first)
         running.repo.git("update-ref", "-d", "refs/heads/main")
         running.daemon.start(wait=False)
-        eventually(lambda: running.daemon.run_cli("status").returncode == 0)
+        eventually(running.daemon.answers)
         eventually(lambda: _settled(running))
         status = running.daemon.status()
         assert status["commit"] == (second if survives else first)

@@ -469,7 +469,7 @@ def test_metrics_follow_the_settings(running: Shop) -> None:
     assert running.get(other, "/metrics") == 200
     running.crash()
     running.daemon.start(wait=False)
-    eventually(lambda: running.daemon.run_cli("status").returncode == 0)
+    eventually(running.daemon.answers)
     running.commit(0)
     with pytest.raises(ConnectionRefusedError):
         running.get(other)
