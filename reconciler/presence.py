@@ -55,6 +55,12 @@ def is_directory(path: str | Path) -> bool:
     return found is not None and stat.S_ISDIR(found.st_mode)
 
 
+def is_empty(path: str | Path) -> bool:
+    """Whether there is nothing, or a file without a byte."""
+    found = found_at(path)
+    return found is None or found.st_size == 0
+
+
 def is_file(path: str | Path) -> bool:
     """Whether a regular file is there."""
     found = found_at(path)

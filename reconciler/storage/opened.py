@@ -18,10 +18,11 @@ from pathlib import Path
 
 from reconciler import log
 from reconciler.errors import MachineError
+from reconciler.presence import is_empty
 from reconciler.storage.file.checkpoints import LogIndex
 from reconciler.storage.file.database import Damage, DamagedError, Database, UnreadError, translated
 from reconciler.storage.file.elsewhere import Elsewhere, made_elsewhere, remove_abandoned
-from reconciler.storage.file.log_tail import lost_behind
+from reconciler.storage.file.log_tail import GONE, lost_behind
 from reconciler.storage.file.place import Place, file_size_limit
 from reconciler.storage.kept.contents import MaterialStore
 from reconciler.storage.kept.history import HistoryRow
@@ -83,6 +84,7 @@ class Opened:
             try:
                 for note in (*set_former_aside(directory), *self.place.clear()):
                     self.notes.add(note)
+                self._look_for_log()
                 self._start_somehow()
                 remove_leftover(directory)
                 self.remember()
@@ -143,6 +145,7 @@ class Opened:
         """What lies in the directory now is what a start would find."""
         if self.is_home:
             self.place.remember(self._home.files)
+            self.place.mark(is_open=not is_empty(self._home.log))
 
     # Where the database is.
 
@@ -278,6 +281,12 @@ class Opened:
         self._reader = reader
         self._read_running(reader)
         return reader
+
+    def _look_for_log(self) -> None:
+        """It is there whenever a process was killed that had written something."""
+        is_new = is_empty(self._home.path)
+        if self.place.was_left_open and not is_new and is_empty(self._home.log):
+            self.notes.add(GONE)
 
     def _look_at_log(self) -> None:
         """What SQLite does not read of it is told, once."""
@@ -434,6 +443,7 @@ class Opened:
 
     def close(self) -> None:
         """Give the lock back."""
+        self.place.mark(is_open=False)
         self.connections.close()
         self._stand_in_by(None)
         self.place.close()

@@ -107,6 +107,27 @@ def test_what_a_record_has_lost_is_told(damage: Callable[[Path], object], tmp_pa
         assert site.everywhere("main.test") == {"red"}
 
 
+def test_a_log_that_is_gone_is_told_where_the_commit_is_the_same(tmp_path: Path) -> None:
+    """The drain was in it alone: the file has all of before the start."""
+    with Site(tmp_path, workers=1) as site:
+        site.start(files(site, "red"))
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            site.daemon.leave(number)
+            site.daemon.return_()
+            # What was closed or is there is not told of.
+            assert site.daemon.ask("status")["warnings"] == []
+        site.daemon.leave(signal.SIGTERM)
+        site.daemon.return_()
+        assert site.daemon.run_cli("drain", "other/b0", "--for", "2h").returncode == 0
+        [worker] = site.worker_pids()
+        site.daemon.leave()
+        os.kill(worker, signal.SIGKILL)
+        without_log(site.daemon.state_dir)
+        site.daemon.return_()
+        [warning] = site.daemon.ask("status")["warnings"]
+        assert "the log of the state database is gone" in warning
+
+
 def test_what_workers_cannot_tell_is_told(tmp_path: Path) -> None:
     """They hold the state, and know nothing of the history."""
     with Site(tmp_path, workers=1) as site:

@@ -21,6 +21,10 @@ _FRAME_BYTES = _FRAME_HEAD_BYTES + PAGE_BYTES
 _SALTS = slice(8, 16)
 # Behind the log lie frames of logs before it, which may be many.
 _OTHERS_MAX = 64
+GONE = (
+    "the log of the state database is gone: what was not copied into the database yet (commits, "
+    "drains, history) is lost, unless another program has done that meanwhile"
+)
 DAMAGED = (
     "the log of the state database is damaged: what was recorded behind the damage (commits, "
     "drains, history) is lost"

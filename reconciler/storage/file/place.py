@@ -22,6 +22,8 @@ from reconciler.presence import is_directory, is_file, is_there
 from schemas.messages.files import read_regular
 
 LOCK_NAME = "lock"
+# What stands in the lock behind the process, as long as the files are open.
+_OPEN = "open"
 # What is a file there, whoever keeps it.
 _FILES = (
     "state.db",
@@ -34,6 +36,7 @@ _FILES = (
 _NO_DIRECTORY = (errno.ENOTDIR, errno.EEXIST)
 # Room for less than a few records is none.
 _PROBE_BYTES = 64 * 1024
+_OWNER_BYTES = 32
 # The database of a hundred thousand frontends with its log, and a good deal of an access log.
 _FILE_BYTES_ENOUGH = 1024 * 1024 * 1024
 
@@ -46,6 +49,8 @@ class Place:
         self.directory = directory
         self.problem: str | None = None
         """Why nothing can be written there, for `status`."""
+        self.was_left_open = False
+        """Whether nobody has closed the files that were open there last."""
         self._lock = -1
         self._identity: tuple[int, int] | None = None
         self._files: dict[Path, tuple[int, int]] = {}
@@ -78,9 +83,9 @@ class Place:
     def take(self) -> None:
         """Makes and locks the directory as far as it is not. Raises `OSError`, `MachineError`."""
         if not self._has_lock():
-            lock = _open_lock(self.directory)
+            lock, before = _open_lock(self.directory)
             self.close()
-            self._lock = lock
+            self._lock, self.was_left_open = lock, before.endswith(_OPEN)
         self._identity = _identity(self.directory)
 
     def _has_lock(self) -> bool:
@@ -98,6 +103,13 @@ class Place:
     def remember(self, paths: Iterable[Path]) -> None:
         """These are open from now on. Raises `OSError`."""
         self._files = {path: _identity(path) for path in paths}
+
+    def mark(self, *, is_open: bool) -> None:
+        """Say to the next start whether files were open there when the process ended."""
+        # Without it that start knows less, and nothing else.
+        with contextlib.suppress(OSError):
+            _write_owner(self._lock, _OPEN if is_open else "")
+            os.fsync(self._lock)
 
     def moved(self) -> str | None:
         """Why what is open is not what a start would find; None when it is.
@@ -154,26 +166,32 @@ def holds_lock(directory: Path, lock: int) -> bool:
 def lock_directory(directory: Path) -> int:
     """One daemon at a time: the kernel gives the lock back however the process ends."""
     try:
-        return _open_lock(directory)
+        return _open_lock(directory)[0]
     except OSError as error:
         raise MachineError(
             f"cannot use the directory {directory}: {error.strerror or error}"
         ) from error
 
 
-def _open_lock(directory: Path) -> int:
+def _open_lock(directory: Path) -> tuple[int, str]:
+    """The lock, and what stood there."""
     make_directory(directory)
     path = directory / LOCK_NAME
     if is_there(path) and not is_file(path):
         set_aside(path)
     lock = _locked(directory, os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     try:
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+        before = os.pread(lock, _OWNER_BYTES, 0).decode(errors="replace")
+        _write_owner(lock)
     except OSError:
         os.close(lock)
         raise
-    return lock
+    return lock, before
+
+
+def _write_owner(lock: int, note: str = "") -> None:
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"{os.getpid()}\n{note}".encode(), 0)
 
 
 def _locked(directory: Path, opened: int) -> int:
@@ -182,7 +200,7 @@ def _locked(directory: Path, opened: int) -> int:
     except BlockingIOError:
         owner = ""
         with contextlib.suppress(OSError):
-            owner = os.pread(opened, 32, 0).decode(errors="replace").strip()
+            owner = os.pread(opened, _OWNER_BYTES, 0).decode(errors="replace").partition("\n")[0]
         os.close(opened)
         by = f" (process {owner})" if owner else ""
         raise MachineError(f"another daemon{by} uses {directory}") from None

@@ -68,3 +68,25 @@ def test_a_lock_that_was_taken_away_is_made_anew(tmp_path: Path) -> None:
     with pytest.raises(MachineError, match="another daemon"):
         Place(tmp_path)
     place.close()
+
+
+def test_whether_files_were_open_at_the_end_is_known_by_the_next(tmp_path: Path) -> None:
+    def left_open() -> bool:
+        place = Place(tmp_path)
+        place.close()
+        return place.was_left_open
+
+    assert not left_open()
+    place = Place(tmp_path)
+    place.mark(is_open=True)
+    with pytest.raises(MachineError, match=r"another daemon \(process \d+\) uses"):
+        Place(tmp_path)
+    place.close()
+    assert left_open()
+    # Said once, by whoever marks it anew.
+    assert not left_open()
+    place = Place(tmp_path)
+    place.mark(is_open=True)
+    place.mark(is_open=False)
+    place.close()
+    assert not left_open()
