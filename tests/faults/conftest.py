@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,10 @@ def site(tmp_path: Path) -> Iterator[Site]:
 def outcome(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[[str], None]]:
-    """Runs those of the module's CASES that are asked for; gives what raises a case's failure."""
+    """Runs those of the module's CASES that are asked for; gives what raises a case's failure.
+
+    Where a module says that its cases BEGIN_ANYWHERE, one goes on where another has ended well.
+    """
     cases: dict[str, Callable[[Site], None]] = request.module.CASES
     wanted = [
         item.callspec.params["case"]
@@ -39,9 +43,16 @@ def outcome(
         and "case" in getattr(getattr(item, "callspec", None), "params", {})
     ]
 
+    goes_on = getattr(request.module, "BEGIN_ANYWHERE", False)
+    free: list[Site] = []
+
     def run(case: str, directory: Path) -> None:
-        with Site(directory, NAMES) as site:
+        with ExitStack() as stack:
+            site = stack.enter_context(free.pop() if free else Site(directory, NAMES))
             cases[case](site)
+            if goes_on:
+                stack.pop_all()
+                free.append(site)
 
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
         running = {
@@ -50,3 +61,6 @@ def outcome(
             if case in wanted
         }
         yield lambda case: running[case].result(DEADLINE_S)
+    with ExitStack() as stack:
+        for site in free:
+            stack.enter_context(site)

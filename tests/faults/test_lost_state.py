@@ -23,6 +23,8 @@ from tests.harness.load import OpenLoop
 from tests.harness.site import Site
 
 WAIT_S = 60
+# Each ends with a site that has survived, and begins by a commit of its own.
+BEGIN_ANYWHERE = True
 INVALID = {"kakehi.yaml": "frontends: {main: {nonsense: true}}\n"}
 
 
@@ -119,7 +121,7 @@ REPOSITORIES = (head_is_valid, head_is_invalid, repository_is_gone, history_is_r
 
 
 def lost(damage: Callable[[Path], None], repository: Any, site: Site) -> None:
-    site.start(files(site, "red"))
+    site.begin(files(site, "red"))
     site.commit(files(site, "blue"))
     generation, digest = site.running()
     workers = site.identity()
@@ -165,7 +167,7 @@ def told_where(site: Site) -> tuple[bool, bool]:
 
 def nobody_serves(damage: Callable[[Path], None], site: Site) -> None:
     """No worker is left either, and the newest commit is refused: what was applied is served."""
-    site.start(files(site, "red"))
+    site.begin(files(site, "red"))
     workers = site.identity()
     site.commit(files(site, "blue"))
     # At once: what was told to be applied is what comes back.
@@ -187,7 +189,7 @@ def nobody_serves(damage: Callable[[Path], None], site: Site) -> None:
 
 def one_does_not_answer(damage: Callable[[Path], None], site: Site) -> None:
     """What the other one holds is the state; who says nothing is followed by one that does."""
-    site.start(files(site, "red"))
+    site.begin(files(site, "red"))
     site.commit(files(site, "blue"))
     running, (silent, other) = site.running(), site.worker_pids()
     site.daemon.leave()
@@ -206,7 +208,7 @@ def one_does_not_answer(damage: Callable[[Path], None], site: Site) -> None:
 
 def nobody_answers(damage: Callable[[Path], None], site: Site) -> None:
     """Nothing can be known, and the newest commit is refused: they stay until one is served."""
-    site.start(files(site, "red"))
+    site.begin(files(site, "red"))
     pids = site.worker_pids()
     site.daemon.leave()
     site.repo.git("update-ref", "-d", "refs/kakehi/applied")
