@@ -33,6 +33,11 @@ class Shop:
             self.daemon.stop()
         self.backend.stop()
 
+    def renew_backend(self) -> None:
+        """Another one, that has seen nothing: for tests that share a daemon."""
+        self.backend.stop()
+        self.backend = RawBackend()
+
     def start(self, **certificates: Pair) -> None:
         """Commit these certificates and start."""
         self.repo.commit(self.files(None, **certificates))

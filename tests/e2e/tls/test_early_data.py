@@ -19,7 +19,6 @@ import pytest
 from tests.e2e.tls.shop import Shop
 from tests.harness import pki, ports, processes, tls, wire
 from tests.harness.daemon import Kakehi
-from tests.harness.rawbackend import RawBackend
 
 ACCEPTED, REJECTED = "Early data was accepted", "Early data was rejected"
 NOT_SENT = "Early data was not sent"
@@ -78,8 +77,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EarlyShop]:
 @pytest.fixture
 def shop(shared: EarlyShop) -> EarlyShop:
     """The daemon of all tests here, and a backend of its own: what that has seen is looked at."""
-    shared.backend.stop()
-    shared.backend = RawBackend()
+    shared.renew_backend()
     return shared
 
 

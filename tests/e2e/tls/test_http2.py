@@ -7,7 +7,6 @@ import ssl
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import httpx
 import pytest
@@ -17,10 +16,17 @@ from tests.harness import pki, ports, suites, wire
 from tests.harness.rawbackend import Exchange
 
 
-@pytest.fixture
-def shop(tmp_path: Path) -> Iterator[Shop]:
-    with Shop(tmp_path) as made:
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    with Shop(tmp_path_factory.mktemp("shop")) as made:
         yield made
+
+
+@pytest.fixture
+def shop(shared: Shop) -> Shop:
+    """The daemon of all tests here, and a backend of its own."""
+    shared.renew_backend()
+    return shared
 
 
 def served(shop: Shop) -> str:
@@ -31,8 +37,7 @@ def served(shop: Shop) -> str:
     document["settings"]["generation_header"] = True
     document["listeners"]["clear"] = {"address": clear, "h2c": True}
     document["frontends"]["all"]["listeners"] = ["front", "clear"]
-    shop.repo.commit(files)
-    shop.daemon.start()
+    shop.daemon.begin(files)
     return clear
 
 
