@@ -20,7 +20,12 @@ class Mixed:
     def __init__(self, directory: Path) -> None:
         self.address, self.backend = ports.address(), RawBackend()
         self.daemon = Kakehi(Repo(directory / "repository"), workers=1)
-        self.daemon.repo.commit(
+
+    def begin(self) -> None:
+        """With a backend that has seen nothing, and by a commit where the daemon runs."""
+        self.backend.stop()
+        self.backend = RawBackend()
+        self.daemon.begin(
             {
                 "kakehi.yaml": {
                     "settings": {"access_log": str(self.daemon.access_log)},
@@ -46,7 +51,6 @@ class Mixed:
                 }
             }
         )
-        self.daemon.start()
 
     def ask(self, *fields: tuple[str, str], ends: bool = True, **pseudo: str) -> dict[str, str]:
         """The head of the answer to one request."""
@@ -61,12 +65,19 @@ class Mixed:
             return client.heads[stream]
 
 
-@pytest.fixture
-def mixed(tmp_path: Path) -> Iterator[Mixed]:
-    made = Mixed(tmp_path)
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mixed]:
+    made = Mixed(tmp_path_factory.mktemp("mixed"))
     yield made
     made.daemon.stop()
     made.backend.stop()
+
+
+@pytest.fixture
+def mixed(shared: Mixed) -> Mixed:
+    """The daemon of all tests here."""
+    shared.begin()
+    return shared
 
 
 def test_what_ends_with_its_head_has_a_length_of_none(mixed: Mixed) -> None:
