@@ -78,7 +78,7 @@ class Machine:
     def start(self, pair: Pair) -> None:
         self.crt.write_bytes(pair.chain)
         self.key.write_bytes(pair.key)
-        self.site.start(self.files())
+        self.site.begin(self.files())
         processes.pause(_LOOKS_S)
 
     def files(self) -> dict[str, Content]:
@@ -113,33 +113,33 @@ class Machine:
 
 
 @pytest.fixture
-def machine(site: TlsSite, tmp_path: Path) -> Machine:
-    return Machine(site, tmp_path / "machine")
+def machine(shared: TlsSite, tmp_path: Path) -> Machine:
+    return Machine(shared, tmp_path / "machine")
 
 
 @pytest.mark.parametrize("way", [Machine.replace, Machine.overwrite])
 def test_a_renewed_file_of_the_machine_is_picked_up(
-    site: TlsSite, machine: Machine, way: object
+    shared: TlsSite, machine: Machine, way: object
 ) -> None:
     assert callable(way)
-    machine.start(site.leaf("www.test"))
-    identity = site.identity()
-    kept = site.per_worker()
+    machine.start(shared.leaf("www.test"))
+    identity = shared.identity()
+    kept = shared.per_worker()
     for _ in range(3):
-        pair = site.leaf("www.test")
+        pair = shared.leaf("www.test")
         way(machine, pair)
         machine.serves(pair)
     for connection in kept.values():
         assert connection.get("www.test").body == b"red"
-    assert site.identity() == identity
-    assert site.daemon.ask("status")["last_error"] is None
+    assert shared.identity() == identity
+    assert shared.daemon.ask("status")["last_error"] is None
 
 
-def test_a_symbolic_link_that_is_moved_is_picked_up(site: TlsSite, tmp_path: Path) -> None:
+def test_a_symbolic_link_that_is_moved_is_picked_up(shared: TlsSite, tmp_path: Path) -> None:
     """What certbot does: live/…/fullchain.pem is a link into archive/."""
     archive, live = tmp_path / "archive", tmp_path / "live"
     archive.mkdir()
-    machine = Machine(site, live)
+    machine = Machine(shared, live)
 
     def renew(number: int, pair: Pair) -> None:
         for name, link, content in (
@@ -151,20 +151,20 @@ def test_a_symbolic_link_that_is_moved_is_picked_up(site: TlsSite, tmp_path: Pat
             new.symlink_to(Path("..", "archive", f"{name}{number}.pem"))
             new.rename(link)
 
-    renew(1, first := site.leaf("www.test"))
-    site.start(machine.files())
+    renew(1, first := shared.leaf("www.test"))
+    shared.begin(machine.files())
     processes.pause(_LOOKS_S)
-    assert site.shown() == first.der
+    assert shared.shown() == first.der
     for number in range(2, 5):
-        pair = site.leaf("www.test")
+        pair = shared.leaf("www.test")
         renew(number, pair)
         machine.serves(pair)
 
 
-def test_a_directory_that_is_swapped_is_picked_up(site: TlsSite, tmp_path: Path) -> None:
+def test_a_directory_that_is_swapped_is_picked_up(shared: TlsSite, tmp_path: Path) -> None:
     """What Kubernetes does: the files are links through `..data`, which is renamed over."""
     volume = tmp_path / "volume"
-    machine = Machine(site, volume)
+    machine = Machine(shared, volume)
 
     def renew(number: int, pair: Pair) -> None:
         version = volume / f"..{number}"
@@ -175,111 +175,113 @@ def test_a_directory_that_is_swapped_is_picked_up(site: TlsSite, tmp_path: Path)
         new.symlink_to(version.name)
         new.rename(volume / "..data")
 
-    renew(1, first := site.leaf("www.test"))
+    renew(1, first := shared.leaf("www.test"))
     for path in (machine.crt, machine.key):
         path.symlink_to(Path("..data", path.name))
-    site.start(machine.files())
+    shared.begin(machine.files())
     processes.pause(_LOOKS_S)
-    assert site.shown() == first.der
+    assert shared.shown() == first.der
     for number in range(2, 5):
-        pair = site.leaf("www.test")
+        pair = shared.leaf("www.test")
         renew(number, pair)
         machine.serves(pair)
 
 
-def test_a_broken_file_of_the_machine_is_told_and_overcome(site: TlsSite, machine: Machine) -> None:
-    old = site.leaf("www.test")
+def test_a_broken_file_of_the_machine_is_told_and_overcome(
+    shared: TlsSite, machine: Machine
+) -> None:
+    old = shared.leaf("www.test")
     machine.start(old)
-    running = site.running()
-    machine.key.write_bytes(site.leaf("www.test").key)
-    processes.wait_until(lambda: site.daemon.ask("status")["last_error"], "status tells it")
-    error = site.daemon.ask("status")["last_error"]
+    running = shared.running()
+    machine.key.write_bytes(shared.leaf("www.test").key)
+    processes.wait_until(lambda: shared.daemon.ask("status")["last_error"], "status tells it")
+    error = shared.daemon.ask("status")["last_error"]
     assert "not that of" in error["message"], error
     assert (error["file"], bool(error["line"])) == ("kakehi.yaml", True)
-    assert site.running() == running
-    assert site.shown_by_all() == {old.der}
-    machine.overwrite(new := site.leaf("www.test"))
+    assert shared.running() == running
+    assert shared.shown_by_all() == {old.der}
+    machine.overwrite(new := shared.leaf("www.test"))
     machine.serves(new)
-    processes.wait_until(lambda: not site.daemon.ask("status")["last_error"], "all is well")
+    processes.wait_until(lambda: not shared.daemon.ask("status")["last_error"], "all is well")
 
 
 def test_a_vanished_file_of_the_machine_leaves_the_old_one_in_service(
-    site: TlsSite, machine: Machine
+    shared: TlsSite, machine: Machine
 ) -> None:
-    old = site.leaf("www.test")
+    old = shared.leaf("www.test")
     machine.start(old)
     machine.crt.unlink()
-    processes.wait_until(lambda: site.daemon.ask("status")["last_error"], "status tells it")
-    assert str(machine.crt) in site.daemon.ask("status")["last_error"]["message"]
-    assert site.shown_by_all() == {old.der}
-    machine.overwrite(new := site.leaf("www.test"))
+    processes.wait_until(lambda: shared.daemon.ask("status")["last_error"], "status tells it")
+    assert str(machine.crt) in shared.daemon.ask("status")["last_error"]["message"]
+    assert shared.shown_by_all() == {old.der}
+    machine.overwrite(new := shared.leaf("www.test"))
     machine.serves(new)
 
 
-def test_a_renewal_right_behind_the_commit_is_not_lost(site: TlsSite, machine: Machine) -> None:
+def test_a_renewal_right_behind_the_commit_is_not_lost(shared: TlsSite, machine: Machine) -> None:
     """No look has seen the file between the one that read it and the renewal."""
-    old, new = site.leaf("www.test"), site.leaf("www.test")
+    old, new = shared.leaf("www.test"), shared.leaf("www.test")
     machine.overwrite(old)
-    site.start(machine.files())
+    shared.begin(machine.files())
     machine.replace(new)
     machine.serves(new)
 
 
 def test_a_renewal_while_no_daemon_runs_is_found_at_its_start(
-    site: TlsSite, machine: Machine
+    shared: TlsSite, machine: Machine
 ) -> None:
-    machine.start(site.leaf("www.test"))
-    site.daemon.leave(signal.SIGKILL)
-    machine.replace(new := site.leaf("www.test"))
-    site.daemon.return_()
+    machine.start(shared.leaf("www.test"))
+    shared.daemon.leave(signal.SIGKILL)
+    machine.replace(new := shared.leaf("www.test"))
+    shared.daemon.return_()
     machine.serves(new)
 
 
-def test_a_renewal_that_comes_with_a_commit_is_not_lost(site: TlsSite, machine: Machine) -> None:
+def test_a_renewal_that_comes_with_a_commit_is_not_lost(shared: TlsSite, machine: Machine) -> None:
     """One look finds both: the commit does not touch the certificate's entity."""
-    machine.start(site.leaf("www.test"))
+    machine.start(shared.leaf("www.test"))
     for number in range(3):
-        new = site.leaf("www.test")
+        new = shared.leaf("www.test")
         # Stopped, the daemon finds both at once when it goes on.
-        processes.stop(site.daemon.pid)
+        processes.stop(shared.daemon.pid)
         machine.replace(new)
-        sha = site.repo.commit({"more.yaml": {"clusters": {f"more-{number}": {}}}})
-        processes.resume(site.daemon.pid)
-        site.wait(sha)
+        sha = shared.repo.commit({"more.yaml": {"clusters": {f"more-{number}": {}}}})
+        processes.resume(shared.daemon.pid)
+        shared.wait(sha)
         machine.serves(new)
 
 
-def test_a_renewal_behind_a_refused_commit_serves(site: TlsSite, machine: Machine) -> None:
+def test_a_renewal_behind_a_refused_commit_serves(shared: TlsSite, machine: Machine) -> None:
     """Somebody's typo in the repository must not let certificates expire."""
-    machine.start(site.leaf("www.test"))
-    bad = site.repo.commit({"more.yaml": "clusters: 7\n"}, "bad")
-    assert site.daemon.outcome(bad) == "refused"
-    machine.replace(new := site.leaf("www.test"))
+    machine.start(shared.leaf("www.test"))
+    bad = shared.repo.commit({"more.yaml": "clusters: 7\n"}, "bad")
+    assert shared.daemon.outcome(bad) == "refused"
+    machine.replace(new := shared.leaf("www.test"))
     machine.serves(new)
 
 
 def test_a_renewal_behind_a_refused_commit_serves_after_the_next_good_one(
-    site: TlsSite, machine: Machine
+    shared: TlsSite, machine: Machine
 ) -> None:
-    machine.start(site.leaf("www.test"))
-    bad = site.repo.commit({"more.yaml": "clusters: 7\n"}, "bad")
-    assert site.daemon.outcome(bad) == "refused"
-    machine.replace(new := site.leaf("www.test"))
+    machine.start(shared.leaf("www.test"))
+    bad = shared.repo.commit({"more.yaml": "clusters: 7\n"}, "bad")
+    assert shared.daemon.outcome(bad) == "refused"
+    machine.replace(new := shared.leaf("www.test"))
     # Looks pass, in which the file is seen and the commit refused still.
     processes.pause(_LOOKS_S)
-    site.commit({"more.yaml": None}, "mended")
+    shared.commit({"more.yaml": None}, "mended")
     machine.serves(new)
 
 
-def test_a_renewal_while_the_repository_is_away_serves(site: TlsSite, machine: Machine) -> None:
-    machine.start(site.leaf("www.test"))
-    elsewhere = site.repo.directory.with_name("elsewhere")
-    shutil.move(site.repo.directory, elsewhere)
+def test_a_renewal_while_the_repository_is_away_serves(shared: TlsSite, machine: Machine) -> None:
+    machine.start(shared.leaf("www.test"))
+    elsewhere = shared.repo.directory.with_name("elsewhere")
+    shutil.move(shared.repo.directory, elsewhere)
     try:
-        machine.replace(new := site.leaf("www.test"))
+        machine.replace(new := shared.leaf("www.test"))
         processes.pause(_LOOKS_S)
     finally:
-        shutil.move(elsewhere, site.repo.directory)
+        shutil.move(elsewhere, shared.repo.directory)
     machine.serves(new)
 
 
