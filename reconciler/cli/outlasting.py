@@ -1,7 +1,7 @@
 """Asks for what takes a while, of a daemon that may be starting, or be replaced meanwhile.
 
-Called by the commands that wait (`wait`, `drain --wait`): what they wait for outlives the daemon,
-and another one can tell of it as well.
+Called by the commands that wait (`wait`, `drain --wait`, `stop`): what they wait for outlives the
+daemon, and another one can tell of it as well.
 """
 
 import time
@@ -25,12 +25,16 @@ LOST_S = 15.0
 
 
 def ask_within(
-    runtime_dir: str | None, asked: Callable[[float], dict[str, Any]], limit_s: float
+    runtime_dir: str | None,
+    asked: Callable[[float], dict[str, Any]],
+    limit_s: float,
+    *,
+    first: bool = True,
 ) -> dict[str, Any]:
     """Ask the daemon, as soon as there is one, and the next one again if it goes away meanwhile.
 
-    `asked` asks within the seconds that are left. Raises `NoDaemonError` when none is starting,
-    and `LostDaemonError` when the time is over as well.
+    `asked` asks within the seconds that are left; `first`: the first daemon is waited for, too.
+    Raises `NoDaemonError` when none is starting, and `LostDaemonError` when the time is over.
     """
     hoped = time.monotonic()
     deadline = hoped + limit_s
@@ -46,6 +50,8 @@ def ask_within(
             note("the daemon went away; waiting for the next one")
             told = is_lost = True
         except NoDaemonError as error:
+            if not (first or is_lost):
+                raise
             if is_starting(runtime_dir):
                 hoped = time.monotonic()
                 if not told:

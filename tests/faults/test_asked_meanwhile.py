@@ -97,12 +97,33 @@ def a_wait_waits_for_the_next_one(site: Site) -> None:
     assert f"{commit[:12]} runs on every worker" in done.stdout
 
 
+def a_stop_stops_the_next_one(site: Site) -> None:
+    """As where the service manager starts one that was killed again."""
+    with RawBackend(when_told) as backend, ThreadPoolExecutor(1) as pool:
+        site.start(files(site, backend.address))
+        with Connection(site.address) as client:
+            client.send(b"GET / HTTP/1.1\r\nHost: main.test\r\n\r\n")
+            assert client.read_head().get("content-length") == b"10"
+            stopping = pool.submit(site.daemon.run_cli, "stop", "--timeout", "60s")
+            processes.wait_until(lambda: "ending:" in site.daemon.log(), "it ends", WAIT_S)
+            processes.pause(0.5)
+            assert not stopping.done(), stopping.result()
+            site.daemon.leave()
+            site.daemon.return_(wait=False)
+            done = stopping.result(WAIT_S)
+            backend.go.set()
+    assert done.returncode == 0, done
+    assert "The proxy has ended" in done.stderr
+    assert site.daemon.await_end() == 0
+
+
 CASES: dict[str, Callable[[Site], None]] = {
     case.__name__: case
     for case in (
         a_drain_waits_for_the_next_one,
         a_drain_gives_up_when_none_comes,
         a_wait_waits_for_the_next_one,
+        a_stop_stops_the_next_one,
     )
 }
 

@@ -1,9 +1,11 @@
 """`kakehi stop`: ends the proxy altogether, which a signal to the daemon may leave running."""
 
+from functools import partial
 from typing import Annotated
 
 from reconciler.cli.asking import NoDaemonError, ask
 from reconciler.cli.exits import DONE, TIMEOUT, CommandError
+from reconciler.cli.outlasting import ask_within
 from reconciler.cli.output import count, note
 from reconciler.cli.parameters import Option, RuntimeDir, milliseconds
 from reconciler.cli.paths import runtime_directory
@@ -28,7 +30,8 @@ def stop(
     """
     limit_s = milliseconds(timeout, "--timeout") / 1_000
     try:
-        ask(runtime_dir, "stop", timeout_s=limit_s)
+        # Killed meanwhile, and started again by whoever keeps it running.
+        ask_within(runtime_dir, partial(ask, runtime_dir, "stop", None), limit_s, first=False)
     except NoDaemonError as error:
         if not error.orphans:
             raise
