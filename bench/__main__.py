@@ -10,8 +10,20 @@ from bench import instructions
 from bench.changes import reconfigure, site
 from bench.climb import ladder
 from bench.measuring.contenders import PROFILES
-from bench.side import floor, grpc, h2, proxies, tls, upstream
+from bench.side import compression, floor, grpc, h2, proxies, tls, upstream
 from bench.side.course import Course
+
+_ALL = (
+    "proxies",
+    "floor",
+    "tls",
+    "h2",
+    "grpc",
+    "upstream",
+    "compression",
+    "reconfigure",
+    "site",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -19,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = _parser()
     chosen = parser.parse_args(arguments)
     if chosen.command is None:
-        for command in ("proxies", "floor", "tls", "h2", "grpc", "upstream", "reconfigure", "site"):
+        for command in _ALL:
             print(f"==> {command}", flush=True)
             _run(parser.parse_args([command]))
     else:
@@ -62,6 +74,16 @@ def _parser() -> argparse.ArgumentParser:
     shared.add_argument("--connections", type=_numbers, default=[1, 64, 1000], metavar="N,N…")
     shared.add_argument("--body", type=int, default=64, metavar="BYTES", help="of each response")
     shared.add_argument("--one-core", action="store_true", help="load on the core of the proxies")
+    squeezed = commands.add_parser("compression", help="text sent by gzip, side by side")
+    squeezed.add_argument("--rounds", type=int, default=5)
+    squeezed.add_argument("--seconds", type=int, default=3, help="of each measurement")
+    squeezed.add_argument("--connections", type=int, default=16)
+    squeezed.add_argument("--bodies", type=_numbers, default=[16_384, 131_072], metavar="N,N…")
+    _add_changes(commands)
+    return parser
+
+
+def _add_changes(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     change = commands.add_parser("reconfigure", help="what a change of one backend costs")
     change.add_argument("--frontends", type=_numbers, default=[100, 10_000], metavar="N,N…")
     change.add_argument("--changes", type=int, default=30, help="at each size")
@@ -71,7 +93,6 @@ def _parser() -> argparse.ArgumentParser:
     large.add_argument("--frontends", type=int, default=100_000, help="each in a file")
     large.add_argument("--changes", type=int, default=1000, help="one by one")
     large.add_argument("--profile", action="store_true", help="tell the functions, too")
-    return parser
 
 
 def _add_proxies(side: argparse.ArgumentParser) -> None:
@@ -161,6 +182,10 @@ def _run(chosen: argparse.Namespace) -> None:
         )
     elif chosen.command == "tls":
         tls.run(tls.Course(chosen.rounds, chosen.seconds, chosen.connections, chosen.bodies))
+    elif chosen.command == "compression":
+        compression.run(
+            compression.Course(chosen.rounds, chosen.seconds, chosen.connections, chosen.bodies)
+        )
     elif chosen.command == "site":
         site.run(chosen.frontends, chosen.changes, sampled=chosen.profile)
     else:

@@ -55,21 +55,25 @@ class Contender:
 
 @contextlib.contextmanager
 def backend(
-    base: Path, core: int, body_bytes: int, *, h2: bool = False
+    base: Path, core: int, body_bytes: int, *, h2: bool = False, body: bytes | None = None
 ) -> Iterator[tuple[int, str]]:
-    """The backend: its port, and the path whose response has the wanted length."""
+    """The backend: its port, and the path whose response has the wanted length.
+
+    With a `body` that is the response, and it is text.
+    """
     directory = _directory(base, "backend-h2" if h2 else "backend")
     port = free_port()
     speaks = " http2" if h2 else ""
-    if body_bytes <= _TEXT_BYTES_MAX:
+    if body_bytes <= _TEXT_BYTES_MAX and body is None:
         path, location = "/", f'location / {{ return 200 "{"0" * body_bytes}"; }}'
     else:
         (directory / "files").mkdir()
-        (directory / "files" / "body").write_bytes(b"0" * body_bytes)
+        (directory / "files" / "body").write_bytes(body or b"0" * body_bytes)
         path, location = "/body", f"location / {{ root {directory}/files; }}"
     text = f"""{_nginx_head(directory)}
 http {{
     access_log off;
+    default_type text/html;
     sendfile on;
     tcp_nopush on;
     open_file_cache max=16;
@@ -156,6 +160,8 @@ class Setup:
     h2: bool = False
     # More requests in flight are answered by 503, and Kakehi's counters are served.
     max_requests: int | None = None
+    # Text is compressed for clients that take it, by gzip at this level in nginx.
+    gzip_level: int | None = None
     # HAProxy hands the bodies of responses from socket to socket, through a pipe.
     splices: bool = False
 
@@ -232,6 +238,9 @@ def _kakehi_entities(directory: Path, setup: Setup, port: int, admin: int) -> di
         cluster["timeouts"] = {"connect": "3s", "response_head": "60s", "response_body": "60s"}
     if setup.max_requests is not None:
         settings |= {"max_requests": setup.max_requests, "admin": f"127.0.0.1:{admin}"}
+    frontend: dict[str, Any] = {"listeners": ["public"], "cluster": "shop"}
+    if setup.gzip_level is not None:
+        frontend["compression"] = {}
     certificates: dict[str, Any] = {}
     if setup.tls is not None:
         listener["protocol"] = "https"
@@ -245,7 +254,7 @@ def _kakehi_entities(directory: Path, setup: Setup, port: int, admin: int) -> di
         "listeners": {"public": listener},
         "clusters": {"shop": cluster},
         "certificates": certificates,
-        "frontends": {"shop-web": {"listeners": ["public"], "cluster": "shop"}},
+        "frontends": {"shop-web": frontend},
     }
 
 
@@ -266,6 +275,8 @@ def _nginx_proxy(directory: Path, setup: Setup) -> Iterator[Contender]:
     if setup.max_requests is not None:
         common += ["limit_conn_zone all zone=all:1m;", "limit_conn_log_level info;"]
         headers = [*headers, f"limit_conn all {setup.max_requests};"]
+    if setup.gzip_level is not None:
+        common += ["gzip on;", f"gzip_comp_level {setup.gzip_level};", "gzip_proxied any;"]
     passing = _NGINX_GRPC if setup.h2 else _NGINX_HTTP
     ssl = ""
     if setup.tls is not None:
@@ -326,6 +337,8 @@ def _haproxy(directory: Path, setup: Setup) -> Iterator[Contender]:
             f"bind 127.0.0.1:{status}",
             "http-request use-service prometheus-exporter if { path /metrics }",
         ]
+    if setup.gzip_level is not None:
+        public = [*public, "compression algo gzip", "compression type text/html"]
     if setup.max_requests is not None:
         full = f"{{ be_conn(shop) ge {setup.max_requests} }}"
         public = [*public, f"http-request return status 503 if {full}"]

@@ -1,10 +1,13 @@
 -- wrk's report as one line of JSON: its own text has no 99.9th percentile.
 -- Requests stay constant bytes, and no Lua runs while it measures: `init` is for once, `done` for the end.
--- An argument is the length of a body that each request has.
+-- An argument is the length of a body that each request has, 0 for none; the next one is what it accepts.
 init = function(args)
-   if args[1] then
+   if args[1] and args[1] ~= "0" then
       wrk.method = "POST"
       wrk.body = string.rep("0", tonumber(args[1]))
+   end
+   if args[2] then
+      wrk.headers["Accept-Encoding"] = args[2]
    end
 end
 

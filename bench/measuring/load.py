@@ -47,8 +47,11 @@ def measure(
     path: str,
     scheme: str = "http",
     upload_bytes: int = 0,
+    accept_encoding: str | None = None,
 ) -> Sample:
     """Put load on a proxy from `core` and account for it; with an upload, requests have a body."""
+    arguments = [str(upload_bytes)] if upload_bytes or accept_encoding else []
+    arguments += [accept_encoding] if accept_encoding else []
     command = [
         program("wrk"),
         "--threads=1",
@@ -57,7 +60,7 @@ def measure(
         "--timeout=5s",
         f"--script={_SCRIPT}",
         f"{scheme}://127.0.0.1:{port}{path}",
-        *(("--", str(upload_bytes)) if upload_bytes else ()),
+        *(("--", *arguments) if arguments else ()),
     ]
     before = cpu_ns(pids)
     with pinned(core):

@@ -1,6 +1,7 @@
 """What holds for a frontend on a listener: its own word, its policies', the listener's policies'.
 
-Merged by leaf: the name of a header, the status of a page, HSTS and CORS as a whole. Whoever is
+Merged by leaf: the name of a header, the status of a page; HSTS, CORS and compression as a
+whole. Whoever is
 nearer to the frontend goes first, and a written null switches off. Two policies of one list that
 differ about a leaf are in conflict, unless the frontend itself decides. Who may ask, who is asked
 whether they may, how often and how much, is a leaf of each who says something of it, so that
@@ -21,6 +22,7 @@ from schemas.kinds.listener import Listener
 from schemas.kinds.policy import Policy
 from schemas.policies.basic_auth import BasicAuth
 from schemas.policies.client_certificate import CertificateConditions
+from schemas.policies.compression import Compression
 from schemas.policies.concurrency import Concurrency
 from schemas.policies.cors import Cors
 from schemas.policies.error_page import ErrorPage
@@ -76,6 +78,7 @@ class Pause(NamedTuple):
 
 Said = (
     Identified
+    | Compression
     | Concurrency
     | BasicAuth
     | RateLimit
@@ -112,6 +115,8 @@ def words_of(entity: Entity) -> Iterator[tuple[Leaf, Word]]:
     yield from _bounds(says, entity)
     for status, page in says.error_pages.items():
         yield Leaf("error_pages", status), Word(page, entity, status)
+    if says.compression is None or isinstance(says.compression, Compression):
+        yield Leaf("compression"), Word(says.compression, entity, "")
     if says.cors is None or isinstance(says.cors, Cors):
         yield Leaf("cors"), Word(says.cors, entity, "")
     if says.forward_auth is not None:

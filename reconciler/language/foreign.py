@@ -73,6 +73,10 @@ _USERS = (
     "write basic_auth: {realm: admin, users: /etc/kakehi/admin.htpasswd}, in a frontend or a policy"
 )
 _CROWDS = "write concurrency: {requests: 20, by: client_address}, in a frontend or a policy"
+_COMPRESSED = (
+    'write compression: {encodings: [zstd, gzip], types: ["text/*", application/json]}, in a '
+    "frontend or a policy; {} has all defaults"
+)
 _EDITED = (
     "write request_headers: {set: {NAME: VALUE}} for what a backend gets, response_headers: for "
     "what a client gets; add: and remove: stand there too"
@@ -172,6 +176,18 @@ _SENTENCES: dict[str, str] = {
     "in_flight_req": _CROWDS,
     "limit_conn": _CROWDS,
     "limit_conn_zone": _CROWDS,
+    "brotli": _COMPRESSED,
+    "brotli_types": _COMPRESSED,
+    "compress": _COMPRESSED,
+    "compress_response": _COMPRESSED,
+    "compressor": _COMPRESSED,
+    "encode": _COMPRESSED,
+    "gzip": _COMPRESSED,
+    "gzip_min_length": _COMPRESSED,
+    "gzip_proxied": _COMPRESSED,
+    "gzip_types": _COMPRESSED,
+    "zstd": _COMPRESSED,
+    "zstd_types": _COMPRESSED,
     "client_max_body_size": _BODIES,
     "max_body_size": _BODIES,
     "max_request_body_bytes": _BODIES,

@@ -102,6 +102,7 @@ policies:
   secure:
     hsts: {max_age_days: 365}
     response_headers: {set: {X-Frame-Options: DENY}, remove: [Server]}
+    compression: {encodings: [zstd, gzip]}
 frontends:
   account:
     listeners: [public-https]
@@ -146,12 +147,12 @@ _REMARKS = {
     "policy": (
         "Frontends and listeners list policies by name (`policies:`), and a change of one counts "
         "for all of them at once. What holds for a request is merged by leaf: a header by name, "
-        "a page by status, HSTS and CORS as a whole. The frontend's own word goes before its "
-        "policies', these before what the listener has itself (`error_pages`), and that before the "
-        "listener's policies. A written `null` switches off what comes behind it. Two policies of "
-        "one list that say different things about the same are an error, unless the frontend "
-        "itself decides. What a listener's policies say of answers (headers, HSTS, pages) also "
-        "counts for requests that no frontend takes. "
+        "a page by status; HSTS, CORS and compression as a whole. The frontend's own word goes "
+        "before its policies', these before what the listener has itself (`error_pages`), and that "
+        "before the listener's policies. A written `null` switches off what comes behind it. Two "
+        "policies of one list that say different things about the same are an error, unless the "
+        "frontend itself decides. What a listener's policies say of answers (headers, HSTS, "
+        "compression, pages) also counts for requests that no frontend takes. "
         "`allow`, `deny`, `concurrency`, `rate_limit`, `basic_auth`, `forward_auth` and `limits` "
         "never replace each other: everybody's word counts."
     ),

@@ -90,6 +90,15 @@ class Settings(Kind):
             )
         ),
     ] = 1 << 30
+    max_compression_bytes: Annotated[
+        Annotated[int, Measured("size", "0B", "1TiB")],
+        Field(
+            description=(
+                "Memory per worker of what compresses answers: 384KiB for each that is gzip, "
+                "1.5MiB for zstd, 2MiB for br. Beyond it answers stay as they are."
+            )
+        ),
+    ] = 64 << 20
     max_connections: Annotated[
         int,
         Field(ge=1, le=1_000_000, description="Open client connections per worker; 503 beyond."),

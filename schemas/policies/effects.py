@@ -14,6 +14,7 @@ from schemas.policies.access import Allowed, Denied, check_access
 from schemas.policies.basic_auth import BasicAuthed
 from schemas.policies.bounds import Limits, RequestLimits, RequestTimeouts, Timeouts
 from schemas.policies.client_certificate import CertificateAsked
+from schemas.policies.compression import InheritedCompression
 from schemas.policies.concurrency import Crowded
 from schemas.policies.cors import InheritedCors
 from schemas.policies.edits import HeaderEdits, RequestEdits, ResponseEdits, check_edits
@@ -30,6 +31,7 @@ class Effects(Kind):
     allow: Allowed = None
     basic_auth: BasicAuthed = None
     client_certificate: CertificateAsked = None
+    compression: InheritedCompression = INHERIT
     concurrency: Crowded = None
     cors: InheritedCors = INHERIT
     deny: Denied = None

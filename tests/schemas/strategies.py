@@ -163,6 +163,19 @@ RATES = st.one_of(
         },
     ),
 )
+COMPRESSION = st.one_of(
+    st.sampled_from(["inherit", None]),
+    _optional(
+        encodings=st.lists(
+            st.sampled_from(["br", "gzip", "zstd"]), min_size=1, max_size=3, unique=True
+        ),
+        min_bytes=st.integers(1, 999).map("{}KiB".format),
+        private=st.booleans(),
+        types=st.lists(
+            st.sampled_from(["text/*", "application/json", "image/svg+xml"]), min_size=1
+        ),
+    ),
+)
 CONCURRENCY = st.one_of(
     st.none(),
     st.fixed_dictionaries(
@@ -175,6 +188,7 @@ PAUSES = st.one_of(st.sampled_from(["inherit", None]), DURATIONS)
 TIMEOUTS = _optional(request_body=PAUSES, response_head=PAUSES, tunnel=PAUSES)
 POLICIES = _optional(
     allow=st.one_of(st.none(), WITHIN),
+    compression=COMPRESSION,
     concurrency=CONCURRENCY,
     cors=CORS,
     deny=st.one_of(st.none(), APART),
@@ -205,6 +219,7 @@ MATCHING = st.fixed_dictionaries(
         "early_data": st.booleans(),
         "error_pages": PAGES,
         "forward_auth": ASKED_FIRST,
+        "compression": COMPRESSION,
         "hsts": HSTS,
         "limits": LIMITS,
         "rate_limit": RATES,

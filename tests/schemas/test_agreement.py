@@ -141,6 +141,7 @@ WHOLE: list[tuple[str, dict[str, Json]]] = [
     (
         "policy",
         {
+            "compression": {},
             "error_pages": {"503": {"body": "x"}},
             "forward_auth": {"cluster": "c"},
             "hsts": {"max_age_days": 1},
@@ -152,6 +153,7 @@ WHOLE: list[tuple[str, dict[str, Json]]] = [
         "frontend",
         {
             "cluster": "c",
+            "compression": {},
             "forward_auth": {"cluster": "a"},
             "hsts": {"max_age_days": 1},
             "listeners": ["l"],
@@ -214,6 +216,7 @@ def test_all_defaults_are_looked_at() -> None:
         ("listener", "error_pages", "503", "content_type"),
         ("cluster", "timeouts", "tunnel"),
         ("certificate", "acme", "directory"),
+        ("frontend", "compression", "types"),
         ("frontend", "hsts", "preload"),
         ("frontend", "path"),
         ("frontend", "redirect", "status"),

@@ -24,6 +24,7 @@ from schemas.entities.entity import Entity
 from schemas.kinds.frontend import Frontend
 from schemas.policies.basic_auth import BasicAuth
 from schemas.policies.client_certificate import CertificateConditions
+from schemas.policies.compression import Compression
 from schemas.policies.concurrency import Concurrency
 from schemas.policies.cors import ANY, Cors
 from schemas.policies.error_page import ErrorPage
@@ -111,7 +112,9 @@ def stages_of_nobody(words: Words, *, secure: bool, status: int) -> Stages:
 def _of_responses(words: Words, secure: bool) -> Stages:
     stages = _edits(words, "response_headers")
     for leaf, word in words.items():
-        if isinstance(word.said, Hsts) and secure:
+        if isinstance(word.said, Compression):
+            stages.append(_stage("compression", _compressed(word.said), word.by))
+        elif isinstance(word.said, Hsts) and secure:
             told = f"browsers stay at TLS for {word.said.max_age_days} days"
             stages.append(_stage("hsts", told, word.by))
         elif isinstance(word.said, ErrorPage) and word.by.key.kind != "listener":
@@ -237,6 +240,12 @@ def _for_each(limit: RateLimit | Concurrency) -> str:
     whose = by.replace("_", " ") if isinstance(by, str) else " ".join(by.given())
     refused = "more are counted (dry_run)" if limit.dry_run else "more get 429"
     return f"for each {whose} and worker; {refused}"
+
+
+def _compressed(said: Compression) -> str:
+    what = f"answers of {_listed(said.types)} from {format_size(said.min_bytes)} on"
+    private = "" if said.private else ", none with cookies or private ones"
+    return f"{what} are compressed by {' or '.join(said.encodings)}{private}"
 
 
 def _cors(cors: Cors, by: Entity, preflight_of: str | None) -> tuple[dict[str, Any], Ending | None]:

@@ -26,6 +26,7 @@ _HASH = (
     "GStk8PSwGfQv72N2CKPPrVACtLtip/cZ/1GM/O6IND4WQhG."
 )
 HTPASSWD = f"ann:{_HASH}\nci:{_HASH}\n"
+LARGE = json.dumps(["one of many lines"] * 200).encode()
 SHOWN_TO_BACKENDS = (
     "host",
     "x-real-ip",
@@ -90,6 +91,10 @@ class Backends:
                 signed_in = b"session=ok" in (request.get("cookie") or b"")
                 status = "200 OK" if signed_in else "401 Unauthorized"
                 exchange.send(wire.response(b"", status=status, fields=[("X-User", "ann")]))
+                return
+            if request.target.startswith(b"/large"):
+                answer = [("Content-Type", "application/json"), ("ETag", '"a"')]
+                exchange.send(wire.response(LARGE, fields=answer))
                 return
             said = {
                 "backend": group,

@@ -5,6 +5,7 @@ Where both differ, docs/porting/nginx.md says why; the tests have it by both ans
 
 from __future__ import annotations
 
+import gzip
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,6 +15,7 @@ import pytest
 
 from tests.e2e.ports.side_by_side import (
     HTPASSWD,
+    LARGE,
     PORTING,
     Backends,
     Front,
@@ -143,6 +145,19 @@ def comparable(seen: Seen) -> Seen:
 def test_in_clear_text_both_do_the_same(sides: Sides, host: str, path: str) -> None:
     theirs, ours = (side.ask(host, path, secure=False) for side in (sides.theirs, sides.ours))
     assert comparable(ours) == comparable(theirs)
+
+
+def test_both_compress_alike(sides: Sides) -> None:
+    told = []
+    for side in (sides.theirs, sides.ours):
+        with side.connect(HOST) as client:
+            got = client.get(HOST, "/large", "Accept-Encoding: gzip")
+            assert gzip.decompress(got.body) == LARGE
+            names = ("content-encoding", "etag", "vary", "content-length", "content-type")
+            told.append([got.get(name) for name in names])
+            assert client.get(HOST, "/large").body == LARGE
+    assert told[0] == told[1]
+    assert told[0][:3] == [b"gzip", b'W/"a"', b"Accept-Encoding"]
 
 
 def test_nobody_else_gets_an_answer(sides: Sides) -> None:

@@ -17,6 +17,7 @@ DEFINITIONS: dict[str, set[str]] = {
     "certificate": {"Acme"},
     "cluster": {"Backend", "ClusterLimits", "ClusterTimeouts", "ClusterTls"},
     "frontend": {
+        "Compression",
         "Concurrency",
         "BasicAuth",
         "CertificateConditions",
@@ -42,6 +43,7 @@ DEFINITIONS: dict[str, set[str]] = {
     },
     "policy": {
         "CertificateConditions",
+        "Compression",
         "Concurrency",
         "BasicAuth",
         "Cors",

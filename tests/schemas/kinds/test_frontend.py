@@ -20,6 +20,7 @@ def test_the_full_value_has_every_default() -> None:
         "client_addresses": None,
         "client_certificate": None,
         "cluster": "shop",
+        "compression": "inherit",
         "concurrency": None,
         "cookies": {},
         "cors": "inherit",

@@ -14,6 +14,7 @@ def test_the_full_value_has_every_default() -> None:
         "error_pages": {},
         "generation_header": False,
         "max_buffered_bytes": 1073741824,
+        "max_compression_bytes": 67108864,
         "max_connections": 10000,
         "max_counted_entities": 1000000,
         "max_requests": 10000,

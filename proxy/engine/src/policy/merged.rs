@@ -1,11 +1,10 @@
 //! What holds for the requests of a frontend at a listener: its own word, its policies', the listener's.
 //!
-//! Rule: merged by leaf (the name of a header, the status of a page, HSTS and CORS as a whole). Whoever is nearer to
-//! the frontend goes first, and a written null switches off; two policies of one list that differ are
+//! Rule: merged by leaf (the name of a header, the status of a page; HSTS, CORS and compression as a whole). Whoever
+//! is nearer to the frontend goes first, and a written null switches off; two policies of one list that differ are
 //! refused, unless the frontend itself decides. Who may ask, who is asked whether they may, and how much, is no
 //! leaf: there everybody's word counts ([`super::access`], [`super::bounds`]). The reconciler says the same, with
-//! file and line
-//! (`reconciler/catalog/policies.py`). Made when a change is prepared, by `state/merging`.
+//! file and line (`reconciler/catalog/policies.py`). Made when a change is prepared, by `state/merging`.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,12 +15,14 @@ use regex::bytes::Regex;
 use super::access::Access;
 use super::basic::Basic;
 use super::bounds;
+use super::compression::Compression;
 use super::crowd::{Crowd, Keys};
 use super::edits::Edits;
 use super::facts::Facts;
 use super::rate::Rate;
 use super::template::Values;
 use super::{Page, Reason, Verdict};
+use crate::state::entity;
 use crate::state::entity::{
     ClientCertificate, Cors, ErrorPage, ForwardAuth, HeaderEdits, Hsts, Inherited, Policy,
 };
@@ -39,6 +40,7 @@ pub struct Merged {
     basics: Box<[Basic]>,
     /// What clients have to have shown: all of it.
     certificates: Box<[ClientCertificate]>,
+    compression: Option<Box<Compression>>,
     request: Option<Edits>,
     response: Option<Edits>,
     hsts: Option<Box<str>>,
@@ -163,6 +165,7 @@ impl Merged {
         let cors = said.cors.into_values().find_map(|(cors, _)| cors);
         let request = Edits::of(&edits_of(said.request), groups);
         let response = Edits::with(&edits_of(said.response), cors, groups);
+        let compression = said.compression.into_values().find_map(|(said, _)| said);
         let hsts = said.hsts.into_values().find_map(|(hsts, _)| hsts);
         let pages = said.pages.into_iter().filter_map(|(status, (page, _))| {
             let page = page.map(|page| Page {
@@ -190,6 +193,7 @@ impl Merged {
             crowds: levels.crowds(),
             rates: levels.rates(),
             bounds: (bounds != bounds::Said::default()).then(|| Box::new(bounds)),
+            compression: compression.map(|said| Box::new(Compression::of(said))),
             request: request.map_err(|reason| format!("request_headers: {reason}"))?,
             response: response.map_err(|reason| format!("response_headers: {reason}"))?,
             hsts: hsts.map(|hsts| hsts.line().into()),
@@ -207,6 +211,7 @@ impl Merged {
             && merged.crowds.is_empty()
             && merged.basics.is_empty()
             && merged.certificates.is_empty()
+            && merged.compression.is_none()
             && merged.request.is_none()
             && merged.response.is_none()
             && merged.hsts.is_none()
@@ -312,6 +317,13 @@ impl Merged {
         self.response.as_ref()
     }
 
+    /// Which answers are compressed, if any are.
+    #[inline]
+    #[must_use]
+    pub fn compression(&self) -> Option<&Compression> {
+        self.compression.as_deref()
+    }
+
     /// The page of a status, if anything is said of it; none within: the built-in one.
     #[must_use]
     pub fn page(&self, status: u16) -> Option<Option<&Page>> {
@@ -363,6 +375,7 @@ type Speaker<'a> = (u8, &'a str);
 struct Said<'a> {
     request: Leaves<'a, Edit<'a>>,
     response: Leaves<'a, Edit<'a>>,
+    compression: Leaves<'a, &'a entity::Compression>,
     cors: Leaves<'a, &'a Cors>,
     hsts: Leaves<'a, &'a Hsts>,
     pages: Leaves<'a, &'a ErrorPage>,
@@ -391,6 +404,11 @@ impl<'a> Said<'a> {
     }
 
     fn hear(&mut self, policy: &'a Policy, by: Speaker<'a>) -> Result<(), String> {
+        match &policy.compression {
+            Inherited::Inherit => {}
+            Inherited::Off => say(&mut self.compression, "compression", "", None, by)?,
+            Inherited::Is(said) => say(&mut self.compression, "compression", "", Some(said), by)?,
+        }
         match &policy.cors {
             Inherited::Inherit => {}
             Inherited::Off => say(&mut self.cors, "cors", "", None, by)?,

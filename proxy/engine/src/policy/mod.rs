@@ -9,6 +9,7 @@
 pub mod access;
 pub mod basic;
 pub mod bounds;
+pub mod compression;
 pub mod cors;
 pub mod crowd;
 pub mod edits;

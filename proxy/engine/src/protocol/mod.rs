@@ -5,6 +5,7 @@
 //! never does.
 
 pub mod base64;
+pub mod coding;
 pub mod cookie;
 pub mod grpc;
 pub mod h1;

@@ -22,6 +22,7 @@ use slab::Slab;
 use crate::policy::crowd::InFlight;
 use crate::policy::meter::Meter;
 use crate::policy::vault::Vault;
+use crate::protocol::coding::pool::Encoders;
 use crate::protocol::h1::request::RequestHead;
 use crate::protocol::h1::response::ResponseHead;
 use crate::protocol::h2::Heads;
@@ -35,11 +36,12 @@ use crate::session::back::upstream::Upstream;
 use crate::session::control::{Command, Drain, Leaving};
 use crate::session::exchange::Exchange;
 use crate::session::exchange::call::Call;
+use crate::session::exchange::compressing::BYTES_PER_TURN;
 use crate::session::exchange::verifying::Verifier;
 use crate::session::exchange::waiting::Ticket;
 use crate::session::front::client::Client;
 use crate::session::front::stream::Stream;
-use crate::session::ids::{self, Arena, Owner};
+use crate::session::ids::{self, Arena, ExchangeId, Owner};
 use crate::session::transport::TlsBuffers;
 use crate::state::audit::{Audit, Audited};
 use crate::state::listener::Listener;
@@ -124,6 +126,10 @@ pub struct Engine<D> {
     pub(super) response_head: ResponseHead,
     /// The head that is seen to has come with some of its body behind it.
     pub(super) body_at_hand: bool,
+    /// What compresses answers, how many bytes of them may be in this turn, and those of which a part waits to be.
+    pub(super) encoders: Encoders,
+    pub(super) compressing_left: usize,
+    pub(super) holding_back: Vec<ExchangeId>,
     /// Who has shown a password that was right.
     pub(super) vault: Vault,
     /// Who finds out whether others are; none before somebody asks.
@@ -208,6 +214,9 @@ impl<D: Driver> Engine<D> {
             request_head: RequestHead::default(),
             response_head: ResponseHead::default(),
             body_at_hand: false,
+            encoders: Encoders::default(),
+            compressing_left: BYTES_PER_TURN,
+            holding_back: Vec::new(),
             vault: Vault::default(),
             verifier: None,
             in_flight: InFlight::default(),
@@ -267,6 +276,7 @@ impl<D: Driver> Engine<D> {
             && self.calls.is_empty()
             && self.upstreams.is_empty()
             && self.back_streams.is_empty()
+            && self.encoders.in_use_bytes() == 0
             && self.pool.queued_bytes() == 0
             && self.timers.is_empty()
     }
@@ -288,6 +298,7 @@ impl<D: Driver> Engine<D> {
         self.drive_bulk();
         self.run_timers();
         self.drive_handshakes();
+        self.flush_compressed();
         // Frames wait while there is more to put behind them: what a wake-up costs the other side
         // is then paid for many of them.
         self.turns_unflushed += 1;

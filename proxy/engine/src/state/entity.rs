@@ -22,6 +22,7 @@ pub use super::kinds::cluster::{
     Cluster, ClusterLimits, ClusterProtocol, ClusterTimeouts, LoadBalancing, ProxyProtocol,
     UpstreamTls,
 };
+pub use super::kinds::compression::{Compression, Encoding};
 pub use super::kinds::concurrency::Concurrency;
 pub use super::kinds::cors::Cors;
 pub use super::kinds::edits::HeaderEdits;

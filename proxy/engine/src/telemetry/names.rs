@@ -126,6 +126,26 @@ named_indexes! {
         RateLimitDryRunTotal = "rate_limit_dry_run_total",
         /// Keys of rates whose places others have taken before they were free.
         RateKeysEvictedTotal = "rate_keys_evicted_total",
+        /// Answers that were compressed.
+        CompressionResponsesTotal = "compression_responses_total",
+        /// What of them has come, in bytes.
+        CompressionBytesInTotal = "compression_bytes_in_total",
+        /// What of them has left.
+        CompressionBytesOutTotal = "compression_bytes_out_total",
+        /// Answers that were not, where that is asked for: of other types.
+        CompressionSkippedTypeTotal = "compression_skipped_type_total",
+        /// The same, shorter than is worth it.
+        CompressionSkippedShortTotal = "compression_skipped_short_total",
+        /// The same, compressed already.
+        CompressionSkippedEncodedTotal = "compression_skipped_encoded_total",
+        /// The same, with cookies or private.
+        CompressionSkippedPrivateTotal = "compression_skipped_private_total",
+        /// The same, whose origin forbids it or vouches for their bytes.
+        CompressionSkippedForbiddenTotal = "compression_skipped_forbidden_total",
+        /// The same, whose clients do not take it.
+        CompressionSkippedUnacceptedTotal = "compression_skipped_unaccepted_total",
+        /// The same, beyond the memory or the time that there is for it.
+        CompressionSkippedBudgetTotal = "compression_skipped_budget_total",
         /// Tunnels opened.
         TunnelsTotal = "tunnels_total",
         /// Tunnels open.

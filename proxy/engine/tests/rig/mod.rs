@@ -54,9 +54,14 @@ pub struct Rig {
 impl Rig {
     /// Clients may speak either version.
     pub fn new(spoken: Spoken) -> Self {
+        Self::asking(spoken, "", "")
+    }
+
+    /// The same, whose frontend and settings have more keys, each with a comma behind it.
+    pub fn asking(spoken: Spoken, keys: &str, settings: &str) -> Self {
         let (door, backend) = (listen(), listen());
         let (address, target) = (door.local_addr().unwrap(), backend.local_addr().unwrap());
-        let ops = entities(address, target, spoken);
+        let ops = entities(address, target, spoken, keys, settings);
         let sockets = HashMap::from([("web".to_owned(), OwnedFd::from(door))]);
         Self::of(ops.as_bytes(), sockets, &HashMap::new(), address, backend)
     }
@@ -196,6 +201,11 @@ impl Peer {
                 Err(_) => return,
             }
         }
+    }
+
+    /// Sends as much of it as there is room for; returns how much that is.
+    pub fn send_some(&mut self, bytes: &[u8]) -> usize {
+        self.stream.write(bytes).unwrap_or(0)
     }
 
     /// Sends no more.
@@ -397,13 +407,23 @@ pub fn listen() -> TcpListener {
     listener
 }
 
-fn entities(door: SocketAddr, backend: SocketAddr, spoken: Spoken) -> String {
+fn entities(
+    door: SocketAddr,
+    backend: SocketAddr,
+    spoken: Spoken,
+    keys: &str,
+    settings: &str,
+) -> String {
     let protocol = match spoken {
         Spoken::Http1 => "http",
         Spoken::Http2 => "h2",
     };
     let puts = [
-        ("settings", "settings", r#"{"access_log":"off"}"#.to_owned()),
+        (
+            "settings",
+            "settings",
+            format!(r#"{{{settings}"access_log":"off"}}"#),
+        ),
         (
             "listener",
             "web",
@@ -422,8 +442,9 @@ fn entities(door: SocketAddr, backend: SocketAddr, spoken: Spoken) -> String {
         (
             "frontend",
             "all",
-            r#"{"cluster":"shop","hostname":"*","listeners":["web"],"path":{"prefix":"/"},"upgrades":["websocket"]}"#
-                .to_owned(),
+            format!(
+                r#"{{{keys}"cluster":"shop","hostname":"*","listeners":["web"],"path":{{"prefix":"/"}}}}"#
+            ),
         ),
     ];
     let puts = puts.map(|(kind, name, value)| {

@@ -1,5 +1,7 @@
 //! A peer that speaks HTTP/2, in either role, and tells what it has heard.
 
+use std::collections::BTreeMap;
+
 use _engine::protocol::h1::{
     Delivery, HeadLimits, Persistence, ResponseForward, ResponseHead, response,
 };
@@ -16,6 +18,10 @@ pub struct Multiplexed {
     heads: Heads,
     /// Frames that have not been sent.
     pub out: Vec<u8>,
+    /// What has come of the bodies, by stream.
+    pub bodies: BTreeMap<u32, Vec<u8>>,
+    /// The lines of the heads of answers, by stream.
+    pub lines: BTreeMap<u32, Vec<u8>>,
     seen: usize,
 }
 
@@ -27,6 +33,8 @@ impl Multiplexed {
             connection,
             heads: Heads::new(7),
             out: Vec::new(),
+            bodies: BTreeMap::new(),
+            lines: BTreeMap::new(),
             seen: 0,
         }
     }
@@ -60,6 +68,7 @@ impl Multiplexed {
                     format!("{stream} {method} {path} {ends}")
                 }
                 Event::Response { stream, ends, .. } => {
+                    self.lines.insert(stream, text.to_vec());
                     format!("{stream} {} {ends}", self.heads.response.status)
                 }
                 Event::Interim { stream, .. } => {
@@ -70,6 +79,8 @@ impl Multiplexed {
                 } => {
                     let line = format!("{stream} data {} {ends}", data.escape_ascii());
                     let length = data.len();
+                    let body = self.bodies.entry(stream).or_default();
+                    body.extend_from_slice(data);
                     self.connection.consumed(stream, length);
                     line
                 }
@@ -85,7 +96,11 @@ impl Multiplexed {
 
     /// Asks for a path.
     pub fn get(&mut self, path: &str) {
-        let text = format!("GET {path} HTTP/1.1\r\nHost: shop\r\n\r\n");
+        self.ask(&format!("GET {path} HTTP/1.1\r\nHost: shop\r\n\r\n"));
+    }
+
+    /// Asks by a head that is here as HTTP/1.1 would have it.
+    pub fn ask(&mut self, text: &str) {
         let (connection, out) = (&mut self.connection, &mut self.out);
         let stream = connection.send_request(out, text.as_bytes(), "http", 0, true);
         assert!(stream.is_some());

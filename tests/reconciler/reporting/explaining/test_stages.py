@@ -117,15 +117,23 @@ def test_each_effect_tells_the_policy_that_it_comes_from() -> None:
     policy = {
         "response_headers": theirs,
         "hsts": {"max_age_days": 2},
+        "compression": {"encodings": ["zstd", "gzip"], "types": ["text/*"]},
         "error_pages": {"503": {"body": "soon"}},
     }
     stages, _ = told(True, {"cluster": "c", "response_headers": own}, policy)
     by = {"name": "secure", "source": {"file": "p.yaml", "line": 7}}
+    squeezed = "answers of text/* from 1KiB on are compressed by zstd or gzip, none with cookies "
+    squeezed += "or private ones"
     assert [(stage["key"], stage["words"], stage["by"]) for stage in stages] == [
         ("response_headers", "set X-A", None),
         ("response_headers", "add Vary; remove Server", by),
         ("error_pages", "the page of 503, where the proxy answers by itself", by),
+        ("compression", squeezed, by),
         ("hsts", "browsers stay at TLS for 2 days", by),
     ]
-    stages, _ = told(True, {"cluster": "c", "hsts": None, "error_pages": {"503": None}}, policy)
+    stages, _ = told(
+        True,
+        {"cluster": "c", "hsts": None, "compression": None, "error_pages": {"503": None}},
+        policy,
+    )
     assert {stage["key"] for stage in stages} == {"response_headers"}

@@ -126,6 +126,7 @@ const TOKENS: &[&str] = &[
     r#""allow":["0.0.0.0/0"]"#,
     r#""basic_auth":{"realm":"a","users":{"path":"u","sha256":"#,
     r#""rate_limit":{"requests":1,"by":{"header":"a"}}"#,
+    r#""compression":{"encodings":["br"],"types":["text/*"]}"#,
     r#""cors":{"origins":["https://*.a"]}"#,
     r#""timeouts":{"response_head":null}"#,
     r#""limits":{"body_bytes":1}"#,

@@ -145,6 +145,17 @@ impl<D: Driver> Engine<D> {
         }
     }
 
+    /// Whether more than has been looked at has come by a carrier.
+    pub(in crate::session) fn has_more(&self, carrier: Carrier) -> bool {
+        match carrier {
+            Carrier::Connection(id) => {
+                let upstream = &self.upstreams[id];
+                upstream.readable || !upstream.input.is_empty()
+            }
+            Carrier::Stream(id) => !self.back_streams[id].input.is_empty(),
+        }
+    }
+
     /// Its asker has made room for what it has to give.
     pub(in crate::session) fn wake_carrier(&mut self, carrier: Carrier) {
         match carrier {

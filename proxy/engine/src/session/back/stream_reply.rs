@@ -94,7 +94,7 @@ impl<D: Driver> Engine<D> {
             stream.received |= ends;
             consumed = 0;
             let waits = !stream.input.is_empty();
-            if !waits && !data.is_empty() && self.takes_more(self.exchanges[number].asker) {
+            if !waits && !data.is_empty() && self.takes_more_of(&self.exchanges[number]) {
                 if ends {
                     self.response_ends_after(number, data.len());
                 }
@@ -102,6 +102,9 @@ impl<D: Driver> Engine<D> {
             }
             if let Some(stream) = self.back_streams.get_mut(id) {
                 stream.input.push(&mut self.pool, &data[consumed..]);
+                if self.waits_for_turn(number) {
+                    self.wake_back_stream(id);
+                }
                 self.end_back_stream_exchange(id);
             }
         }
@@ -116,7 +119,7 @@ impl<D: Driver> Engine<D> {
                 return data.len();
             };
             let exchange = &self.exchanges[number];
-            if at > 0 && !self.takes_more(exchange.asker) {
+            if at > 0 && !self.takes_more_of(exchange) {
                 break;
             }
             let (carrier, rest) = (Carrier::Stream(id), &data[at..]);
@@ -146,7 +149,14 @@ impl<D: Driver> Engine<D> {
     pub(in crate::session) fn drive_back_stream(&mut self, id: BackStreamId) {
         let stream = &self.back_streams[id];
         let (connection, number) = (stream.connection, stream.number);
-        if stream.input.is_empty() || !self.takes_more(self.exchanges[stream.exchange].asker) {
+        let exchange = stream.exchange;
+        if stream.input.is_empty() {
+            return;
+        }
+        if !self.takes_more_of(&self.exchanges[exchange]) {
+            if self.waits_for_turn(exchange) {
+                self.wake_back_stream(id);
+            }
             return;
         }
         let mut input = std::mem::take(&mut self.back_streams[id].input);
@@ -155,6 +165,9 @@ impl<D: Driver> Engine<D> {
         match self.back_streams.get_mut(id) {
             Some(stream) => stream.input = input,
             None => input.clear(&mut self.pool),
+        }
+        if self.waits_for_turn(exchange) {
+            self.wake_back_stream(id);
         }
         self.credit_back_stream(connection, number, consumed);
         if self.upstreams.contains(connection) {

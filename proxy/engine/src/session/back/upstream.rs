@@ -17,6 +17,7 @@ use crate::session::back::carrier::Carrier;
 use crate::session::back::shared::Shared;
 use crate::session::engine::Engine;
 use crate::session::engine::{READ_WITH_HEAD_BYTES, READS_PER_TURN};
+use crate::session::exchange::compressing::PIECE_BYTES;
 use crate::session::exchange::{Outcome, Reply};
 use crate::session::ids::{ExchangeId, UpstreamId};
 use crate::session::queue::Bulk;
@@ -162,6 +163,13 @@ impl<D: Driver> Engine<D> {
             }
         }
         self.receive = receive;
+        if self.is_out_of_time() {
+            let upstream = self.upstreams.get(id);
+            let number = upstream.and_then(|it| it.exchange);
+            if number.is_some_and(|number| self.waits_for_turn(number)) {
+                self.wake_upstream(id);
+            }
+        }
     }
 
     fn read_upstream(&mut self, id: UpstreamId, receive: &mut [u8]) {
@@ -169,15 +177,17 @@ impl<D: Driver> Engine<D> {
         let upstream = &mut self.upstreams[id];
         let waiting = upstream.input.len();
         receive[..waiting].copy_from_slice(upstream.input.as_slice());
-        let mut is_head = false;
+        let (mut is_head, mut is_compressed) = (false, false);
         let shares = upstream.exchange.is_some_and(|exchange| {
             let exchange = &self.exchanges[exchange];
             is_head = !exchange.reply.has_begun();
+            is_compressed = exchange.is_compressed();
             exchange.asker.shares()
         });
         // One of many streams of a client must not make us hold as much as a connection may.
         let end = match shares || is_saving {
             true => receive.len().min(waiting + upstream.stream.room_min()),
+            false if is_compressed => receive.len().min(waiting + PIECE_BYTES),
             false if is_head => receive.len().min(waiting + READ_WITH_HEAD_BYTES),
             false => receive.len(),
         };
@@ -219,7 +229,7 @@ impl<D: Driver> Engine<D> {
             (Link::Connecting, _) => false,
             (_, None) | (Link::Securing | Link::Greeting | Link::Shared, _) => true,
             (Link::Pooled, _) => false,
-            (Link::Busy, Some(exchange)) => self.takes_more(self.exchanges[exchange].asker),
+            (Link::Busy, Some(exchange)) => self.takes_more_of(&self.exchanges[exchange]),
         }
     }
 
@@ -238,7 +248,7 @@ impl<D: Driver> Engine<D> {
                 return data.len();
             };
             let exchange = &self.exchanges[number];
-            if at > 0 && !self.takes_more(exchange.asker) {
+            if at > 0 && !self.takes_more_of(exchange) {
                 break;
             }
             let (carrier, rest) = (Carrier::Connection(id), &data[at..]);

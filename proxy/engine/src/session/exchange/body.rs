@@ -36,6 +36,18 @@ pub(in crate::session) struct Taken<'a> {
     pub(in crate::session) trailers: Vec<u8>,
 }
 
+impl Taken<'_> {
+    /// Of nothing that is there.
+    pub(super) fn nothing() -> Self {
+        Self {
+            consumed: 0,
+            tail: &[],
+            content: 0,
+            trailers: Vec::new(),
+        }
+    }
+}
+
 impl Body {
     /// Whether all of it has passed.
     pub(in crate::session) fn is_done(&self) -> bool {
@@ -54,12 +66,7 @@ impl Body {
         out: &mut Vec<u8>,
     ) -> Result<Taken<'a>, ChunkError> {
         match self {
-            Self::Done => Ok(Taken {
-                consumed: 0,
-                tail: &[],
-                content: 0,
-                trailers: Vec::new(),
-            }),
+            Self::Done => Ok(Taken::nothing()),
             Self::Length(left) => {
                 let count =
                     usize::try_from(*left).map_or(input.len(), |left| left.min(input.len()));
@@ -164,12 +171,7 @@ fn pass_chunks<'a>(
     chunked_out: bool,
     out: &mut Vec<u8>,
 ) -> Result<(Taken<'a>, bool), ChunkError> {
-    let mut taken = Taken {
-        consumed: 0,
-        tail: &[],
-        content: 0,
-        trailers: Vec::new(),
-    };
+    let mut taken = Taken::nothing();
     loop {
         let rest = &input[taken.consumed..];
         match decoder.decode(rest)? {

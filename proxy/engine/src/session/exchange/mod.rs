@@ -8,6 +8,8 @@ pub(super) mod attempt;
 pub(super) mod authorising;
 pub(super) mod body;
 pub(super) mod call;
+pub(super) mod compressing;
+mod lines;
 mod own;
 pub(super) mod record;
 mod request;
@@ -32,6 +34,7 @@ use crate::session::engine::Engine;
 use crate::session::exchange::attempt::{Attempt, Tries};
 use crate::session::exchange::authorising::Parked;
 use crate::session::exchange::body::Body;
+use crate::session::exchange::compressing::Compressing;
 use crate::session::exchange::own::{Answer, Asked};
 use crate::session::exchange::record::{Ended, Record, Tally};
 use crate::session::exchange::waiting::Place;
@@ -196,6 +199,8 @@ pub(in crate::session) struct Exchange {
     generation_header: Option<Rc<str>>,
     /// Lines that its frontend gives every answer, where it edits their fields.
     response_lines: Option<Arc<[u8]>>,
+    /// What its client takes, and what compresses the answer, where its frontend asks for that.
+    compressing: Option<Box<Compressing>>,
     /// Under which keys it is counted while it is in flight, if it is.
     crowd: Option<Keys>,
     /// The request head as it is sent upstream; kept until the response begins, for another try. Then,
@@ -270,6 +275,7 @@ impl Exchange {
             settings: tables.settings.clone(),
             generation_header: tables.generation_header(),
             response_lines: None,
+            compressing: None,
             crowd: None,
             head_bytes: head.len() as u32,
             head,
@@ -335,6 +341,7 @@ impl Exchange {
             generation_header: self.generation_header.clone(),
             frontend: Some(self.frontend.clone()),
             response_lines: self.response_lines.clone(),
+            coding: self.wanted_coding(),
             request_id: Some(self.record.request_id),
             is_grpc: match &self.parked {
                 Some(parked) => parked.is_grpc(),
@@ -357,7 +364,9 @@ impl Exchange {
 
     /// Whether the bytes of its response body are those that the client is sent, and its head has been.
     pub(in crate::session) fn sends_response_as_it_comes(&self) -> bool {
-        !self.response_chunked && (self.head.is_empty() || self.reply.is_tunnel())
+        !self.response_chunked
+            && !self.is_compressed()
+            && (self.head.is_empty() || self.reply.is_tunnel())
     }
 
     /// Whether the head of its response is here and waits, so that nothing has been sent of it.
@@ -428,9 +437,12 @@ impl<D: Driver> Engine<D> {
     /// Ends the accounting of an exchange and frees it. Both sides must have been seen to.
     pub(in crate::session) fn remove_exchange(&mut self, id: ExchangeId, outcome: Outcome) {
         let backend = self.end_attempt(id);
-        let Some(exchange) = self.exchanges.remove(id) else {
+        let Some(mut exchange) = self.exchanges.remove(id) else {
             return;
         };
+        if let Some(encoder) = exchange.take_encoder() {
+            self.encoders.give(encoder);
+        }
         if exchange.is_call() {
             self.count_call(&exchange, backend.as_deref(), outcome);
         } else {

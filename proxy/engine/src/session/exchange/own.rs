@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use crate::policy::Page;
 use crate::policy::merged::Merged;
+use crate::protocol::coding::Coding;
 use crate::protocol::grpc;
 use crate::protocol::h1::error::Reject;
 use crate::protocol::h1::reply::DEFAULT_CONTENT_TYPE;
@@ -38,6 +39,8 @@ pub(super) struct Asked {
     pub(super) frontend: Option<Rc<Frontend>>,
     /// Lines that its frontend gives every answer, where it edits their fields.
     pub(super) response_lines: Option<Arc<[u8]>>,
+    /// The coding that its client gets what may be compressed in.
+    pub(super) coding: Option<Coding>,
     pub(super) request_id: Option<RequestId>,
     /// It is a call of gRPC.
     pub(super) is_grpc: bool,
@@ -48,7 +51,7 @@ pub(super) struct Asked {
 
 impl Asked {
     /// What holds by policies for its frontend, or for what no frontend takes.
-    fn merged(&self) -> Option<&Merged> {
+    pub(super) fn merged(&self) -> Option<&Merged> {
         match &self.frontend {
             Some(frontend) => frontend.merged(&self.listener),
             None => self.listener.said().map(|(_, merged)| merged),
@@ -174,6 +177,7 @@ impl<D: Driver> Engine<D> {
             generation_header: self.tables.generation_header(),
             frontend: None,
             response_lines: None,
+            coding: None,
             request_id: None,
             is_grpc: false,
             head_only: false,
@@ -280,7 +284,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Makes an answer.
-    pub(super) fn make<'a>(&self, asked: &'a Asked, answer: &'a Answer) -> Made<'a> {
+    pub(super) fn make<'a>(&mut self, asked: &'a Asked, answer: &'a Answer) -> Made<'a> {
         // A page may have to wait for its reader, like any body.
         let is_bare = self.is_short_of_memory();
         let own = answer.page.as_ref();
@@ -318,15 +322,17 @@ impl<D: Driver> Engine<D> {
         if let Some(edits) = edits {
             line = edits.without(line);
         }
+        let content_type = match (own, page) {
+            (Some(own), _) => &own.content_type,
+            (None, Some((_, content_type))) => content_type,
+            (None, None) if asked.is_grpc => grpc::CONTENT_TYPE,
+            (None, None) => DEFAULT_CONTENT_TYPE,
+        };
+        let content = self.compress_page(asked, (answer.status, content_type), content, &mut line);
         let closing = self.is_leaving(asked.asker);
         Made {
             status: answer.status,
-            content_type: match (own, page) {
-                (Some(own), _) => &own.content_type,
-                (None, Some((_, content_type))) => content_type,
-                (None, None) if asked.is_grpc => grpc::CONTENT_TYPE,
-                (None, None) => DEFAULT_CONTENT_TYPE,
-            },
+            content_type,
             page: content,
             sends_page: !asked.head_only && has_page(answer.status),
             generation: asked.generation_header.as_deref().unwrap_or_default(),

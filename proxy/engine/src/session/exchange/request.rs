@@ -19,6 +19,7 @@ use crate::session::engine::Engine;
 use crate::session::engine::RequestId;
 use crate::session::exchange::authorising::Parked;
 use crate::session::exchange::body::Body;
+use crate::session::exchange::compressing::{Compressing, wanted};
 use crate::session::exchange::own::{Answer, Asked};
 use crate::session::exchange::record::{Record, Tally, is_call};
 use crate::session::exchange::text::AddressText;
@@ -332,6 +333,9 @@ impl<D: Driver> Engine<D> {
             listener: listener.clone(),
             settings: self.tables.settings.clone(),
             generation_header: self.tables.generation_header(),
+            coding: merged
+                .and_then(Merged::compression)
+                .and_then(|compression| wanted(compression, head, bytes)),
             response_lines: merged.and_then(|merged| merged.response_lines(facts)),
             frontend,
             request_id: Some(record.request_id),
@@ -433,6 +437,8 @@ impl<D: Driver> Engine<D> {
                 self.facts(asker, listener, (head, bytes), Some(&frontend), &record)
             })
         });
+        // What backends are told of it may be something else.
+        let compressing = Compressing::of(merged, head, bytes);
         let crowd = merged.and_then(|merged| {
             merged
                 .crowd_keys(|| self.facts(asker, listener, (head, bytes), Some(&frontend), &record))
@@ -485,6 +491,7 @@ impl<D: Driver> Engine<D> {
         exchange.upgrade = upgrade;
         exchange.expects_continue = head.expect_continue;
         exchange.response_lines = response_lines;
+        exchange.compressing = compressing;
         exchange.crowd = crowd;
         self.metrics.add(Counter::RequestsTotal, 1);
         let waits = parked.as_ref().map(|parked| parked.weight());

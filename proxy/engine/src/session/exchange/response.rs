@@ -31,7 +31,8 @@ struct Said {
     generation: Option<Rc<str>>,
     frontend: Rc<Frontend>,
     listener: Rc<ListenerSettings>,
-    proof: Option<Vec<u8>>,
+    /// What is said of a switch of protocols, or of a body that is compressed.
+    more: Option<Vec<u8>>,
     /// What the frontend gives every answer.
     lines: Option<Arc<[u8]>>,
     protocol: Option<Box<[u8]>>,
@@ -47,7 +48,7 @@ impl Said {
             extra: [
                 self.generation.as_deref().map_or(&[], str::as_bytes),
                 hsts.map_or(&[], str::as_bytes),
-                self.proof.as_deref().unwrap_or_default(),
+                self.more.as_deref().unwrap_or_default(),
                 self.lines.as_deref().unwrap_or_default(),
             ],
             protocol: self.protocol.as_deref().unwrap_or_default(),
@@ -118,12 +119,14 @@ impl<D: Driver> Engine<D> {
                 head.drop_fields(bytes, name.as_bytes());
             }
         }
+        let compressed = self.begin_compressing(number, head, bytes);
+        let exchange = &mut self.exchanges[number];
         let said = Said {
             date: *self.clock.date(),
             generation: exchange.generation_header.clone(),
             frontend: exchange.frontend.clone(),
             listener: exchange.listener.clone(),
-            proof: switch(head, exchange),
+            more: switch(head, exchange).or(compressed),
             lines: exchange.response_lines.clone(),
             protocol: exchange.upgrade.take(),
         };
@@ -301,13 +304,18 @@ impl<D: Driver> Engine<D> {
         out: &mut Vec<u8>,
     ) -> Option<Taken<'a>> {
         let exchange = &mut self.exchanges[number];
+        let is_compressed = exchange.is_compressed();
         let Reply::Body(body) = &mut exchange.reply else {
             return None;
         };
-        match body.take(data, exchange.response_chunked, out) {
+        let taken = match is_compressed {
+            true => self.take_compressed(number, data, out),
+            false => body.take(data, exchange.response_chunked, out),
+        };
+        match taken {
             Ok(taken) => Some(taken),
             Err(error) => {
-                exchange.record.reason = Some(error.as_str());
+                self.exchanges[number].record.reason = Some(error.as_str());
                 None
             }
         }
@@ -321,7 +329,10 @@ impl<D: Driver> Engine<D> {
         let mut out = std::mem::take(&mut self.scratch);
         out.clear();
         out.append(&mut exchange.head);
-        if exchange.response_chunked {
+        if self.exchanges[number].is_compressed() {
+            self.end_compressed(number, &mut out);
+        }
+        if self.exchanges[number].response_chunked {
             write_last_chunk(&mut out, trailers);
         }
         let lives = out.is_empty() || self.answer(asker, &Part::body(&out)).lives();
@@ -343,11 +354,18 @@ impl<D: Driver> Engine<D> {
     ) {
         let exchange = &mut self.exchanges[number];
         let asker = exchange.asker;
-        let Reply::Body(body) = &mut exchange.reply else {
+        let Reply::Body(body) = &exchange.reply else {
             return;
         };
         let mut out = std::mem::take(&mut self.scratch);
         out.clear();
+        if in_order && exchange.is_compressed() && matches!(body, Body::UntilClose) {
+            self.end_compressed(number, &mut out);
+        }
+        let exchange = &mut self.exchanges[number];
+        let Reply::Body(body) = &mut exchange.reply else {
+            return;
+        };
         if in_order && body.end_of_stream(exchange.response_chunked, &mut out) {
             if out.is_empty() || self.answer(asker, &Part::body(&out)).lives() {
                 self.finish_exchange(number);

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::basic::BasicAuth;
 use super::bounds::{RequestLimits, RequestTimeouts};
+use super::compression::Compression;
 use super::concurrency::Concurrency;
 use super::cors::Cors;
 use super::edits::HeaderEdits;
@@ -53,6 +54,8 @@ language! {
         pub client_certificate: Option<ClientCertificate> = None,
         /// The cluster that serves what matches; without one it is answered here.
         pub cluster: Option<Box<str>> = None,
+        /// See [`Policy::compression`].
+        pub compression: Inherited<Compression> = Inherited::Inherit,
         /// See [`Policy::concurrency`].
         pub concurrency: Option<Concurrency> = None,
         /// Cookie name to what its value must be.
@@ -168,6 +171,7 @@ impl From<FrontendKeys> for Frontend {
             allow: keys.allow,
             basic_auth: keys.basic_auth,
             client_certificate: keys.client_certificate,
+            compression: keys.compression,
             concurrency: keys.concurrency,
             cors: keys.cors,
             deny: keys.deny,
@@ -219,6 +223,7 @@ impl From<Frontend> for FrontendKeys {
             client_certificate: says.client_certificate,
             client_addresses: few.client_addresses,
             cluster: held.cluster,
+            compression: says.compression,
             concurrency: says.concurrency,
             cookies: few.cookies,
             cors: says.cors,

@@ -7,6 +7,7 @@ pub mod bounds;
 pub mod certificate;
 pub mod client_certificate;
 pub mod cluster;
+pub mod compression;
 pub mod concurrency;
 pub mod cors;
 pub mod edits;

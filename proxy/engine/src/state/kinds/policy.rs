@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::basic::BasicAuth;
 use super::bounds::{RequestLimits, RequestTimeouts};
 use super::client_certificate::ClientCertificate;
+use super::compression::Compression;
 use super::concurrency::Concurrency;
 use super::cors::Cors;
 use super::edits::{HeaderEdits, Of};
@@ -33,6 +34,8 @@ defaulted! {
         pub basic_auth: Option<BasicAuth> = None,
         /// What a client has to have shown of itself.
         pub client_certificate: Option<ClientCertificate> = None,
+        /// Which answers are compressed.
+        pub compression: Inherited<Compression> = Inherited::Inherit,
         /// How many requests may be in flight.
         pub concurrency: Option<Concurrency> = None,
         /// Which pages of other origins may ask.
@@ -147,6 +150,11 @@ impl Value for Policy {
             asked
                 .check()
                 .map_err(|reason| format!("client_certificate: {reason}"))?;
+        }
+        if let Inherited::Is(compression) = &self.compression {
+            compression
+                .check()
+                .map_err(|reason| format!("compression: {reason}"))?;
         }
         if let Some(limit) = &self.concurrency {
             limit

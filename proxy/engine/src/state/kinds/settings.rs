@@ -35,6 +35,8 @@ defaulted! {
         pub generation_header: bool = false,
         /// Bytes that may wait for peers to take them, or for the rest of a message.
         pub max_buffered_bytes: u64 = 1 << 30,
+        /// Memory of what compresses answers.
+        pub max_compression_bytes: u64 = 64 << 20,
         /// Client connections at one time.
         pub max_connections: u32 = 10_000,
         /// Frontends, clusters and backends that are counted, each by itself.
@@ -93,6 +95,11 @@ impl Value for Settings {
             self.max_buffered_bytes,
             BUFFERED_BYTES,
         )?;
+        within(
+            "max_compression_bytes",
+            self.max_compression_bytes,
+            COMPRESSION_BYTES,
+        )?;
         within("max_connections", self.max_connections, 1..=CONNECTIONS_MAX)?;
         within(
             "max_counted_entities",
@@ -147,5 +154,6 @@ impl Value for Settings {
 }
 
 const WORKERS_MAX: u32 = 1024;
+const COMPRESSION_BYTES: RangeInclusive<u64> = 0..=1 << 40;
 const COUNTED_ENTITIES: RangeInclusive<u32> = 1..=SLOTS_MAX;
 const METRICS_ENTITIES_MAX: u32 = 1_000_000;

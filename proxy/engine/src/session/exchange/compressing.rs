@@ -1,0 +1,388 @@
+//! Answers that are compressed on their way to the client.
+//!
+//! Rule: what may be compressed is said in `policy::compression`, and by what in `protocol::coding`; here it is done to
+//! an exchange. What a client takes is noted with its request, whose head is gone when the answer comes. All bodies
+//! together get so many bytes in a turn of the loop, however many they are ([`BYTES_PER_TURN`]): who finds nothing left
+//! goes on in the next one. Where the length of a body is unknown, what has come of it leaves when the backend
+//! pauses, at the end of a turn. Without a frontend that asks for it nobody comes by here. Called by `request` and
+//! `response`, by `own`, by the loop, and by who drives a carrier.
+
+use std::borrow::Cow;
+
+use crate::policy::compression::{Compression, Reason, forbids_change};
+use crate::policy::merged::Merged;
+use crate::protocol::coding::{Coding, Encoder, Then};
+use crate::protocol::h1::{
+    ChunkError, RequestHead, ResponseBody, ResponseHead, write_chunk_header, write_last_chunk,
+};
+use crate::runtime::driver::Driver;
+use crate::session::engine::Engine;
+use crate::session::exchange::body::Taken;
+use crate::session::exchange::lines::{Lines, weaken_tag};
+use crate::session::exchange::own::Asked;
+use crate::session::exchange::{Exchange, Reply};
+use crate::session::front::answer::Part;
+use crate::session::front::asker::Asker;
+use crate::session::ids::ExchangeId;
+use crate::telemetry::names::Counter;
+
+/// Bytes of all bodies that are compressed in one turn: about a millisecond of it.
+pub(in crate::session) const BYTES_PER_TURN: usize = 128 * 1024;
+
+/// Bytes of a body that are read and compressed at once.
+pub(in crate::session) const PIECE_BYTES: usize = 32 * 1024;
+
+/// What an exchange has of it, where its frontend asks for that.
+pub(in crate::session) struct Compressing {
+    /// The coding that its client gets.
+    wanted: Option<Coding>,
+    /// It asks whether what it has is still right, and that may have been compressed.
+    asks_weakly: bool,
+    /// Where the answer is compressed.
+    encoder: Option<Encoder>,
+    /// Nobody knows how long the body is, and how long its next piece takes.
+    is_stream: bool,
+    /// The encoder has got something since it last was flushed.
+    holds_back: bool,
+}
+
+impl Compressing {
+    /// What is to be known of a request.
+    #[inline]
+    pub(super) fn of(
+        merged: Option<&Merged>,
+        head: &RequestHead,
+        bytes: &[u8],
+    ) -> Option<Box<Self>> {
+        let compression = merged?.compression()?;
+        Some(Box::new(Self {
+            wanted: wanted(compression, head, bytes),
+            asks_weakly: head
+                .values(bytes, "if-none-match")
+                .any(|value| value.windows(2).any(|two| two == b"W/")),
+            encoder: None,
+            is_stream: false,
+            holds_back: false,
+        }))
+    }
+}
+
+/// The coding in which a client gets what may be compressed.
+pub(super) fn wanted(
+    compression: &Compression,
+    head: &RequestHead,
+    bytes: &[u8],
+) -> Option<Coding> {
+    let mut says = head.values(bytes, "cache-control");
+    if says.any(forbids_change) {
+        return None;
+    }
+    compression.chosen(head.values(bytes, "accept-encoding"))
+}
+
+impl Exchange {
+    /// Whether its answer is compressed.
+    #[inline]
+    pub(in crate::session) fn is_compressed(&self) -> bool {
+        let compressing = self.compressing.as_ref();
+        compressing.is_some_and(|it| it.encoder.is_some())
+    }
+
+    /// The coding that its client gets.
+    pub(super) fn wanted_coding(&self) -> Option<Coding> {
+        self.compressing.as_ref()?.wanted
+    }
+
+    /// What compresses its answer, which is given back.
+    pub(super) fn take_encoder(&mut self) -> Option<Encoder> {
+        self.compressing.as_mut()?.encoder.take()
+    }
+}
+
+fn counter_of(reason: Reason) -> Option<Counter> {
+    match reason {
+        Reason::NoBody => None,
+        Reason::Type => Some(Counter::CompressionSkippedTypeTotal),
+        Reason::Short => Some(Counter::CompressionSkippedShortTotal),
+        Reason::Encoded => Some(Counter::CompressionSkippedEncodedTotal),
+        Reason::Private => Some(Counter::CompressionSkippedPrivateTotal),
+        Reason::Forbidden => Some(Counter::CompressionSkippedForbiddenTotal),
+    }
+}
+
+/// A piece of a compressed body, as its client gets it.
+fn frame(made: &[u8], chunked: bool, out: &mut Vec<u8>) {
+    if chunked && !made.is_empty() {
+        write_chunk_header(out, made.len());
+        out.extend_from_slice(made);
+        out.extend_from_slice(b"\r\n");
+    } else {
+        out.extend_from_slice(made);
+    }
+}
+
+impl<D: Driver> Engine<D> {
+    /// Whether an answer is compressed, now that its head is here. Changes the head, and returns the lines that it gets.
+    pub(super) fn begin_compressing(
+        &mut self,
+        number: ExchangeId,
+        head: &mut ResponseHead,
+        bytes: &[u8],
+    ) -> Option<Vec<u8>> {
+        let exchange = &mut self.exchanges[number];
+        // An answer of whoever was asked first is passed on as it is.
+        let compressing = exchange
+            .compressing
+            .as_deref_mut()
+            .filter(|_| exchange.parked.is_none())?;
+        let merged = exchange.frontend.merged(&exchange.listener);
+        let compression = merged.and_then(Merged::compression)?;
+        let mut out = Vec::new();
+        if head.status == 304 && compressing.asks_weakly && compressing.wanted.is_some() {
+            weaken_tag(head, bytes, &mut out);
+        }
+        let length = match head.body {
+            ResponseBody::Length(length) => Some(length),
+            _ => head.content_length,
+        };
+        let lines = Lines {
+            head: Some((head, bytes)),
+            ours: [exchange.response_lines.as_deref().unwrap_or_default(), &[]],
+        };
+        if let Err(reason) = lines.verdict(compression, head.status, length) {
+            if let Some(counter) = counter_of(reason) {
+                self.metrics.add(counter, 1);
+            }
+            return Some(out);
+        }
+        out.extend_from_slice(lines.vary());
+        let Some(coding) = compressing.wanted else {
+            self.metrics
+                .add(Counter::CompressionSkippedUnacceptedTotal, 1);
+            return Some(out);
+        };
+        if !exchange.head_only {
+            let most = usize::try_from(self.tables.settings.max_compression_bytes);
+            let Some(encoder) = self.encoders.take(coding, most.unwrap_or(usize::MAX)) else {
+                self.metrics.add(Counter::CompressionSkippedBudgetTotal, 1);
+                return Some(out);
+            };
+            self.metrics.add(Counter::CompressionResponsesTotal, 1);
+            compressing.encoder = Some(encoder);
+            compressing.is_stream = length.is_none();
+            head.body = ResponseBody::Chunked;
+        }
+        head.content_length = None;
+        for name in [&b"accept-ranges"[..], b"content-encoding"] {
+            head.drop_fields(bytes, name);
+        }
+        weaken_tag(head, bytes, &mut out);
+        for part in ["Content-Encoding: ", coding.as_str(), "\r\n"] {
+            out.extend_from_slice(part.as_bytes());
+        }
+        Some(out)
+    }
+
+    /// Takes a piece of a body, as [`crate::session::exchange::body::Body::take`] does, and compresses it.
+    pub(super) fn take_compressed(
+        &mut self,
+        number: ExchangeId,
+        data: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<Taken<'static>, ChunkError> {
+        let mut taken = Taken::nothing();
+        let most = PIECE_BYTES.min(self.compressing_left);
+        let exchange = &mut self.exchanges[number];
+        let Reply::Body(body) = &mut exchange.reply else {
+            return Ok(taken);
+        };
+        let mut content = self.pool.take();
+        let piece = body.take(&data[..data.len().min(most)], false, &mut content);
+        let piece = match piece {
+            Ok(piece) => piece,
+            Err(error) => {
+                self.pool.give(content);
+                return Err(error);
+            }
+        };
+        taken.consumed = piece.consumed;
+        let then = match body.is_done() {
+            true => Then::End,
+            false => Then::Wait,
+        };
+        let (chunked, trailers) = (exchange.response_chunked, piece.trailers);
+        taken.content = self.compress(number, [&content, piece.tail], then, out);
+        self.pool.give(content);
+        if then == Then::End && chunked {
+            write_last_chunk(out, &trailers);
+        } else {
+            taken.trailers = trailers;
+        }
+        Ok(taken)
+    }
+
+    /// Ends a body that has no more; its framing is ended by the caller.
+    pub(super) fn end_compressed(&mut self, number: ExchangeId, out: &mut Vec<u8>) {
+        let content = self.compress(number, [&[], &[]], Then::End, out);
+        self.exchanges[number].record.bytes_out += content;
+    }
+
+    /// Compresses what has come, and appends what leaves; returns how much content that is.
+    fn compress(
+        &mut self,
+        number: ExchangeId,
+        content: [&[u8]; 2],
+        then: Then,
+        out: &mut Vec<u8>,
+    ) -> u64 {
+        let exchange = &mut self.exchanges[number];
+        let Some(compressing) = exchange.compressing.as_deref_mut() else {
+            return 0;
+        };
+        let Some(encoder) = compressing.encoder.as_mut() else {
+            return 0;
+        };
+        let mut made = self.pool.take();
+        encoder.write(content[0], Then::Wait, &mut made);
+        encoder.write(content[1], then, &mut made);
+        frame(&made, exchange.response_chunked, out);
+        let (came, leaves) = (content[0].len() + content[1].len(), made.len() as u64);
+        self.pool.give(made);
+        self.compressing_left = self.compressing_left.saturating_sub(came);
+        self.metrics
+            .add(Counter::CompressionBytesInTotal, came as u64);
+        self.metrics.add(Counter::CompressionBytesOutTotal, leaves);
+        let held_back = compressing.holds_back;
+        compressing.holds_back = match then {
+            Then::Wait => held_back || came > 0,
+            Then::Flush | Then::End => false,
+        };
+        if compressing.is_stream && compressing.holds_back && !held_back {
+            self.holding_back.push(number);
+        }
+        leaves
+    }
+
+    /// Lets what encoders hold back go where the backend pauses. Called at the end of each turn.
+    #[inline]
+    pub(in crate::session) fn flush_compressed(&mut self) {
+        self.compressing_left = BYTES_PER_TURN;
+        if self.holding_back.is_empty() {
+            return;
+        }
+        for number in std::mem::take(&mut self.holding_back) {
+            let waits = self.flush_or_wait(number);
+            if waits {
+                self.holding_back.push(number);
+            }
+        }
+    }
+
+    /// Whether it has to wait: more is at hand, or the client has not taken what went before.
+    fn flush_or_wait(&mut self, number: ExchangeId) -> bool {
+        let Some(exchange) = self.exchanges.get(number) else {
+            return false;
+        };
+        let holds_back = exchange
+            .compressing
+            .as_ref()
+            .is_some_and(|it| it.holds_back);
+        let (asker, carrier) = (exchange.asker, exchange.carrier());
+        let Some(carrier) = carrier.filter(|_| holds_back) else {
+            return false;
+        };
+        if self.has_more(carrier) || !self.takes_more(asker) {
+            return true;
+        }
+        self.at_work = match asker {
+            Asker::Connection(id) => id.token(),
+            Asker::Stream(id) => id.token(),
+            Asker::Call(id) => id.token(),
+        };
+        let mut out = std::mem::take(&mut self.scratch);
+        out.clear();
+        // A head that has waited for this has left.
+        let content = self.compress(number, [&[], &[]], Then::Flush, &mut out);
+        self.exchanges[number].record.bytes_out += content;
+        // Whoever was to get it may be gone with it.
+        let _ = self.answer(asker, &Part::body(&out));
+        self.scratch = out;
+        false
+    }
+
+    /// Whether more of an answer can be taken: its client has room for it, and if it is compressed, there is time.
+    #[inline]
+    pub(in crate::session) fn takes_more_of(&self, exchange: &Exchange) -> bool {
+        self.takes_more(exchange.asker) && !(self.is_out_of_time() && exchange.is_compressed())
+    }
+
+    /// Whether nothing more is compressed in this turn.
+    #[inline]
+    pub(in crate::session) fn is_out_of_time(&self) -> bool {
+        self.compressing_left == 0
+    }
+
+    /// Whether an answer goes on as soon as there is time.
+    pub(in crate::session) fn waits_for_turn(&self, number: ExchangeId) -> bool {
+        self.is_out_of_time()
+            && self
+                .exchanges
+                .get(number)
+                .is_some_and(|exchange| exchange.is_compressed() && self.takes_more(exchange.asker))
+    }
+
+    /// Compresses a page of our own whole. Its head gets `line` more.
+    pub(super) fn compress_page<'a>(
+        &mut self,
+        asked: &Asked,
+        (status, content_type): (u16, &str),
+        page: Cow<'a, [u8]>,
+        line: &mut Cow<'a, str>,
+    ) -> Cow<'a, [u8]> {
+        let Some(compression) = asked.merged().and_then(Merged::compression) else {
+            return page;
+        };
+        let kind = format!("Content-Type: {content_type}\r\n{line}");
+        let lines = Lines {
+            head: None,
+            ours: [
+                asked.response_lines.as_deref().unwrap_or_default(),
+                kind.as_bytes(),
+            ],
+        };
+        let verdict = lines.verdict(compression, status, Some(page.len() as u64));
+        if let Err(reason) = verdict {
+            if let Some(counter) = counter_of(reason) {
+                self.metrics.add(counter, 1);
+            }
+            return page;
+        }
+        let vary = std::str::from_utf8(lines.vary()).unwrap_or_default();
+        line.to_mut().push_str(vary);
+        let Some(coding) = asked.coding else {
+            self.metrics
+                .add(Counter::CompressionSkippedUnacceptedTotal, 1);
+            return page;
+        };
+        let most = usize::try_from(self.tables.settings.max_compression_bytes);
+        let most = most.unwrap_or(usize::MAX);
+        let is_in_time = self.compressing_left > 0;
+        let encoder = is_in_time.then(|| self.encoders.take(coding, most));
+        let Some(mut encoder) = encoder.flatten() else {
+            self.metrics.add(Counter::CompressionSkippedBudgetTotal, 1);
+            return page;
+        };
+        let mut made = Vec::new();
+        encoder.write(&page, Then::End, &mut made);
+        self.encoders.give(encoder);
+        self.compressing_left = self.compressing_left.saturating_sub(page.len());
+        self.metrics.add(Counter::CompressionResponsesTotal, 1);
+        self.metrics
+            .add(Counter::CompressionBytesInTotal, page.len() as u64);
+        self.metrics
+            .add(Counter::CompressionBytesOutTotal, made.len() as u64);
+        let coding = ["Content-Encoding: ", coding.as_str(), "\r\n"].concat();
+        line.to_mut().push_str(&coding);
+        made.into()
+    }
+}
