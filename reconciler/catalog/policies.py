@@ -70,6 +70,12 @@ class Bytes(NamedTuple):
     most: int
 
 
+class Statuses(NamedTuple):
+    """Those of backends in whose place our own pages are sent."""
+
+    statuses: Sequence[int]
+
+
 class Pause(NamedTuple):
     """How long a step may take, in milliseconds."""
 
@@ -89,6 +95,7 @@ Said = (
     | Hsts
     | Networks
     | Bytes
+    | Statuses
     | Pause
     | None
 )
@@ -123,6 +130,11 @@ def words_of(entity: Entity) -> Iterator[tuple[Leaf, Word]]:
         yield Leaf("forward_auth", str(entity.key)), Word(says.forward_auth, entity, "")
     if says.hsts is None or isinstance(says.hsts, Hsts):
         yield Leaf("hsts"), Word(says.hsts, entity, "")
+    yield from _edits(says, entity)
+
+
+def _edits(says: Policy | Frontend, entity: Entity) -> Iterator[tuple[Leaf, Word]]:
+    """Yield what is done with header fields."""
     for key in _EDITED:
         edits = says.request_headers if key == _EDITED[0] else says.response_headers
         for verb, lines in (("set", edits.set), ("add", edits.add)):
@@ -134,7 +146,7 @@ def words_of(entity: Entity) -> Iterator[tuple[Leaf, Word]]:
 
 
 def _bounds(says: Policy | Frontend, entity: Entity) -> Iterator[tuple[Leaf, Word]]:
-    """Yield who may ask, how much, and how long it may take."""
+    """Yield who may ask, how much, how long it may take, and which errors are passed on."""
     for key, networks in (("deny", says.deny), ("allow", says.allow)):
         if networks is not None:
             yield Leaf(key, str(entity.key)), Word(Networks(networks), entity, "")
@@ -150,6 +162,10 @@ def _bounds(says: Policy | Frontend, entity: Entity) -> Iterator[tuple[Leaf, Wor
         yield Leaf("basic_auth", str(entity.key)), Word(says.basic_auth, entity, "")
     if says.rate_limit is not None:
         yield Leaf("rate_limit", str(entity.key)), Word(says.rate_limit, entity, "")
+    intercept = says.intercept
+    if intercept is None or not isinstance(intercept, str):
+        statuses = Statuses(intercept) if intercept is not None else None
+        yield Leaf("intercept"), Word(statuses, entity, "")
     for step, pause in says.timeouts:
         if pause != INHERIT:
             said = Pause(pause) if pause is not None else None

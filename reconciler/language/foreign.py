@@ -77,6 +77,9 @@ _COMPRESSED = (
     'write compression: {encodings: [zstd, gzip], types: ["text/*", application/json]}, in a '
     "frontend or a policy; {} has all defaults"
 )
+_INTERCEPTED = (
+    "write intercept: [502, 503], and error_pages: {503: {body: …}}, in a frontend or a policy"
+)
 _EDITED = (
     "write request_headers: {set: {NAME: VALUE}} for what a backend gets, response_headers: for "
     "what a client gets; add: and remove: stand there too"
@@ -188,6 +191,9 @@ _SENTENCES: dict[str, str] = {
     "gzip_types": _COMPRESSED,
     "zstd": _COMPRESSED,
     "zstd_types": _COMPRESSED,
+    "handle_errors": _INTERCEPTED,
+    "intercept_errors": _INTERCEPTED,
+    "proxy_intercept_errors": _INTERCEPTED,
     "client_max_body_size": _BODIES,
     "max_body_size": _BODIES,
     "max_request_body_bytes": _BODIES,

@@ -19,6 +19,7 @@ from schemas.entities.material import parse_file, parse_path, parse_staple
 from schemas.kinds.registry import MODELS, inner_model, measure, parts
 from schemas.policies.edits import parse_field_name
 from schemas.policies.forward_auth import parse_question
+from schemas.policies.intercept import parse_intercepted
 from schemas.routes.places import parse_new_path, parse_new_prefix, parse_new_query
 from schemas.values import names
 from schemas.values.regex import check_regex
@@ -160,6 +161,7 @@ _REMARKS = {
 }
 
 _FORMS = {
+    parse_intercepted: "statuses",
     names.parse_name: "name",
     names.parse_address: "address",
     names.parse_target: "address",
@@ -220,6 +222,9 @@ def _form(field: FieldInfo) -> str:
     checks = [part.func for part in found if isinstance(part, BeforeValidator)]
     form = next((_FORMS[check] for check in checks if check in _FORMS), None)
     if form is not None:
+        words = [f"`{word}`" for word in _words(found)]
+        if words:
+            return " or ".join([*words, f"list of {form}"])
         return f"list of {form}s" if origin is list else form
     if _words(found):
         return ", ".join(f"`{word}`" for word in _words(found))

@@ -74,6 +74,7 @@ _SEEN_IN_REQUESTS = {
 }
 _OF_BACKENDS = (
     "concurrency",
+    "intercept",
     "mirror",
     "passthrough",
     "request_headers",

@@ -23,10 +23,10 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from schemas.messages.frames import DESCRIPTORS_MAX, WireError, framed
 
-PROTOCOL = 19
+PROTOCOL = 20
 """Grows with every change of these messages that the other side would not understand."""
 
-LANGUAGE = "d6add809479acf2c"
+LANGUAGE = "0063ef0d102e5aff"
 """What the language of this version is called: `language` of `schemas.describing.jsonschema`.
 
 Written down, since it takes a tenth of a start to find; a test holds both together.

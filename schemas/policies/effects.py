@@ -21,6 +21,7 @@ from schemas.policies.edits import HeaderEdits, RequestEdits, ResponseEdits, che
 from schemas.policies.error_page import OwnErrorPages
 from schemas.policies.forward_auth import AskedFirst
 from schemas.policies.hsts import InheritedHsts
+from schemas.policies.intercept import InheritedIntercept
 from schemas.policies.rate import RateLimited
 from schemas.values.forms import INHERIT
 
@@ -38,6 +39,7 @@ class Effects(Kind):
     error_pages: OwnErrorPages = Field(default_factory=dict)
     forward_auth: AskedFirst = None
     hsts: InheritedHsts = INHERIT
+    intercept: InheritedIntercept = INHERIT
     limits: Limits = RequestLimits()
     rate_limit: RateLimited = None
     request_headers: RequestEdits = HeaderEdits()

@@ -176,6 +176,9 @@ COMPRESSION = st.one_of(
         ),
     ),
 )
+INTERCEPT = st.one_of(
+    st.sampled_from(["inherit", None]), st.lists(st.integers(400, 599), min_size=1, max_size=5)
+)
 CONCURRENCY = st.one_of(
     st.none(),
     st.fixed_dictionaries(
@@ -195,6 +198,7 @@ POLICIES = _optional(
     error_pages=PAGES,
     forward_auth=ASKED_FIRST,
     hsts=HSTS,
+    intercept=INTERCEPT,
     limits=LIMITS,
     rate_limit=RATES,
     request_headers=EDITS,
@@ -237,6 +241,7 @@ MATCHING = st.fixed_dictionaries(
 )
 OF_CLUSTERS = _optional(
     concurrency=CONCURRENCY,
+    intercept=INTERCEPT,
     redirect=st.sampled_from(["https", None]),
     timeouts=TIMEOUTS,
     upgrades=st.lists(st.sampled_from(["websocket", "tcp", "X/1"]), max_size=2),

@@ -17,6 +17,7 @@ from reconciler.catalog.policies import (
     Leaf,
     Networks,
     Pause,
+    Statuses,
     Word,
     asked_first,
 )
@@ -92,6 +93,11 @@ def stages_of(
         if frontend.mirror is not None:
             stages.append(_stage("mirror", _mirrored(frontend.mirror, takes)))
         stages += _timeouts(words)
+        stages += [
+            _stage("intercept", _intercepted(word.said), word.by)
+            for word in words.values()
+            if isinstance(word.said, Statuses)
+        ]
     stages += _of_responses(words, secure)
     return stages, ending
 
@@ -193,6 +199,11 @@ def _timeouts(words: Words) -> Stages:
         for leaf, word in words.items()
         if isinstance(word.said, Pause)
     ]
+
+
+def _intercepted(said: Statuses) -> str:
+    listed = _listed([str(each) for each in said.statuses])
+    return f"a page of ours stands in place of the backend's {listed}"
 
 
 def _limits(words: Words) -> Iterator[dict[str, Any]]:

@@ -32,6 +32,7 @@ def test_the_full_value_has_every_default() -> None:
         "hostname": "*",
         "hostnames": None,
         "hsts": "inherit",
+        "intercept": "inherit",
         "limits": {"body_bytes": None},
         "listeners": ["public-http"],
         "methods": [],

@@ -41,6 +41,8 @@ pub struct Merged {
     /// What clients have to have shown: all of it.
     certificates: Box<[ClientCertificate]>,
     compression: Option<Box<Compression>>,
+    /// Sorted.
+    intercepted: Box<[u16]>,
     request: Option<Edits>,
     response: Option<Edits>,
     hsts: Option<Box<str>>,
@@ -166,6 +168,7 @@ impl Merged {
         let request = Edits::of(&edits_of(said.request), groups);
         let response = Edits::with(&edits_of(said.response), cors, groups);
         let compression = said.compression.into_values().find_map(|(said, _)| said);
+        let intercepted = said.intercept.into_values().find_map(|(said, _)| said);
         let hsts = said.hsts.into_values().find_map(|(hsts, _)| hsts);
         let pages = said.pages.into_iter().filter_map(|(status, (page, _))| {
             let page = page.map(|page| Page {
@@ -194,6 +197,7 @@ impl Merged {
             rates: levels.rates(),
             bounds: (bounds != bounds::Said::default()).then(|| Box::new(bounds)),
             compression: compression.map(|said| Box::new(Compression::of(said))),
+            intercepted: intercepted.unwrap_or_default().into(),
             request: request.map_err(|reason| format!("request_headers: {reason}"))?,
             response: response.map_err(|reason| format!("response_headers: {reason}"))?,
             hsts: hsts.map(|hsts| hsts.line().into()),
@@ -212,6 +216,7 @@ impl Merged {
             && merged.basics.is_empty()
             && merged.certificates.is_empty()
             && merged.compression.is_none()
+            && merged.intercepted.is_empty()
             && merged.request.is_none()
             && merged.response.is_none()
             && merged.hsts.is_none()
@@ -324,6 +329,13 @@ impl Merged {
         self.compression.as_deref()
     }
 
+    /// Whether an answer of a backend is not passed on, but one of ours is.
+    #[inline]
+    #[must_use]
+    pub fn intercepts(&self, status: u16) -> bool {
+        self.intercepted.binary_search(&status).is_ok()
+    }
+
     /// The page of a status, if anything is said of it; none within: the built-in one.
     #[must_use]
     pub fn page(&self, status: u16) -> Option<Option<&Page>> {
@@ -378,6 +390,7 @@ struct Said<'a> {
     compression: Leaves<'a, &'a entity::Compression>,
     cors: Leaves<'a, &'a Cors>,
     hsts: Leaves<'a, &'a Hsts>,
+    intercept: Leaves<'a, &'a [u16]>,
     pages: Leaves<'a, &'a ErrorPage>,
     timeouts: Leaves<'a, u64>,
     /// Statuses of which the listener has pages of its own.
@@ -418,6 +431,11 @@ impl<'a> Said<'a> {
             Inherited::Inherit => {}
             Inherited::Off => say(&mut self.hsts, "hsts", "", None, by)?,
             Inherited::Is(hsts) => say(&mut self.hsts, "hsts", "", Some(hsts), by)?,
+        }
+        match &policy.intercept {
+            Inherited::Inherit => {}
+            Inherited::Off => say(&mut self.intercept, "intercept", "", None, by)?,
+            Inherited::Is(said) => say(&mut self.intercept, "intercept", "", Some(&said[..]), by)?,
         }
         for (key, limit) in policy.timeouts.steps() {
             match limit {

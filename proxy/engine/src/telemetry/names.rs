@@ -146,6 +146,8 @@ named_indexes! {
         CompressionSkippedUnacceptedTotal = "compression_skipped_unaccepted_total",
         /// The same, beyond the memory or the time that there is for it.
         CompressionSkippedBudgetTotal = "compression_skipped_budget_total",
+        /// Answers of backends in whose place a page of our own was sent.
+        InterceptedTotal = "intercepted_total",
         /// Tunnels opened.
         TunnelsTotal = "tunnels_total",
         /// Tunnels open.

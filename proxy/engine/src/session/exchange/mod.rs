@@ -88,6 +88,7 @@ pub(in crate::session) enum Outcome {
     AuthorisationRefused,
     AuthorisationFailed,
     ChallengeAnswered,
+    Intercepted,
     InternalError,
 }
 
@@ -132,6 +133,7 @@ impl Outcome {
             Self::AuthorisationRefused => "authorisation_refused",
             Self::AuthorisationFailed => "authorisation_failed",
             Self::ChallengeAnswered => "challenge_answered",
+            Self::Intercepted => "intercepted",
             Self::InternalError => "internal_error",
         }
     }
@@ -516,7 +518,7 @@ impl<D: Driver> Engine<D> {
             return self.cut_asker(asker);
         }
         let (asked, status) = (exchange.asked(), answer.status);
-        if status == 502 {
+        if status == 502 && outcome != Outcome::Intercepted {
             self.metrics.add(Counter::BadGateway502Total, 1);
         }
         let made = self.make(&asked, &answer);

@@ -6,6 +6,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::protocol::grpc;
 use crate::protocol::h1::response::ResponseHead;
 use crate::protocol::h1::{
     Delivery, Persistence, ResponseBody, ResponseForward, Version, websocket_accept,
@@ -15,12 +16,16 @@ use crate::runtime::driver::Driver;
 use crate::session::back::carrier::Carrier;
 use crate::session::engine::Engine;
 use crate::session::exchange::body::{Body, Taken};
+use crate::session::exchange::own::Answer;
 use crate::session::exchange::{Exchange, Outcome, Reply, hsts_of};
 use crate::session::front::answer::{Head, Part};
 use crate::session::ids::ExchangeId;
 use crate::state::frontend::Frontend;
 use crate::state::listener::ListenerSettings;
 use crate::telemetry::names::{Counter, Histogram};
+
+/// Fields of an answer that its client needs, whatever page it gets.
+const KEPT: [&str; 3] = ["Allow", "Retry-After", "WWW-Authenticate"];
 
 /// Interim responses that one exchange may pass on (T36).
 const INTERIM_COUNT_MAX: u32 = 16;
@@ -110,6 +115,10 @@ impl<D: Driver> Engine<D> {
         body: Body,
         rest: &[u8],
     ) -> usize {
+        if self.exchanges[number].intercepts(head.status) {
+            self.intercept(number, head, bytes);
+            return rest.len();
+        }
         let exchange = &mut self.exchanges[number];
         if exchange.hsts().is_some() {
             head.drop_fields(bytes, b"strict-transport-security");
@@ -160,6 +169,36 @@ impl<D: Driver> Engine<D> {
         consumed
     }
 
+    /// Answers by a page of our own in place of what a backend says, but for what its client has to know beside it. The
+    /// rest of that is not waited for.
+    #[cold]
+    fn intercept(&mut self, number: ExchangeId, head: &ResponseHead, bytes: &[u8]) {
+        let mut lines = String::new();
+        for name in KEPT {
+            for value in head.values(bytes, name) {
+                if let Ok(value) = std::str::from_utf8(value) {
+                    lines.push_str(&format!("{name}: {value}\r\n"));
+                }
+            }
+        }
+        self.note_response_head(number);
+        self.metrics.add(Counter::InterceptedTotal, 1);
+        let outcome = Outcome::Intercepted;
+        let answer = Answer {
+            line: (!lines.is_empty()).then(|| lines.into()),
+            ..Answer::taken(head.status, outcome)
+        };
+        self.fail_by(number, answer, outcome);
+    }
+
+    /// The head of a response has come.
+    fn note_response_head(&mut self, number: ExchangeId) {
+        let record = &mut self.exchanges[number].record;
+        record.response_head_us = self.clock.us();
+        let waited = record.response_head_us - record.started_us;
+        self.metrics.observe(Histogram::UpstreamResponse, waited);
+    }
+
     /// Notes that the head is here, and what it means for the client's connection.
     fn begin_reply(
         &mut self,
@@ -176,10 +215,8 @@ impl<D: Driver> Engine<D> {
             && !matches!(delivery, Delivery::UntilClose);
         exchange.response_chunked = matches!(delivery, Delivery::Chunked);
         exchange.record.status = status;
-        exchange.record.response_head_us = self.clock.us();
-        let waited = exchange.record.response_head_us - exchange.record.started_us;
         exchange.reply = Reply::Body(body);
-        self.metrics.observe(Histogram::UpstreamResponse, waited);
+        self.note_response_head(number);
         self.await_request_body(number);
     }
 
@@ -379,6 +416,17 @@ impl<D: Driver> Engine<D> {
 }
 
 impl Exchange {
+    /// Whether a page of ours stands in place of a backend's answer of this status. To a call of gRPC a page says nothing,
+    /// and whoever is asked first is heard himself.
+    fn intercepts(&self, status: u16) -> bool {
+        status >= 400
+            && self.parked.is_none()
+            && self
+                .merged()
+                .is_some_and(|merged| merged.intercepts(status))
+            && !grpc::is_call_head(&self.head)
+    }
+
     /// What its client is told of its connection.
     fn persistence(&self) -> Persistence {
         match (self.keep_alive, self.version) {

@@ -78,6 +78,8 @@ language! {
         pub hostnames: Option<Vec<Arc<str>>> = None,
         /// See [`Policy::hsts`].
         pub hsts: Inherited<Hsts> = Inherited::Inherit,
+        /// See [`Policy::intercept`].
+        pub intercept: Inherited<Vec<u16>> = Inherited::Inherit,
         /// See [`Policy::limits`].
         pub limits: RequestLimits = RequestLimits::default(),
         /// The listeners on which this match exists.
@@ -178,6 +180,7 @@ impl From<FrontendKeys> for Frontend {
             error_pages: keys.error_pages,
             forward_auth: keys.forward_auth,
             hsts: keys.hsts,
+            intercept: keys.intercept,
             limits: keys.limits,
             rate_limit: keys.rate_limit,
             request_headers: keys.request_headers,
@@ -235,6 +238,7 @@ impl From<Frontend> for FrontendKeys {
             hostname: held.hostname,
             hostnames: few.hostnames,
             hsts: says.hsts,
+            intercept: says.intercept,
             limits: says.limits,
             listeners: held.listeners,
             methods: few.methods,

@@ -21,7 +21,7 @@ use super::rate::RateLimit;
 use super::registry::{Compiling, Kind, Needs, Swap, Value, material};
 use crate::policy::merged::{Levels, Merged};
 use crate::state::entity::ErrorPage;
-use crate::state::entity::check::{error_page, networks};
+use crate::state::entity::check::{error_page, networks, within};
 use crate::state::entry::Entry;
 use crate::state::tables::Tables;
 
@@ -48,6 +48,8 @@ defaulted! {
         pub forward_auth: Option<ForwardAuth> = None,
         /// What clients are told of TLS in responses over it.
         pub hsts: Inherited<Hsts> = Inherited::Inherit,
+        /// Statuses of backends in whose place our own pages are sent.
+        pub intercept: Inherited<Vec<u16>> = Inherited::Inherit,
         /// Bounds of requests.
         pub limits: RequestLimits = RequestLimits::default(),
         /// How often who may ask.
@@ -132,6 +134,9 @@ impl Hsts {
     }
 }
 
+/// Statuses in one list.
+const INTERCEPTED_MAX: usize = 64;
+
 impl Value for Policy {
     type Compiled = ();
     /// What it says runs with those that name it.
@@ -164,6 +169,15 @@ impl Value for Policy {
         if let Some(rate) = &self.rate_limit {
             rate.check()
                 .map_err(|reason| format!("rate_limit: {reason}"))?;
+        }
+        if let Inherited::Is(statuses) = &self.intercept {
+            within("intercept", statuses.len(), 1..=INTERCEPTED_MAX)?;
+            let is_known = |status: &u16| (400..=599).contains(status);
+            if !statuses.iter().all(is_known) || !statuses.is_sorted_by(|a, b| a < b) {
+                return Err(
+                    "intercept: expected statuses from 400 to 599, sorted, each once".into(),
+                );
+            }
         }
         if let Inherited::Is(cors) = &self.cors {
             cors.check().map_err(|reason| format!("cors: {reason}"))?;
