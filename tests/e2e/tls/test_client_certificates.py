@@ -241,8 +241,7 @@ def test_a_frontend_for_some_of_those_who_are_verified(shop: Shop, by: str, tmp_
         "path": {"prefix": "/admin/none"},
         "client_certificate": {"subjects": ["CN=bob"]},
     }
-    shop.repo.commit(made)
-    shop.daemon.start()
+    shop.daemon.begin(made)
     assert Visitor(shop, None, tmp_path).ask() == b""
     assert b"403" in Visitor(shop, None, tmp_path).ask(path=b"/admin/x")
     alice, bob = Visitor(shop, ALICE, tmp_path), Visitor(shop, BOB, tmp_path)
