@@ -13,7 +13,7 @@ use crate::policy::compression::{Compression, Reason, forbids_change};
 use crate::policy::merged::Merged;
 use crate::protocol::coding::{Coding, Encoder, Then};
 use crate::protocol::h1::{
-    ChunkError, RequestHead, ResponseBody, ResponseHead, write_chunk_header, write_last_chunk,
+    RequestHead, ResponseBody, ResponseHead, write_chunk_header, write_last_chunk,
 };
 use crate::runtime::driver::Driver;
 use crate::session::engine::Engine;
@@ -183,26 +183,29 @@ impl<D: Driver> Engine<D> {
         Some(out)
     }
 
-    /// Takes a piece of a body, as [`crate::session::exchange::body::Body::take`] does, and compresses it.
+    /// Takes a piece of a body, as [`crate::session::exchange::body::Body::take`] does, and compresses it; `None` if it
+    /// is malformed.
+    #[inline(never)]
     pub(super) fn take_compressed(
         &mut self,
         number: ExchangeId,
         data: &[u8],
         out: &mut Vec<u8>,
-    ) -> Result<Taken<'static>, ChunkError> {
+    ) -> Option<Taken<'static>> {
         let mut taken = Taken::nothing();
         let most = PIECE_BYTES.min(self.compressing_left);
         let exchange = &mut self.exchanges[number];
         let Reply::Body(body) = &mut exchange.reply else {
-            return Ok(taken);
+            return None;
         };
         let mut content = self.pool.take();
         let piece = body.take(&data[..data.len().min(most)], false, &mut content);
         let piece = match piece {
             Ok(piece) => piece,
             Err(error) => {
+                exchange.record.reason = Some(error.as_str());
                 self.pool.give(content);
-                return Err(error);
+                return None;
             }
         };
         taken.consumed = piece.consumed;
@@ -218,7 +221,7 @@ impl<D: Driver> Engine<D> {
         } else {
             taken.trailers = trailers;
         }
-        Ok(taken)
+        Some(taken)
     }
 
     /// Ends a body that has no more; its framing is ended by the caller.

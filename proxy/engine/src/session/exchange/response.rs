@@ -334,6 +334,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// `None` if it is malformed.
+    #[inline]
     fn take_response_body<'a>(
         &mut self,
         number: ExchangeId,
@@ -341,18 +342,16 @@ impl<D: Driver> Engine<D> {
         out: &mut Vec<u8>,
     ) -> Option<Taken<'a>> {
         let exchange = &mut self.exchanges[number];
-        let is_compressed = exchange.is_compressed();
+        if exchange.is_compressed() {
+            return self.take_compressed(number, data, out);
+        }
         let Reply::Body(body) = &mut exchange.reply else {
             return None;
         };
-        let taken = match is_compressed {
-            true => self.take_compressed(number, data, out),
-            false => body.take(data, exchange.response_chunked, out),
-        };
-        match taken {
+        match body.take(data, exchange.response_chunked, out) {
             Ok(taken) => Some(taken),
             Err(error) => {
-                self.exchanges[number].record.reason = Some(error.as_str());
+                exchange.record.reason = Some(error.as_str());
                 None
             }
         }
