@@ -215,7 +215,8 @@ class ChangedFiles:
     def _hand_on_certificates(self) -> None:
         """Serve what another one was served by that goes, until something has been issued.
 
-        So a certificate that is renamed leaves no hostname without one.
+        So a certificate that is renamed, parted or grown leaves none of its hostnames without one.
+        Of several it is that with most of the hostnames.
         """
         for key, entity in self.desired.items():
             if entity is None or key.kind != "certificate" or not is_ordered(entity):
@@ -223,13 +224,11 @@ class ChangedFiles:
             new = entity.typed(Certificate)
             if new.certificate is not None:
                 continue
-            for old in self._gone_certificates():
-                had = set(old.hostnames or ())
-                if all({name, wildcard_of(name)} & had for name in new.hostnames or ()):
-                    kept = {"certificate": old.certificate, "private_key": old.private_key}
-                    served = Entity.of(key, new.model_copy(update=kept), entity.provenance)
-                    self._fresh[key] = self.desired[key] = served
-                    break
+            old = max(self._gone_certificates(), key=lambda each: _common(each, new), default=None)
+            if old is not None and _common(old, new):
+                kept = {"certificate": old.certificate, "private_key": old.private_key}
+                served = Entity.of(key, new.model_copy(update=kept), entity.provenance)
+                self._fresh[key] = self.desired[key] = served
 
     def _gone_certificates(self) -> Iterator[Certificate]:
         gone = sorted(key for key, to in self.desired.items() if to is None)
@@ -332,3 +331,9 @@ def _at(finding: Finding, file: str, node: Node, line: Callable[[int], str | Non
         line(node.line),
         node.width,
     )
+
+
+def _common(old: Certificate, new: Certificate) -> int:
+    """Return how many hostnames of one certificate another one has."""
+    had = set(old.hostnames or ())
+    return sum(1 for name in new.hostnames or () if {name, wildcard_of(name)} & had)

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from reconciler.reporting.outcomes import Outcomes
 from reconciler.source.git.errors import RepositoryError
-from reconciler.source.git.refs import APPLIED_REF
 from reconciler.source.source import Source
 
 
@@ -38,15 +37,20 @@ class AppliedRef:
         A daemon that was killed behind its commit record has left that to be done.
         """
         try:
-            repository = self._source.repository
-            if commit is not None and repository.refs.has(APPLIED_REF):
-                applied = self._source.head_of(APPLIED_REF).commit
+            ref = self.last
+            if commit is not None and ref is not None:
+                applied = self._source.head_of(ref).commit
                 if applied == commit or self._source.is_descendant(applied, commit):
                     return
         except RepositoryError:
             # Told by the looks, which need it as well.
             return
         self.mark(commit)
+
+    @property
+    def last(self) -> str | None:
+        """The ref of what this daemon has applied last; None where it has applied nothing."""
+        return self._source.repository.refs.applied_by(self._by)
 
     def mark(self, commit: str | None) -> None:
         """Let the ref point to a commit that runs; nothing is done where it does."""

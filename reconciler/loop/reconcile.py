@@ -26,7 +26,6 @@ from reconciler.parts import heard_again_within
 from reconciler.reporting.announcing import Announcing
 from reconciler.reporting.outcomes import Outcomes
 from reconciler.source.git.errors import NoConfigurationError, RepositoryError
-from reconciler.source.git.refs import APPLIED_REF
 from reconciler.source.probing import Probe, StalledError
 from reconciler.source.source import Head, Source, UnfetchedError
 from reconciler.storage.file.database import DamagedError
@@ -236,10 +235,10 @@ class Reconciler:
 
     async def _serve_applied(self, head: Head) -> None:
         """The state was lost and nobody serves: what was applied last is better than nothing."""
-        if not self._source.repository.refs.has(APPLIED_REF):
+        ref = self._applied_ref.last
+        if ref is None:
             return
-        applied = self._source.head_of(APPLIED_REF)
-        # What another daemon has applied of another branch is not ours.
+        applied = self._source.head_of(ref)
         if applied != head and self._source.is_descendant(head.commit, applied.commit):
             log.warning("serving the commit that was applied last", commit=applied.commit[:12])
             refusal, is_final = self.outcomes.last_error, not self.retrying.waits_for(head.commit)

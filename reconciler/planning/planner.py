@@ -260,7 +260,7 @@ def _add_certificate(change: Change, live: Live) -> str:
     if new is not None and new.acme is not None:
         if new.certificate is None:
             return "is ordered, and served once it has been issued: until then nothing is"
-        return "is served as what was issued before for its hostnames; no handshake is refused"
+        return "is served as what was issued before for its hostnames, until it is issued itself"
     return "is served to handshakes that ask for its hostnames"
 
 

@@ -123,8 +123,8 @@ def _opened(path: Path, stack: contextlib.ExitStack) -> Path:
 
 
 def _is_news(_: object, path: str) -> bool:
-    """The ref that we move ourselves tells us nothing."""
-    return not path.removesuffix(".lock").endswith(APPLIED_REF)
+    """The refs that we move ourselves tell us nothing."""
+    return f"/{APPLIED_REF}" not in path
 
 
 def _inode(path: Path) -> int:

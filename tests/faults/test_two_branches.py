@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
-from tests.harness import ports
+from tests.harness import ports, processes, rawclient
 from tests.harness.daemon import Kakehi
 from tests.harness.repo import Repo
 
@@ -45,3 +46,24 @@ def test_a_commit_of_the_other_one_is_no_loss(tmp_path: Path) -> None:
             second.interrupt()
             second.start()
             assert told(second) == []
+
+
+def test_each_comes_back_to_what_it_has_applied_itself(tmp_path: Path) -> None:
+    """Nothing is left of its state, and its branch has a commit that it refuses."""
+    repo = Repo(tmp_path / "repository")
+    production, staging = ports.address(), ports.address()
+    repo.commit(config(production, "one"))
+    with Kakehi(repo, workers=1, options=("--ref", "main")) as first:
+        repo.git("checkout", "-q", "-b", "staging")
+        repo.commit(config(staging, "other"))
+        with Kakehi(repo, workers=1, options=("--ref", "staging")):
+            repo.git("checkout", "-q", "main")
+            repo.commit({"bad.yaml": {"frontends": {"x": {"cluster": "nobody"}}}})
+            first.interrupt()
+            shutil.rmtree(first.state_dir)
+            first.start(wait=False)
+            told_once = "serving the commit that was applied last"
+            processes.wait_until(lambda: told_once in first.log(), "it comes back to it")
+            processes.wait_until(lambda: first.log().count(" applied ") == 2, "it serves")
+            with rawclient.Connection(production) as connection:
+                assert connection.get("web.test", "/").body == b"one"

@@ -27,11 +27,11 @@ def lost_since(store: Store, source: Source) -> str | None:
     """
     commit, directory = store.running.commit, store.place.directory
     try:
-        refs = source.repository.refs
         # Another daemon may follow another branch of it.
-        if not refs.has(APPLIED_REF) or not refs.is_applied_by(whose(directory)):
+        ref = source.repository.refs.applied_by(whose(directory))
+        if ref is None:
             return None
-        applied = source.head_of(APPLIED_REF).commit
+        applied = source.head_of(ref).commit
         if commit is None and not store.running.is_empty:
             # It is known not to be that of a commit, and nothing else of it is lost.
             return None

@@ -25,6 +25,8 @@ from schemas.entities.secrecy import without_credentials
 APPLIED_REF = "refs/kakehi/applied"
 APPLIED_BY_REF = "refs/kakehi/applied-by"
 """A text: the daemon by whom. Several may follow branches of one repository."""
+_OF_OTHERS = "refs/kakehi/applied-by-others/"
+"""Below it, by the id of such a text, what each of the others has applied last."""
 REMOTE_REFS = "refs/kakehi/remote/"
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 _ID = re.compile("[0-9a-fA-F]{4,40}")
@@ -144,19 +146,30 @@ class Refs:
         """Keeps the applied commit alive through force-push and gc; `by` is whose it is."""
         try:
             self._break_stale_lock()
+            former = self._target(APPLIED_BY_REF)
+            if former not in (None, _blob_id(by)) and (last := self._target(APPLIED_REF)):
+                # It is theirs, and stays for them.
+                self._git.references.create(f"{_OF_OTHERS}{former}", last, force=True)
             self._git.references.create(APPLIED_REF, commit, force=True)
-            if not self.is_applied_by(by):
+            if former != _blob_id(by):
                 blob = self._git.create_blob(by.encode("utf-8", "surrogateescape"))
                 self._git.references.create(APPLIED_BY_REF, blob, force=True)
         except (KeyError, ValueError, pygit2.GitError, OSError) as error:
             raise RepositoryError(f"cannot move {APPLIED_REF}: {error}") from None
 
-    def is_applied_by(self, by: str) -> bool:
-        """Whether the commit that was applied last was so by that daemon, as far as is known."""
+    def applied_by(self, by: str) -> str | None:
+        """The ref of what a daemon has applied last; None where it has applied nothing."""
+        owner = self._target(APPLIED_BY_REF)
+        of_owner = owner is None or owner == _blob_id(by)
+        name = APPLIED_REF if of_owner else f"{_OF_OTHERS}{_blob_id(by)}"
+        return name if self.has(name) else None
+
+    def _target(self, name: str) -> pygit2.Oid | None:
         try:
-            return bool(self._git.lookup_reference(APPLIED_BY_REF).target == _blob_id(by))
+            found = self._git.lookup_reference(name).target
         except (KeyError, ValueError, pygit2.GitError, OSError):
-            return False
+            return None
+        return found if isinstance(found, pygit2.Oid) else None
 
     def _break_stale_lock(self) -> None:
         """A daemon that was killed while it moved its ref left the lock behind."""
