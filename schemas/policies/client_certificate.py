@@ -6,6 +6,7 @@ a client has to be whom each of them means.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from typing import Annotated, Literal
 
@@ -14,26 +15,23 @@ from pydantic import BeforeValidator, Field, model_validator
 from schemas.base import Model, fault, shown
 from schemas.values.forms import A_MAP, A_WORD, BY_FORM
 from schemas.values.names import SortedUnique
+from schemas.values.subjects import canonical
 
 LISTED_MAX = 256
 
-_ATTRIBUTE = r"(?:[A-Za-z][A-Za-z0-9-]*|[0-9]+(?:\.[0-9]+)+)=(?:\\.|[^\\,+\"<>;])*"
-_SUBJECT = re.compile(rf"{_ATTRIBUTE}(?:[,+]{_ATTRIBUTE})*")
-_BLANKS = re.compile(r"(?<!\\)([,+]) +| +=(?=[^,]*) *|(?<==) +")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _STAR_AMIDST = re.compile(r".\*.|^\*(?!\.)|(?<!/)\*$")
-_AS_OPENSSL = "openssl x509 -noout -subject -nameopt RFC2253 prints it: "
+_AS_OPENSSL = 'openssl x509 -noout -subject -nameopt RFC2253 prints it: "CN=alice,O=Shop"'
 
 
 def parse_subject(value: object) -> str:
-    """Return a subject as RFC 4514 writes it, `CN=alice,O=Shop`."""
+    """Return a subject as RFC 4514 writes it, `CN=alice,O=Shop`, in the form of the engine."""
     if not isinstance(value, str):
         raise fault(f"expected a subject, not {shown(value)}")
-    text = _BLANKS.sub(lambda found: found[1] or "=", value.strip())
-    if not _SUBJECT.fullmatch(text):
-        hint = f'{_AS_OPENSSL}"CN=alice,O=Shop"'
-        raise fault(f"expected a subject, not {shown(value)}", hint)
-    return text
+    try:
+        return canonical(value)
+    except ValueError:
+        raise fault(f"expected a subject, not {shown(value)}", _AS_OPENSSL) from None
 
 
 def parse_fingerprint(value: object) -> str:
@@ -53,7 +51,13 @@ def parse_san(value: object) -> str:
     if _STAR_AMIDST.search(value):
         hint = 'write "*.example.com", or "spiffe://example.com/shop/*"'
         raise fault(f"{shown(value)}: all below a name is what a * stands for", hint)
-    return value if "/" in value or "@" in value else value.lower()
+    if "/" in value:
+        return value
+    mailbox, at, host = value.rpartition("@")
+    try:
+        return str(ipaddress.ip_address(value))
+    except ValueError:
+        return f"{mailbox}{at}{host.lower()}"
 
 
 class CertificateConditions(Model):

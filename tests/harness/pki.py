@@ -50,6 +50,7 @@ def make(
     starts_in_days: float = -1,
     bits: int = 2048,
     usages: Sequence[x509.ObjectIdentifier] = _BOTH_SIDES,
+    subject: x509.Name | None = None,
 ) -> Pair:
     """Make a certificate for some names (or IP addresses), self-signed without an issuer."""
     key: Key = (
@@ -57,7 +58,7 @@ def make(
         if kind == "ecdsa"
         else rsa.generate_private_key(65537, bits)
     )
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
+    subject = subject or x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
     now = datetime.now(UTC)
     builder = (
         x509.CertificateBuilder()

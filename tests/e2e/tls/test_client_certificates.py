@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+from cryptography.x509.oid import NameOID
 
 from tests.e2e.tls.shop import Shop
 from tests.harness import pki, ports, wire
@@ -259,3 +261,52 @@ def test_a_frontend_for_some_of_those_who_are_verified(shop: Shop, by: str, tmp_
         "certificate_missing",
         *["certificate_refused"] * 3,
     ]
+
+
+def named(*levels: list[tuple[x509.ObjectIdentifier, str]]) -> Pair:
+    """Somebody whose subject has these levels."""
+    made = [
+        x509.RelativeDistinguishedName([x509.NameAttribute(*each) for each in level])
+        for level in levels
+    ]
+    return pki.make("odd.test", issuer=CA, subject=x509.Name(made))
+
+
+ODD = {
+    "letters": named([(NameOID.ORGANIZATION_NAME, "Shop")], [(NameOID.COMMON_NAME, "Müller")]),
+    "mailbox": named([(NameOID.COMMON_NAME, "m")], [(NameOID.EMAIL_ADDRESS, "m@x.test")]),
+    "number": named([(NameOID.SERIAL_NUMBER, "12")], [(NameOID.COMMON_NAME, "m")]),
+    "names": named([(NameOID.TITLE, "Dr")], [(NameOID.GIVEN_NAME, "A")], [(NameOID.SURNAME, "B")]),
+    "two of a level": named(
+        [(NameOID.ORGANIZATIONAL_UNIT_NAME, "b"), (NameOID.ORGANIZATIONAL_UNIT_NAME, "a")],
+        [(NameOID.COMMON_NAME, "m")],
+    ),
+    "special": named([(NameOID.COMMON_NAME, ' #a,b+"c"<d>;e=f\\ ')]),
+    "hash": named([(NameOID.COMMON_NAME, "#a")]),
+    "pseudonym": named([(NameOID.PSEUDONYM, "p")], [(NameOID.COMMON_NAME, "m")]),
+    "of no name": named([(x509.ObjectIdentifier("1.2.3.4"), "p")], [(NameOID.COMMON_NAME, "m")]),
+    "of others": named([(NameOID.USER_ID, "u")], [(NameOID.DOMAIN_COMPONENT, "x")]),
+}
+
+
+def printed(pair: Pair) -> str:
+    """The subject as openssl prints it."""
+    command = ["openssl", "x509", "-noout", "-subject", "-nameopt", "RFC2253"]
+    done = subprocess.run(command, input=pair.pem, capture_output=True, check=True)
+    return done.stdout.decode().removeprefix("subject=").removesuffix("\n")
+
+
+def test_a_subject_is_what_openssl_prints(shop: Shop, tmp_path: Path) -> None:
+    made = files(shop)
+    frontends = made["kakehi.yaml"]["frontends"]
+    for number, pair in enumerate(ODD.values()):
+        frontends[f"f{number}"] = {
+            **frontends["all"],
+            "path": {"prefix": f"/{number}"},
+            "client_certificate": {"subjects": [printed(pair)]},
+        }
+    shop.daemon.begin(made)
+    for number, (name, pair) in enumerate(ODD.items()):
+        path = b"/%d" % number
+        assert Visitor(shop, pair, tmp_path).ask(path=path) == told(pair), (name, printed(pair))
+        assert b"403" in Visitor(shop, BOB, tmp_path).ask(path=path), name

@@ -9,6 +9,7 @@ use x509_cert::der::Decode as _;
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
+use super::subject;
 use crate::protocol::base64;
 
 /// A client, by its certificate.
@@ -31,7 +32,7 @@ impl ClientIdentity {
         Self {
             header: String::from_utf8_lossy(&header).into(),
             subject: read.as_ref().map_or_else(Box::default, |read| {
-                read.tbs_certificate.subject.to_string().into()
+                subject::text_of(&read.tbs_certificate.subject).into()
             }),
             names: read.map_or_else(Box::default, |read| names_of(&read)),
             fingerprint: hex(&Sha256::digest(certificate)),
@@ -74,7 +75,11 @@ fn names_of(certificate: &Certificate) -> Box<[Box<str>]> {
 fn text_of(name: &GeneralName) -> Option<Box<str>> {
     match name {
         GeneralName::DnsName(host) => Some(host.as_str().to_ascii_lowercase().into()),
-        GeneralName::Rfc822Name(mailbox) => Some(mailbox.as_str().into()),
+        GeneralName::Rfc822Name(mailbox) => {
+            // Its host has no case.
+            let (user, host) = mailbox.as_str().rsplit_once('@')?;
+            Some(format!("{user}@{}", host.to_ascii_lowercase()).into())
+        }
         GeneralName::UniformResourceIdentifier(uri) => Some(uri.as_str().into()),
         GeneralName::IpAddress(octets) => address(octets.as_bytes()),
         _ => None,

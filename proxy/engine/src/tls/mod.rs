@@ -10,4 +10,5 @@ pub mod challenges;
 pub mod client_identity;
 pub mod fault;
 pub mod policy;
+mod subject;
 pub mod tickets;
