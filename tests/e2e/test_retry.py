@@ -107,23 +107,22 @@ def test_a_port_that_is_free_again_is_waited_for(tmp_path: Path) -> None:
 def test_what_is_refused_for_good_is_not_tried_again_for_what_it_failed_of_before(
     tmp_path: Path,
 ) -> None:
-    """The port is taken first, then free, and a worker finds another fault."""
+    """The port is taken first, then free, and a file is gone that the commit names."""
     with shop(tmp_path, workers=1) as running:
         port = ports.address()
         with taken(port):
-            log = tmp_path / "logs" / "access.log"
-            log.parent.mkdir()
-            bad = running.repo.commit(
-                {
-                    **running.files(0, access_log=str(log)),
-                    "more.yaml": f"listeners: {{more: {{address: '{port}'}}}}",
-                }
-            )
+            page = tmp_path / "page.txt"
+            page.write_text("page")
+            more = {
+                "listeners": {"more": {"address": port}},
+                "frontends": {"more": {"listeners": ["more"], "respond": {"file": str(page)}}},
+            }
+            bad = running.repo.commit({"more.yaml": more})
             eventually(lambda: status(running)["retry"])
-            log.parent.rmdir()
+            page.unlink()
         done = running.daemon.run_cli("wait", "--commit", bad, "--timeout", "30s")
         assert done.returncode == 6
-        assert "access_log" in done.stderr
+        assert str(page) in done.stderr
         assert "tried again" not in done.stderr
         assert status(running)["retry"] is None
 

@@ -64,6 +64,6 @@ def test_each_comes_back_to_what_it_has_applied_itself(tmp_path: Path) -> None:
             first.start(wait=False)
             told_once = "serving the commit that was applied last"
             processes.wait_until(lambda: told_once in first.log(), "it comes back to it")
-            processes.wait_until(lambda: first.log().count(" applied ") == 2, "it serves")
+            processes.wait_until(lambda: first.log().count(" info applied ") == 2, "it serves")
             with rawclient.Connection(production) as connection:
                 assert connection.get("web.test", "/").body == b"one"
