@@ -389,7 +389,7 @@ class Opened:
         self.former = self.note_completed(entities, completed)
         # The other version may have related entities otherwise, even where it had the same values.
         with self.writer.transaction():
-            self.writer.everything(completed)
+            self.writer.everything([each for each in completed if each is not None])
             self.writer.files(self._unmarked(entities), whole=False)
             self.writer.header(self.header())
         self.writer.finished()
@@ -401,7 +401,7 @@ class Opened:
         return {path: unmarked(defined, lost) for path, defined in marks.items()}
 
     def note_completed(
-        self, entities: Sequence[Entity], completed: Sequence[Entity]
+        self, entities: Sequence[Entity], completed: Sequence[Entity | None]
     ) -> tuple[int, str] | None:
         """Count what was completed as a generation of its own; return which was before it.
 
@@ -412,7 +412,7 @@ class Opened:
         for entity, now in zip(entities, completed, strict=True):
             if now is not entity:
                 changed += 1
-                digest += _digest_of(now) - _digest_of(entity)
+                digest += (_digest_of(now) if now is not None else 0) - _digest_of(entity)
         if not changed:
             return None
         former = (running.generation, running.state.digest)

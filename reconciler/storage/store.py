@@ -217,15 +217,16 @@ class Store:
         self.unfinished = None
         self._run(held)
         self.former = self._opened.note_completed(entities, completed)
+        known = [entity for entity in completed if entity is not None]
         lost = {entity.key for entity in entities if left_out(entity)}
         if lost:
             files = {path: unmarked(defined, lost) for path, defined in files.items()}
         try:
-            self._fill(completed, files)
+            self._fill(known, files)
         except OSError:
             self._opened.stand_in()
             self._opened.reopen(self.running)
-            self._fill(completed, files)
+            self._fill(known, files)
 
     def _run(self, held: Recovered) -> None:
         running = self.running

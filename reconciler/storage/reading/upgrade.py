@@ -48,10 +48,13 @@ def set_former_aside(directory: Path) -> Iterator[str]:
             )
 
 
-def completed_all(entities: Iterable[Entity], directory: Path) -> list[Entity]:
-    """Return each in the form of this version. Raises `MachineError`."""
+def completed_all(entities: Iterable[Entity], directory: Path) -> list[Entity | None]:
+    """Return each in the form of this version; None for what is of a kind that it does not know.
+
+    Raises `MachineError`.
+    """
     try:
-        return [upgraded(entity) for entity in entities]
+        return [upgraded(entity) if entity.key.kind in MODELS else None for entity in entities]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise MachineError(
             f"the state in {directory} is of another version, and cannot be brought into form: "
@@ -61,6 +64,8 @@ def completed_all(entities: Iterable[Entity], directory: Path) -> list[Entity]:
 
 def left_out(entity: Entity) -> list[str]:
     """Return the keys of an entity's value that this version does not know, by their paths."""
+    if entity.key.kind not in MODELS:
+        return ["all of it"]
     known = MODELS[entity.key.kind].of_value(entity.value).in_full()
     return list(_unknown(entity.value, known, ""))
 

@@ -91,6 +91,19 @@ def test_the_store_takes_over_what_version_1_of_the_digest_wrote(tmp_path: Path)
     again.close()
 
 
+def test_what_is_of_a_kind_that_is_not_known_is_left_out_and_told(tmp_path: Path) -> None:
+    """An older version stands in for a newer one."""
+    known = state(address(), "127.0.0.1:9")
+    gadget = Entity(EntityKey("gadget", "g"), {"size": 1}, Provenance("a.yaml", 1, 1))
+    leave(tmp_path, [*known.entities.values(), gadget], "newer")
+    store = Store(tmp_path)
+    assert store.running.state.digest == known.digest
+    assert {each.key for each in store.running.state.values()} == set(known.entities)
+    assert (store.running.commit, store.running.tree) == (None, None)
+    assert any('gadget "g" (all of it)' in note for note in store.notes.told())
+    store.close()
+
+
 def test_a_language_with_one_more_key_changes_nothing(tmp_path: Path) -> None:
     new = state(address(), "127.0.0.1:9")
     digest = leave(tmp_path, new.entities.values(), "without the key")
