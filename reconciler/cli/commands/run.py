@@ -1,6 +1,7 @@
 """`kakehi run`: the daemon, in the foreground."""
 
 import gc
+import os
 import signal
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -104,6 +105,12 @@ def run(
         interval_s = milliseconds(fetch_interval, "--fetch-interval") / 1_000
         if interval_s < 1:
             raise UsageError("--fetch-interval must be 1s or more")
+    own_runtime, own_state = runtime_directory(runtime_dir), state_directory(state_dir)
+    if os.path.realpath(own_runtime) == os.path.realpath(own_state):
+        raise UsageError(
+            f"{own_runtime} cannot be both the runtime and the state directory",
+            "give each its own: --runtime-dir, --state-dir",
+        )
     # What is imported stays: there is nothing to collect.
     gc.disable()
     # What daemon and workers both need is imported once; the rest is the daemon's alone.
@@ -121,8 +128,8 @@ def run(
         directory=Path(directory),
         ref=ref,
         workers=workers,
-        runtime_dir=Path(runtime_directory(runtime_dir)),
-        state_dir=Path(state_directory(state_dir)),
+        runtime_dir=Path(own_runtime),
+        state_dir=Path(own_state),
         remote=remote,
         fetch_interval_s=interval_s,
         identity=identity_file(identity),

@@ -47,7 +47,13 @@ class RuntimeDirectory:
         self._path = path
         self.problem: str | None = None
         """Why it is not as it should be, for `status` and `/healthz`."""
-        self._lock = lock_directory(path)
+        try:
+            self._lock = lock_directory(path)
+        except MachineError as error:
+            if not isinstance(error.__cause__, OSError):
+                raise
+            way_out = "--runtime-dir or KAKEHI_RUNTIME_DIR names another one"
+            raise MachineError(f"{error}; {way_out}") from error.__cause__
         try:
             self._make()
         except MachineError:

@@ -63,6 +63,11 @@ def test_the_help_of_a_command_has_examples_and_all_it_takes(name: str) -> None:
         (("plan", "--jsn"), "kakehi plan: there is no option --jsn", "did you mean --json?"),
         (("wait", "--timeout", "soon"), "kakehi wait: --timeout needs a duration", None),
         (("history", "-n", "0"), "kakehi history: --limit must be 1 or more", None),
+        (
+            ("run", "--runtime-dir", "/tmp/both", "--state-dir", "/tmp/../tmp/both"),
+            "kakehi run: /tmp/both cannot be both the runtime and the state directory",
+            "give each its own: --runtime-dir, --state-dir",
+        ),
         (("run", "--workers", "0"), "kakehi run: --workers must be from 1 to 1024", None),
         (
             ("run", "--workers", "1025"),
