@@ -3,9 +3,11 @@
 import os
 import pty
 import re
+import select
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +25,8 @@ from tests.reconciler.cli.program import KAKEHI
 from tests.reconciler.cli.test_live import configuration
 
 USAGE = 64
+# Of a screen that is drawn anew each second.
+WATCHED_S = 60
 _WITHOUT_RIGHTS = ("setpriv", "--bounding-set", "-dac_override,-dac_read_search")
 """Who is root may read everything; so he is not asked whether a file can be read."""
 RINGING = "eve\x1b]0;pwn\x07\nroot"
@@ -187,10 +191,13 @@ def watched(live: Kakehi, until: bytes) -> str:
     pid, descriptor = pty.fork()
     if pid == 0:
         environment = {**live.environment, "TERM": "xterm", "COLUMNS": "500", "LINES": "60"}
+        # Whoever runs the tests behind a shell may have it ignored.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.execve(KAKEHI, [KAKEHI, "status", "--watch"], environment)
-    told = bytearray()
+    told, end = bytearray(), time.monotonic() + WATCHED_S
     try:
         while b"\n" not in told.partition(until)[2]:
+            assert select.select([descriptor], [], [], max(0, end - time.monotonic()))[0], told
             told += os.read(descriptor, 65536)
     finally:
         os.kill(pid, signal.SIGINT)
