@@ -145,15 +145,14 @@ class Refs:
     def mark_applied(self, commit: str, by: str) -> None:
         """Keeps the applied commit alive through force-push and gc; `by` is whose it is."""
         try:
-            self._break_stale_lock()
             former = self._target(APPLIED_BY_REF)
             if former not in (None, _blob_id(by)) and (last := self._target(APPLIED_REF)):
                 # It is theirs, and stays for them.
-                self._git.references.create(f"{_OF_OTHERS}{former}", last, force=True)
-            self._git.references.create(APPLIED_REF, commit, force=True)
+                self._move(f"{_OF_OTHERS}{former}", last)
+            self._move(APPLIED_REF, commit)
             if former != _blob_id(by):
                 blob = self._git.create_blob(by.encode("utf-8", "surrogateescape"))
-                self._git.references.create(APPLIED_BY_REF, blob, force=True)
+                self._move(APPLIED_BY_REF, blob)
         except (KeyError, ValueError, pygit2.GitError, OSError) as error:
             raise RepositoryError(f"cannot move {APPLIED_REF}: {error}") from None
 
@@ -171,9 +170,13 @@ class Refs:
             return None
         return found if isinstance(found, pygit2.Oid) else None
 
-    def _break_stale_lock(self) -> None:
+    def _move(self, name: str, to: str | pygit2.Oid) -> None:
+        self._break_stale_lock(name)
+        self._git.references.create(name, to, force=True)
+
+    def _break_stale_lock(self, name: str) -> None:
         """A daemon that was killed while it moved its ref left the lock behind."""
-        lock = self._common_dir / f"{APPLIED_REF}.lock"
+        lock = self._common_dir / f"{name}.lock"
         try:
             age_s = time.time() - lock.stat().st_mtime
         except FileNotFoundError:

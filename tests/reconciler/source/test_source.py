@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -368,3 +369,17 @@ def test_a_link_that_leads_to_itself_is_told(repo: Repo, tmp_path: Path) -> None
     current.unlink()
     current.symlink_to(repo.directory)
     assert source.head() == head
+
+
+@pytest.mark.parametrize("ref", ["applied", "applied-by"])
+def test_a_lock_that_a_killed_daemon_left_is_broken(tmp_path: Path, ref: str) -> None:
+    repo = Repo(tmp_path / "repository")
+    commit = repo.commit({"a.yaml": "{}"})
+    lock = repo.directory / ".git" / "refs" / "kakehi" / f"{ref}.lock"
+    lock.parent.mkdir(parents=True)
+    lock.touch()
+    os.utime(lock, (0, 0))
+    refs = Source(repo.directory, "main").repository.refs
+    refs.mark_applied(commit, "me")
+    assert refs.applied_by("me") == "refs/kakehi/applied"
+    assert repo.git("rev-parse", "refs/kakehi/applied").strip() == commit
