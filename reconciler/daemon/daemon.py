@@ -281,6 +281,9 @@ class Daemon:
         """See `Observer`."""
         if self._base.store.take_rebuilt():
             self._on_rebuilt()
+        if self._base.store.running.commit is not None:
+            # It may be one that changed nothing.
+            self._workers.supervisor.retire_formers()
         self._systemd.tell()
         self._base.following.keep(self._base.source)
         alone: list[Path] = []

@@ -379,12 +379,9 @@ class Opened:
         )
 
     def _upgrade(self) -> None:
-        """What another version wrote is brought into the form of this one: a generation of its own.
-
-        Raises `MachineError` when that cannot be.
-        """
+        """What another version wrote is brought into the form of this: a generation of its own."""
         entities = list(self.running.state.values())
-        completed = completed_all(entities, self._directory)
+        completed = completed_all(entities)
         # Whoever has not committed what was completed is replaced.
         self.former = self.note_completed(entities, completed)
         # The other version may have related entities otherwise, even where it had the same values.
@@ -416,11 +413,16 @@ class Opened:
         if not changed:
             return None
         former = (running.generation, running.state.digest)
+        lost = {entity.key: names for entity in entities if (names := left_out(entity))}
+        workers = (
+            "workers that serve go on as they are until a commit is applied"
+            if lost
+            else "workers are replaced as their successors come into service"
+        )
         self.notes.add(
             f"another version wrote the state: {changed} of {len(entities)} entities are brought "
-            "into form, and workers are replaced as their successors come into service"
+            f"into form, and {workers}"
         )
-        lost = {entity.key: names for entity in entities if (names := left_out(entity))}
         if lost:
             # What runs is that of no commit: the newest one is looked at as if it were the first.
             running.commit = running.tree = None

@@ -209,11 +209,8 @@ class Store:
         entities: Sequence[Entity],
         files: Mapping[str, Mapping[EntityKey, Mark]],
     ) -> None:
-        """What workers serve is the state: these files had lost it.
-
-        Raises `MachineError` when it is of another version and cannot be completed.
-        """
-        completed = completed_all(entities, self.place.directory)
+        """What workers serve is the state: these files had lost it."""
+        completed = completed_all(entities)
         self.unfinished = None
         self._run(held)
         self.former = self._opened.note_completed(entities, completed)

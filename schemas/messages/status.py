@@ -10,9 +10,11 @@ from typing import Any, Literal, TypedDict
 
 
 class WorkerStatus(TypedDict):
-    """One worker. `state`: running | starting | behind | silent (it does not answer) | former.
+    """One worker.
 
-    A former one serves what the others do not, until its successor holds a commit.
+    `state`: running | starting | behind | silent (it does not answer) | former | standing by. A
+    former one serves what the others do not, until its successor holds a commit. One that stands by
+    takes no connections until then.
     """
 
     id: int

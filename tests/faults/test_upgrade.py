@@ -84,32 +84,49 @@ def test_a_state_of_another_version_serves_without_the_repository(site: Site) ->
 ROOT = Path(__file__).parents[2]
 
 
-def older_version(directory: Path) -> Path:
-    """The product as it would be before clusters had `keep_alive_connections`."""
+# What the older version has not had yet.
+CONNECTIONS = ("kinds/cluster.py", r"    keep_alive_connections: Annotated\[.*?\] = 1024\n")
+DENY = ("policies/effects.py", r"    deny: Denied = None\n")
+
+
+def older_version(directory: Path, *, without: tuple[str, str], protocol: int) -> Path:
+    """The product as it would be before a key was there: of which module, as what text."""
     for package in ("reconciler", "routing", "schemas", "proxy"):
         shutil.copytree(
             ROOT / package, directory / package, ignore=shutil.ignore_patterns("engine", "*.pyc")
         )
-    module = directory / "schemas" / "kinds" / "cluster.py"
-    text = module.read_text()
-    key = re.compile(r"    keep_alive_connections: Annotated\[.*?\] = 1024\n", re.DOTALL)
-    assert len(key.findall(text)) == 1
-    module.write_text(key.sub("", text))
-    named = directory / "schemas" / "messages" / "wire.py"
-    assert wire.LANGUAGE in named.read_text()
-    named.write_text(named.read_text().replace(wire.LANGUAGE, "before"))
+    name, text = without
+    replaced(directory / "schemas" / name, text, "")
+    replaced(directory / "schemas/messages/wire.py", re.escape(wire.LANGUAGE), "before")
+    number = f"PROTOCOL = {wire.PROTOCOL}\n"
+    replaced(directory / "schemas/messages/wire.py", number, f"PROTOCOL = {protocol}\n")
     return directory
+
+
+def replaced(module: Path, pattern: str, by: str) -> None:
+    text, count = re.subn(pattern, by, module.read_text(), flags=re.DOTALL)
+    assert count == 1, (module, pattern)
+    module.write_text(text)
+
+
+def denied_by(older: Path) -> Path:
+    """Nothing in it asks for the key that it has not."""
+    replaced(older / "schemas/policies/effects.py", r"self\.deny\b", "None")
+    replaced(older / "reconciler/catalog/policies.py", r"says\.deny\b", "None")
+    return older
 
 
 def test_what_an_older_version_leaves_out_comes_back_with_the_newer(
     site: Site, tmp_path: Path
 ) -> None:
-    older = older_version(tmp_path / "older")
+    """Nobody serves when it starts: what it can read of it is served then, and told."""
+    older = older_version(tmp_path / "older", without=CONNECTIONS, protocol=wire.PROTOCOL)
     document: Any = site.document({"main": ["red"]}, {"main": "main"})
     document["clusters"]["main"]["keep_alive_connections"] = 7
     site.start({"kakehi.yaml": document})
     digest = site.running()[1]
-    site.daemon.leave(signal.SIGTERM)
+    assert site.daemon.interrupt() == 0
+    site.daemon.await_end()
 
     site.daemon.return_(wait=False, PYTHONPATH=str(older))
     # It serves what it knows of it, and does not say that this is the commit, which it refuses.
@@ -125,6 +142,86 @@ def test_what_an_older_version_leaves_out_comes_back_with_the_newer(
     assert site.running()[1] == digest
     assert site.everywhere("main.test") == {"red"}
     assert "lost" not in site.daemon.log()
+
+
+def test_an_older_version_takes_nothing_from_workers_that_serve(site: Site, tmp_path: Path) -> None:
+    """A site that runs is never served with less protection, whatever becomes of its daemon."""
+    older = denied_by(older_version(tmp_path / "older", without=DENY, protocol=wire.PROTOCOL - 1))
+    document: Any = site.document({"main": ["red"]}, {"main": "main", "closed": "main"})
+    document["frontends"]["closed"]["deny"] = ["127.0.0.0/8"]
+    site.start({"kakehi.yaml": document})
+    head, digest, pids = site.repo.head(), site.running()[1], site.worker_pids()
+    with OpenLoop(site.address, ["closed.test"], tmp_path / "load", rate=50, fresh=4) as load:
+        load.wait_for(5)
+        for _ in range(2):
+            site.daemon.leave(signal.SIGTERM)
+            site.daemon.return_(wait=False, PYTHONPATH=str(older))
+            assert site.daemon.outcome(head) == "refused"
+            processes.wait_until(
+                lambda: is_told(site, "serves on as it is"), "who serves is told in status"
+            )
+            status = site.daemon.ask("status")
+            assert [each["pid"] for each in status["workers"]] == pids
+            assert {each["state"] for each in status["workers"]} == {"former"}
+            load.wait_for(20)
+        # One that dies has no successor that takes connections, as long as another one serves.
+        os.kill(pids[0], signal.SIGKILL)
+        processes.await_end(pids[:1])
+        load.wait_for(40)
+        site.daemon.leave(signal.SIGTERM)
+        site.daemon.return_()
+        assert site.running()[1] == digest
+        load.wait_for(20)
+        load.stop()
+    assert {each.status for each in load.samples} <= {403, 0}
+    assert sum(each.status == 0 for each in load.samples) <= len(load.samples) // 4
+    processes.await_end(pids)
+
+
+def is_told(site: Site, what: str) -> bool:
+    return any(what in each for each in site.daemon.ask("status")["warnings"])
+
+
+def test_an_older_version_serves_by_workers_of_its_own_from_the_next_commit_on(
+    site: Site, tmp_path: Path
+) -> None:
+    older = denied_by(older_version(tmp_path / "older", without=DENY, protocol=wire.PROTOCOL - 1))
+    document: Any = site.document({"main": ["red"]}, {"main": "main", "closed": "main"})
+    document["frontends"]["closed"]["deny"] = ["127.0.0.0/8"]
+    site.start({"kakehi.yaml": document})
+    pids = site.worker_pids()
+    site.daemon.leave(signal.SIGTERM)
+    site.daemon.return_(wait=False, PYTHONPATH=str(older))
+    assert site.daemon.outcome(site.repo.head()) == "refused"
+    del document["frontends"]["closed"]
+    site.commit({"kakehi.yaml": document})
+    site.running()
+    assert not set(site.worker_pids()) & set(pids)
+    assert site.everywhere("main.test") == {"red"}
+    processes.await_end(pids)
+    assert not is_told(site, "serves on as it is")
+
+
+def test_what_an_older_version_can_read_is_served_when_nobody_serves_any_more(
+    site: Site, tmp_path: Path
+) -> None:
+    older = denied_by(older_version(tmp_path / "older", without=DENY, protocol=wire.PROTOCOL - 1))
+    document: Any = site.document({"main": ["red"]}, {"main": "main"})
+    document["frontends"]["main"]["deny"] = ["192.0.2.0/24"]
+    site.start({"kakehi.yaml": document})
+    pids = site.worker_pids()
+    site.daemon.leave(signal.SIGTERM)
+    site.daemon.return_(wait=False, PYTHONPATH=str(older))
+    assert site.daemon.outcome(site.repo.head()) == "refused"
+    processes.wait_until(lambda: is_told(site, "serves on as it is"), "they are kept")
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    processes.wait_until(
+        lambda: {each["state"] for each in site.daemon.ask("status")["workers"]} == {"running"},
+        "others serve",
+    )
+    site.running()
+    assert site.everywhere("main.test") == {"red"}
 
 
 class OtherWorker:

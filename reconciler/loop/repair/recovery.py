@@ -20,7 +20,6 @@ from pathlib import Path
 from reconciler import log
 from reconciler.catalog.catalog import stage
 from reconciler.catalog.views import MemoryView
-from reconciler.errors import MachineError
 from reconciler.loop.repair.lost import lost_of
 from reconciler.loop.repair.overlays import take_back
 from reconciler.loop.repair.reading_back import UnknownStateError, files_of, is_nowhere, read_back
@@ -158,7 +157,7 @@ class Recovery:
         try:
             recovered, entities, files, source = await self._what_it_holds(worker)
             self._store.recover(recovered, entities, files)
-        except (UnknownStateError, MachineError) as error:
+        except UnknownStateError as error:
             log.warning("what a worker holds is not known", worker=worker.id, reason=error)
             return False
         lost = since or lost_of(self._store, self._source)

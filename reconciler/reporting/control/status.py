@@ -25,6 +25,7 @@ from reconciler.storage.file.database import DamagedError
 from reconciler.storage.kept.drains import Drain
 from reconciler.storage.store import Store
 from reconciler.transaction.runner import Runner
+from reconciler.workers.slots.former import Former
 from reconciler.workers.slots.slot import Slot
 from reconciler.workers.slots.supervisor import Supervisor
 from reconciler.workers.watching.auditing import Auditing
@@ -115,7 +116,12 @@ class Status:
         worker, former = slot.worker, slot.former
         running = self.store.running
         held = worker or former
-        if worker is None:
+        if slot.stands_by and former is not None and former.process.alive:
+            # Whoever asks wants to know who serves.
+            held, state = former, "former"
+        elif slot.stands_by:
+            state = "standing by"
+        elif worker is None:
             state = "starting" if former is None else "former"
         elif worker.is_silent:
             state = "silent"
@@ -182,10 +188,9 @@ class Status:
             if each.is_silent
         ]
         warnings += [
-            f"worker {slot.id}: process {slot.former.process.pid} serves until another one holds a "
-            f"commit: {slot.former.reason}"
+            _of_former(slot.former)
             for slot in self.supervisor.slots
-            if slot.former is not None
+            if slot.former is not None and slot.former.process.alive
         ]
         warnings += self.expiry.overdue(now)
         warnings += self.store.notes.told()
@@ -221,6 +226,13 @@ class Status:
     def tls_fault(self, backend: str) -> str | None:
         """Why handshakes with a backend fail, when they do."""
         return fault_of(backend, (slot.counters for slot in self.supervisor.slots))
+
+
+def _of_former(former: Former) -> str:
+    who = f"worker {former.id}: process {former.process.pid}"
+    if former.holds_more:
+        return f"{who} serves on as it is until a commit is applied: {former.reason}"
+    return f"{who} serves until another one holds a commit: {former.reason}"
 
 
 def _drain_status(drain: Drain, active: Mapping[str, int]) -> status.DrainStatus:

@@ -217,6 +217,7 @@ class Waiting:
             f"worker {slot.id}"
             for slot in self.supervisor.slots
             if slot.worker is None
+            or slot.stands_by
             or (slot.worker.generation, slot.worker.digest) != (running.generation, digest)
         ]
         if not names and self.runner.open is not None and self.store.unfinished is not None:

@@ -173,6 +173,9 @@ class Measuring:
                 worker.generation == running.generation for worker in in_service
             ),
             workers_silent=sum(worker.is_silent for worker in in_service),
+            workers_former=sum(
+                slot.former is not None and slot.former.process.alive for slot in slots
+            ),
             restarts={slot.id: slot.restarts for slot in slots},
             following=not (self._outcomes.problem or self._source.fetch_problem),
             drifts=self._auditing.count,

@@ -48,6 +48,7 @@ class OwnNumbers:
     workers: int
     workers_in_service: int
     workers_silent: int
+    workers_former: int
     restarts: dict[int, int]
     following: bool
     drifts: int
@@ -154,6 +155,11 @@ def _in_service(numbers: OwnNumbers) -> Iterator[Metric]:
         "kakehi_workers_silent",
         "Workers in service that do not answer the daemon.",
         numbers.workers_silent,
+    )
+    yield GaugeMetricFamily(
+        "kakehi_workers_former",
+        "Workers that serve what no worker in service holds, until those hold a commit.",
+        numbers.workers_former,
     )
     restarts = CounterMetricFamily(
         "kakehi_worker_restarts", "How often a worker was replaced.", labels=["worker"]

@@ -15,8 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from reconciler.durable import rename_durably
-from reconciler.errors import MachineError
 from reconciler.presence import is_there
+from reconciler.storage.reading.known import ALL, known_part
 from schemas.entities.entity import DIGEST_VERSION, Entity, EntityKey, Json, Mark
 from schemas.kinds.registry import MODELS
 from schemas.messages import wire
@@ -48,35 +48,19 @@ def set_former_aside(directory: Path) -> Iterator[str]:
             )
 
 
-def completed_all(entities: Iterable[Entity], directory: Path) -> list[Entity | None]:
-    """Return each in the form of this version; None for what is of a kind that it does not know.
-
-    Raises `MachineError`.
-    """
-    try:
-        return [upgraded(entity) if entity.key.kind in MODELS else None for entity in entities]
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise MachineError(
-            f"the state in {directory} is of another version, and cannot be brought into form: "
-            f"{error}; move the directory away to start from the repository"
-        ) from error
+def completed_all(entities: Iterable[Entity]) -> list[Entity | None]:
+    """Return each in the form of this version; None for what it knows nothing of."""
+    return [upgraded(entity) for entity in entities]
 
 
 def left_out(entity: Entity) -> list[str]:
-    """Return the keys of an entity's value that this version does not know, by their paths."""
-    if entity.key.kind not in MODELS:
-        return ["all of it"]
-    known = MODELS[entity.key.kind].of_value(entity.value).in_full()
-    return list(_unknown(entity.value, known, ""))
+    """Return what this version does not know of an entity's value, by its paths."""
+    return _known(entity)[1]
 
 
-def _unknown(value: Json, known: Json, path: str) -> Iterator[str]:
-    if isinstance(value, dict) and isinstance(known, dict):
-        for key, inner in value.items():
-            if key in known:
-                yield from _unknown(inner, known[key], f"{path}{key}.")
-            else:
-                yield f"{path}{key}"
+def _known(entity: Entity) -> tuple[dict[str, Json] | None, list[str]]:
+    model = MODELS.get(entity.key.kind)
+    return (None, [ALL]) if model is None else known_part(model, entity.value)
 
 
 def unmarked(marks: Mapping[EntityKey, Mark], keys: Container[EntityKey]) -> dict[EntityKey, Mark]:
@@ -86,10 +70,10 @@ def unmarked(marks: Mapping[EntityKey, Mark], keys: Container[EntityKey]) -> dic
     }
 
 
-def upgraded(entity: Entity) -> Entity:
-    """Return the entity in the form of this version; the same object when it is already.
-
-    Raises `KeyError` when it lacks what no default stands for.
-    """
-    value = MODELS[entity.key.kind].of_value(entity.value).value()
+def upgraded(entity: Entity) -> Entity | None:
+    """Return the entity in the form of this version; the same object when it is already."""
+    known, _ = _known(entity)
+    if known is None:
+        return None
+    value = MODELS[entity.key.kind].of_value(known).value()
     return entity if value == entity.value else replace(entity, value=value)

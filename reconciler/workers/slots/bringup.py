@@ -80,6 +80,16 @@ class Bringup:
         """Whether there is a state that workers are brought to."""
         return not self._store.running.is_empty
 
+    @property
+    def is_in_part(self) -> bool:
+        """Whether what runs may be what was left of a commit: of one it is not known to be."""
+        return self.has_commit and self._store.running.commit is None
+
+    def holds_more(self, worker: Worker) -> bool:
+        """Whether it may serve what this version has read a part of only."""
+        running = self._store.running.moment
+        return self.is_in_part and (worker.generation, worker.digest) != running[:2]
+
     def is_former(self, worker: Worker) -> bool:
         """Whether it serves the running state in the form that another version had for it."""
         return (worker.generation, worker.digest) == self._store.former
@@ -106,19 +116,26 @@ class Bringup:
             and len(self._store.running.state) > _MISSED_MAX
         )
 
-    async def enter(self, worker: Worker, since: StateSince) -> None:
-        """Returns when the worker serves the running generation. Raises `MachineError`."""
+    async def enter(self, worker: Worker, since: StateSince, *, stands_by: bool) -> None:
+        """Returns when the worker serves the running generation. Raises `MachineError`.
+
+        One that stands by holds it, and takes no connections until `take_connections`.
+        """
         if worker.serving:
-            await self._enter(worker, since)
+            await self._enter(worker, since, stands_by=stands_by)
             return
         limit_s = _ENTER_S + since.missed_count * _ENTITY_S
         try:
             async with within(limit_s):
-                await self._enter(worker, since)
+                await self._enter(worker, since, stands_by=stands_by)
         except TimeoutError:
             raise WorkerGoneError(f"its last step took longer than {limit_s:g} s") from None
 
-    async def _enter(self, worker: Worker, since: StateSince) -> None:
+    async def take_connections(self, worker: Worker) -> None:
+        """At all listeners that run, wherever it has not yet. Raises `WorkerGoneError`."""
+        await self._serve(worker, self._listeners())
+
+    async def _enter(self, worker: Worker, since: StateSince, *, stands_by: bool) -> None:
         running, unfinished = self._store.running.moment, self._store.unfinished
         if since.is_behind and (worker.generation, worker.digest) == since.taken[:2]:
             await self._catch_up(worker, since)
@@ -142,8 +159,10 @@ class Bringup:
         # One without backends as well: who was adopted may not have heard that a drain has ended.
         if overlay.kept:
             await _ask(worker, overlay, wire.Overlaid, REPLY_TIMEOUT_S)
-        if not worker.serving:
-            await self._serve(worker, self._listeners())
+        if stands_by:
+            await self._serve(worker, {})
+        elif not worker.serving:
+            await self.take_connections(worker)
         elif holds_it:
             # Of a worker that was adopted: a daemon before could not have them.
             listeners = self._listeners()

@@ -31,6 +31,8 @@ class Former:
     commit: str = ""
     is_foreign: bool = False
     """It has other messages; see `Worker.is_foreign`."""
+    holds_more: bool = False
+    """Its successor could read a part of that only, and takes no connections before a commit."""
 
     @classmethod
     def of(cls, worker: Worker, reason: str) -> Former:

@@ -32,6 +32,8 @@ class Slot:
     """The last worker for it did not take what runs."""
     # Serves until its successor does.
     former: Former | None = None
+    stands_by: bool = False
+    """Its worker takes no connections: one that is led no more serves what holds more than that."""
     is_parting: bool = False
     """Its worker is to be replaced, and may still have sockets that it was given last."""
     # Of the last worker: whether it came into service, and whether somebody else ended it.

@@ -123,8 +123,10 @@ class Supervisor:
     def retire_formers(self) -> None:
         """Every worker in service holds a commit: nobody depends on those before them any more."""
         for slot in self.slots:
-            if slot.worker is not None:
+            if slot.worker is not None and not slot.stands_by:
                 self._tending.retire_former(slot)
+        # Those take connections first.
+        self._tending.standing_by.look_again()
 
     async def stop(self, drain_ms: int) -> None:
         """Ends all workers: drained for at most `drain_ms`, then by force."""

@@ -25,6 +25,7 @@ from reconciler.workers.slots.bringup import Bringup, RefusedStateError
 from reconciler.workers.slots.former import Former
 from reconciler.workers.slots.leaving import LeavingWorkers
 from reconciler.workers.slots.slot import Slot, WorkerObserver
+from reconciler.workers.slots.standing_by import StandingBy
 from schemas.messages import wire
 
 # An adopted worker only has to wake up; a new one has to load its modules first.
@@ -62,6 +63,7 @@ class Tending:
         self._scan: asyncio.Future[dict[int, int]] | None = None
         self._all_looked = asyncio.Event()
         self._all_looked.set()
+        self.standing_by = StandingBy(bringup, sockets, exclusive)
 
     @property
     def has_looked(self) -> bool:
@@ -106,7 +108,12 @@ class Tending:
             worker = await self._adopt(slot) if adopt else None
         finally:
             self._looked(slot)
-        if worker is not None and (worker.is_foreign or self._bringup.is_former(worker)):
+        if worker is not None and self._bringup.holds_more(worker):
+            self.standing_by.keep(
+                self._keep_serving(slot, worker, "this version cannot read it all")
+            )
+            worker = None
+        elif worker is not None and (worker.is_foreign or self._bringup.is_former(worker)):
             self._keep_serving(slot, worker, "it is of another version")
             worker = None
         if worker is None:
@@ -127,9 +134,12 @@ class Tending:
                 cpu=worker.cpu,
                 generation=worker.generation,
             )
+            self._observer.workers_changed()
+            if slot.stands_by:
+                await self.standing_by.until_wanted(slot, worker)
+                self._observer.workers_changed()
             if self._bringup.has_commit:
                 self.retire_former(slot)
-            self._observer.workers_changed()
             await closed.wait()
             if not worker.leaving:
                 await self._see_why(slot, worker)
@@ -140,7 +150,7 @@ class Tending:
                 worker.link.close("the daemon leaves")
             raise
         finally:
-            slot.worker = None
+            slot.worker, slot.stands_by = None, False
             slot.counters.retire()
             if not handed_over and not worker.leaving:
                 await self._part_with(slot, worker)
@@ -154,7 +164,8 @@ class Tending:
                 await self._bringup.approach(worker, since)
                 async with self._exclusive:
                     if not self._bringup.has_begun(worker, since):
-                        await self._bringup.enter(worker, since)
+                        slot.stands_by = self.standing_by.is_due
+                        await self._bringup.enter(worker, since, stands_by=slot.stands_by)
                         slot.worker = worker
                         return
 
@@ -180,8 +191,8 @@ class Tending:
         else:
             self._keep_serving(slot, worker, worker.unwanted or "it cannot be led")
 
-    def _keep_serving(self, slot: Slot, worker: Worker, reason: str) -> None:
-        slot.former = Former.of(worker, reason)
+    def _keep_serving(self, slot: Slot, worker: Worker, reason: str) -> Former:
+        slot.former = former = Former.of(worker, reason)
         # What it was given last may still be on the way to it.
         if slot.former.link is None:
             self._sockets.share_with(slot.id)
@@ -193,6 +204,7 @@ class Tending:
             pid=worker.process.pid,
             reason=reason,
         )
+        return former
 
     def found_by_now(self) -> dict[int, int]:
         """Return the number of each worker that serves, adopted or not, by its process."""
@@ -328,6 +340,7 @@ class Tending:
         former, slot.former = slot.former, None
         worker_sockets.succeed(self._runtime_dir, slot.id)
         if former is not None:
+            self.standing_by.forget(former)
             self._leaving.see_off(former, self._observer.drain_ms())
         self._sockets.share_no_more(slot.id)
 

@@ -32,7 +32,7 @@ def test_a_scrape_of_a_large_site_is_printed_in_a_second() -> None:
         for number in range(position, 3 * ENTITIES_MAX, 3)
     ]
     wanted = Wanted(keys)
-    numbers = OwnNumbers(1, "c", 2, 2, 0, {}, True, 0, 1.0, Tally())
+    numbers = OwnNumbers(1, "c", 2, 2, 0, 0, {}, True, 0, 1.0, Tally())
     made = registry(KakehiCollector(lambda: numbers, lambda: {0: counters.read(wanted)}))
     began = time.process_time()
     text = render(made)

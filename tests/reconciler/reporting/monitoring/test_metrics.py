@@ -17,6 +17,7 @@ def numbers(tally: Tally) -> OwnNumbers:
         workers=2,
         workers_in_service=1,
         workers_silent=1,
+        workers_former=2,
         restarts={0: 0, 1: 3},
         following=False,
         drifts=2,
@@ -52,6 +53,7 @@ def test_the_reconcilers_own_numbers() -> None:
     assert found["kakehi_workers{}"] == 2
     assert found["kakehi_workers_in_service{}"] == 1
     assert found["kakehi_workers_silent{}"] == 1
+    assert found["kakehi_workers_former{}"] == 2
     assert found["kakehi_worker_restarts_total{worker=1}"] == 3
     assert found["kakehi_drifts_total{}"] == 2
     assert found["kakehi_source_following{}"] == 0

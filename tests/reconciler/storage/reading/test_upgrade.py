@@ -13,9 +13,8 @@ import pytest
 from hypothesis import given
 
 from reconciler.catalog.relations import MATCH, USE, relations_of
-from reconciler.errors import MachineError
 from reconciler.storage.file.database import FILE_NAME, VERSION
-from reconciler.storage.reading.upgrade import LANGUAGE, upgraded
+from reconciler.storage.reading.upgrade import LANGUAGE, left_out, upgraded
 from reconciler.storage.store import Store
 from schemas.entities.entity import Entity, EntityKey, Provenance
 from schemas.kinds.registry import full
@@ -62,10 +61,46 @@ def test_keys_within_are_brought_into_form_too() -> None:
     }
 
 
-def test_what_no_default_stands_for_is_refused() -> None:
-    entity = Entity(EntityKey("listener", "web"), {}, Provenance("a.yaml", 1, 1))
-    with pytest.raises(KeyError, match="address"):
-        upgraded(entity)
+FRONTEND = {"listeners": ["web"], "cluster": "c"}
+COOKIES = {"a": {"of": 1}, "b": {"exact": "x"}}
+RATE = {"requests": 1, "per": 2000}
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "known", "lost"),
+    [
+        ("listener", {}, None, ["all of it"]),
+        ("gadget", {"size": 1}, None, ["all of it"]),
+        ("backend", {"address": "127.0.0.1:1", "new": 1}, {"address": "127.0.0.1:1"}, ["new"]),
+        # A map where a word is known, and the other way round.
+        (
+            "policy",
+            {"rate_limit": {**RATE, "by": {"network": 64}}},
+            {"rate_limit": RATE},
+            ["rate_limit.by"],
+        ),
+        ("policy", {"limits": "few", "deny": ["::/0"]}, {"deny": ["::/0"]}, ["limits"]),
+        ("policy", {"cors": "any"}, {}, ["cors"]),
+        ("policy", {"rate_limit": {"per": 1000}}, {}, ["rate_limit"]),
+        ("policy", {"intercept": [502, "all"]}, {}, ["intercept"]),
+        ("frontend", {**FRONTEND, "path": {"glob": "/*"}}, FRONTEND, ["path"]),
+        ("frontend", {**FRONTEND, "cookies": COOKIES}, FRONTEND, ["cookies"]),
+        # Without its end it leads nowhere.
+        ("frontend", {"listeners": ["web"], "redirect": {"way": "up"}}, None, ["all of it"]),
+        ("frontend", {"listeners": ["web"], "directory": "pub"}, None, ["all of it"]),
+    ],
+)
+def test_what_has_another_form_is_left_out_and_named(
+    kind: str, value: Any, known: Any, lost: list[str]
+) -> None:
+    entity = Entity(EntityKey(kind, "a"), value, Provenance("a.yaml", 1, 1))
+    now = upgraded(entity)
+    assert (now and now.value, left_out(entity)) == (known, lost)
+
+
+@given(entities())
+def test_nothing_of_this_version_is_left_out(entity: Entity) -> None:
+    assert left_out(entity) == []
 
 
 def test_the_store_takes_over_what_version_1_of_the_digest_wrote(tmp_path: Path) -> None:
@@ -138,13 +173,12 @@ def test_the_same_language_is_not_looked_through(tmp_path: Path) -> None:
     store.close()
 
 
-def test_a_state_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+def test_a_state_of_which_nothing_can_be_read_is_told(tmp_path: Path) -> None:
     leave(tmp_path, [Entity(EntityKey("listener", "web"), {}, Provenance("a.yaml", 1, 1))], "old")
-    with pytest.raises(MachineError, match="of another version"):
-        Store(tmp_path)
-    # Nobody holds its lock.
-    with pytest.raises(MachineError, match="of another version"):
-        Store(tmp_path)
+    store = Store(tmp_path)
+    assert not list(store.running.state.values())
+    assert any('listener "web" (all of it)' in note for note in store.notes.told())
+    store.close()
 
 
 def test_a_worker_of_another_version_serves_until_its_successor_does(tmp_path: Path) -> None:
