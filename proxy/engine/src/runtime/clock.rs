@@ -1,11 +1,19 @@
 //! Time, read once a loop turn and handed to everything else as an argument.
+//!
+//! Deadlines count time in which we ran: a worker that was stopped, or whose machine was suspended, wakes up
+//! with peers that had no chance to be in time, and with answers that it has not read yet.
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// A turn, or a sleep beyond its end, that takes longer is no work of ours.
+const PAUSE_US_MIN: u64 = 1_000_000;
 
 /// The turn's notion of now.
 pub struct Clock {
     start: Instant,
     monotonic_us: u64,
+    /// For how long we did not run.
+    paused_us: u64,
     unix_us: u64,
     date: [u8; 29],
     date_second: u64,
@@ -18,6 +26,7 @@ impl Clock {
         let mut clock = Self {
             start: Instant::now(),
             monotonic_us: 0,
+            paused_us: 0,
             unix_us: 0,
             date: [b' '; 29],
             date_second: u64::MAX,
@@ -39,6 +48,19 @@ impl Clock {
         }
     }
 
+    /// [`Clock::tick`] behind a turn and a sleep of at most `sleep_ms` (`None` = for ever: no deadline is
+    /// waited for then). Where both took longer than they can, nobody knows when we were stopped, and none of
+    /// it counts.
+    pub fn tick_after(&mut self, sleep_ms: Option<u64>) {
+        let before_us = self.monotonic_us;
+        self.tick();
+        let Some(sleep_ms) = sleep_ms else { return };
+        let passed_us = self.monotonic_us - before_us;
+        if passed_us > PAUSE_US_MIN.saturating_add(sleep_ms.saturating_mul(1000)) {
+            self.paused_us += passed_us;
+        }
+    }
+
     /// Microseconds since the engine's start; never goes back.
     #[must_use]
     pub fn us(&self) -> u64 {
@@ -51,10 +73,10 @@ impl Clock {
         self.start.elapsed().as_micros() as u64
     }
 
-    /// Milliseconds since the engine's start; deadlines are given in it.
+    /// Milliseconds since the engine's start in which it ran; deadlines are given in it.
     #[must_use]
     pub fn ms(&self) -> u64 {
-        self.monotonic_us / 1000
+        (self.monotonic_us - self.paused_us) / 1000
     }
 
     /// Microseconds since 1970, for logs.
@@ -120,7 +142,33 @@ fn civil_from_days(days: u64) -> (u64, u64, u64) {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+
+    #[test]
+    fn deadlines_leave_out_what_is_longer_than_a_sleep() {
+        for (sleep_ms, left_out) in [
+            (Some(0), true),
+            (Some(3000), true),
+            (None, false),
+            (Some(u64::MAX / 1000), false),
+        ] {
+            let mut clock = Clock::new();
+            clock.start -= Duration::from_secs(5);
+            clock.tick_after(sleep_ms);
+            assert!(clock.us() >= 5_000_000);
+            assert_eq!(clock.ms() < 1000, left_out, "{sleep_ms:?}");
+        }
+    }
+
+    #[test]
+    fn a_turn_of_much_work_counts() {
+        let mut clock = Clock::new();
+        clock.start -= Duration::from_micros(PAUSE_US_MIN - 100_000);
+        clock.tick_after(Some(0));
+        assert!(clock.ms() >= 900);
+    }
 
     #[test]
     fn dates_match_known_ones() {

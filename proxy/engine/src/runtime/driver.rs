@@ -8,6 +8,9 @@
 use std::io;
 use std::os::fd::RawFd;
 
+/// How many events one wait tells at most, which bounds a turn's work. When it is reached, there may be more.
+pub const EVENTS_PER_WAIT: usize = 512;
+
 /// What a registered descriptor belongs to; opaque to the driver.
 pub type Token = u64;
 

@@ -6,10 +6,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
-use super::driver::{Driver, Event, Token};
-
-/// Events taken from the kernel in one call; a turn's work is bounded by it.
-const EVENTS_PER_WAIT: usize = 512;
+use super::driver::{Driver, EVENTS_PER_WAIT, Event, Token};
 
 const STREAM_INTEREST: i32 = libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET;
 

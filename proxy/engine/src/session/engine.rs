@@ -28,7 +28,7 @@ use crate::protocol::h1::response::ResponseHead;
 use crate::protocol::h2::Heads;
 use crate::runtime::buffer::BufferPool;
 use crate::runtime::clock::Clock;
-use crate::runtime::driver::{Driver, Event, Token};
+use crate::runtime::driver::{Driver, EVENTS_PER_WAIT, Event, Token};
 use crate::runtime::socket;
 use crate::runtime::timer::Timers;
 use crate::session::back::stream::BackStream;
@@ -66,6 +66,9 @@ pub(super) const READS_PER_TURN: usize = 2;
 
 /// Turns after which frames leave although there are events all the time.
 const UNFLUSHED_TURNS_MAX: u32 = 4;
+
+/// Turns after which deadlines are looked at although there is more to hear of: some 30,000 events.
+const UNJUDGED_TURNS_MAX: u32 = 64;
 
 /// A turn with at most so many events is not followed by a look whether there are more: frames leave at once.
 const FEW_EVENTS_MAX: usize = 2;
@@ -148,6 +151,8 @@ pub struct Engine<D> {
     pub(super) flush_now: bool,
     /// Turns since frames have left.
     turns_unflushed: u32,
+    /// Turns since deadlines were last looked at.
+    turns_unjudged: u32,
     pub(super) accept_paused: bool,
     /// What commits removed and no release has let go of yet.
     pub(super) removed: Vec<Leaving>,
@@ -227,6 +232,7 @@ impl<D: Driver> Engine<D> {
             unflushed: Vec::new(),
             flush_now: false,
             turns_unflushed: 0,
+            turns_unjudged: 0,
             accept_paused: false,
             removed: Vec::new(),
             drains: Vec::new(),
@@ -296,7 +302,9 @@ impl<D: Driver> Engine<D> {
         }
         self.drive_left_over(left_over);
         self.drive_bulk();
-        self.run_timers();
+        if self.has_read_all() {
+            self.run_timers();
+        }
         self.drive_handshakes();
         self.flush_compressed();
         // Frames wait while there is more to put behind them: what a wake-up costs the other side
@@ -323,6 +331,18 @@ impl<D: Driver> Engine<D> {
         Ok(false)
     }
 
+    /// Whether nothing has come that this turn did not hear of, so that who is late by the clock is late: not
+    /// one of thousands that are told in turns of [`EVENTS_PER_WAIT`]. Who is never at the end of them judges
+    /// all the same, now and then.
+    fn has_read_all(&mut self) -> bool {
+        self.turns_unjudged += 1;
+        let may = self.events.len() < EVENTS_PER_WAIT || self.turns_unjudged >= UNJUDGED_TURNS_MAX;
+        if may {
+            self.turns_unjudged = 0;
+        }
+        may
+    }
+
     fn has_work(&self) -> bool {
         !self.ready.is_empty()
             || !self.bulk.is_empty()
@@ -338,7 +358,7 @@ impl<D: Driver> Engine<D> {
         };
         self.events_seen = 0;
         self.driver.wait(timeout, &mut self.events)?;
-        self.clock.tick();
+        self.clock.tick_after(timeout);
         self.metrics.add(Counter::LoopTurnsTotal, 1);
         Ok(())
     }
