@@ -100,12 +100,17 @@ class Opened:
             raise
 
     def look(self) -> None:
-        """Be home, if that can be, and find out whether the directory can be written again."""
+        """Be home, if that can be, and find out whether the directory can be written again.
+
+        Damage that no reader meets is noted.
+        """
         with contextlib.suppress(OSError):
             self.be_home()
             if self.place.problem is not None and time.monotonic() > self._probe_at:
                 self._probe_at = time.monotonic() + _RETURN_EVERY_S
                 self._probe()
+        with contextlib.suppress(DamagedError), self.damage.noted():
+            self.database.check_head()
 
     def _probe(self) -> None:
         self.place.probe()

@@ -101,6 +101,29 @@ def test_pages_are_lost_while_it_runs(tmp_path: Path) -> None:
         assert "is written anew" in running.daemon.log()
 
 
+@pytest.mark.parametrize("is_new_commit", [True, False], ids=["by_a_commit", "by_itself"])
+def test_what_is_lost_below_a_full_log_is_met_while_it_runs(
+    tmp_path: Path, is_new_commit: bool
+) -> None:
+    """What a commit reads is in the log, of commits before it: none of it is in the file."""
+    with shop(tmp_path, 1) as running:
+        for backend in (1, 0, 1):
+            running.commit(backend)
+        leave_all_in_the_file(running)
+        for backend in (0, 1, 0, 1):
+            running.commit(backend)
+        zeroed(running.daemon.state_dir / "state.db")
+        if not is_new_commit:
+            processes.wait_until(
+                lambda: "is written anew" in running.daemon.log(), "it is noticed", 10
+            )
+        for backend in (0, 1, 0):
+            serves_the_next(running, backend)
+        crash(running, workers=True)
+        running.daemon.start()
+        assert running.served_by() == 0
+
+
 def test_the_log_is_cut_off_while_it_runs(tmp_path: Path) -> None:
     with shop(tmp_path, 1) as running:
         for backend in (1, 0, 1):

@@ -32,6 +32,8 @@ FILE_NAME = "state.db"
 _BUSY_TIMEOUT_S = 5.0
 _CACHE_KIB = 8 * 1024
 _READ_BYTES = 1024 * 1024
+# By what SQLite knows a file, also an empty one once it has been opened for a log.
+_HEAD = b"SQLite format 3\0"
 # Between two looks at the clock: of SQLite's virtual machine, about a millisecond.
 _STEPS = 10_000
 
@@ -308,6 +310,17 @@ class Database:
                     with path.open("rb", buffering=0) as opened:
                         while opened.read(_READ_BYTES):
                             pass
+
+    def check_head(self) -> None:
+        """Raises `DamagedError` where the file does not begin as a database does.
+
+        What is read may be in the log, all of it: then nobody meets what is lost in the file, which
+        is what a checkpoint or a start without that log would read.
+        """
+        # A file that is gone, or a disk that does not read, is met by others.
+        with contextlib.suppress(OSError), self.path.open("rb", buffering=0) as opened:
+            if opened.read(len(_HEAD)) != _HEAD:
+                raise DamagedError("the state database is damaged: it is no database any more")
 
     def fits(self) -> bool:
         """Whether SQLite finds nothing wrong in it. Raises `OSError`."""
