@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from reconciler.source.source import Source
 from tests.harness import ports, processes, rawclient
 from tests.harness.daemon import Kakehi
+from tests.harness.killer import Killer, build
 from tests.harness.repo import Repo
 
 
@@ -67,3 +74,44 @@ def test_each_comes_back_to_what_it_has_applied_itself(tmp_path: Path) -> None:
             processes.wait_until(lambda: first.log().count(" info applied ") == 2, "it serves")
             with rawclient.Connection(production) as connection:
                 assert connection.get("web.test", "/").body == b"one"
+
+
+MARK = """
+import sys
+from pathlib import Path
+from reconciler.source.source import Source
+directory, commit, by = sys.argv[1:]
+Source(Path(directory), "main").repository.refs.mark_applied(commit, by)
+"""
+
+
+@pytest.mark.parametrize("before", [["second", "first"], ["first"], []], ids=len)
+def test_a_kill_at_any_moment_leaves_each_its_own_commit(tmp_path: Path, before: list[str]) -> None:
+    """The refs are several, and are moved one by one, whatever moves them."""
+    repo = Repo(tmp_path / "repository")
+    old = {by: repo.commit({"a.yaml": f"# {by}"}) for by in ("first", "second")}
+    new = repo.commit({"a.yaml": "# new"})
+    refs = Source(repo.directory, "main").repository.refs
+    for by in before:
+        refs.mark_applied(old[by], by)
+    killer = Killer(build(tmp_path), tmp_path)
+    for call in range(1, 200):
+        copy = Repo(tmp_path / f"copy{call}")
+        shutil.rmtree(copy.directory)
+        shutil.copytree(repo.directory, copy.directory)
+        killer.kill_at(call)
+        ended = subprocess.run(
+            [sys.executable, "-B", "-c", MARK, copy.directory, new, "second"],
+            env={**os.environ, **killer.environment},
+            check=False,
+        )
+        refs = Source(copy.directory, "main").repository.refs
+        found = {by: (ref := refs.applied_by(by)) and refs.resolve(ref) for by in old}
+        if ended.returncode == 0:
+            assert found == {"first": old["first"] if "first" in before else None, "second": new}
+            assert call > 5
+            return
+        where = f"killed at call {call}, {killer.name}"
+        assert found["first"] == (old["first"] if "first" in before else None), where
+        assert found["second"] in (new, old["second"] if "second" in before else None), where
+    raise AssertionError("it never came to its end")

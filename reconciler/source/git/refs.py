@@ -24,7 +24,7 @@ from schemas.entities.secrecy import without_credentials
 
 APPLIED_REF = "refs/kakehi/applied"
 APPLIED_BY_REF = "refs/kakehi/applied-by"
-"""A text: the daemon by whom. Several may follow branches of one repository."""
+"""A text: the daemon by whom; none while it changes hands. Several may follow one repository."""
 _OF_OTHERS = "refs/kakehi/applied-by-others/"
 """Below it, by the id of such a text, what each of the others has applied last."""
 REMOTE_REFS = "refs/kakehi/remote/"
@@ -146,15 +146,26 @@ class Refs:
         """Keeps the applied commit alive through force-push and gc; `by` is whose it is."""
         try:
             former = self._target(APPLIED_BY_REF)
-            if former not in (None, _blob_id(by)) and (last := self._target(APPLIED_REF)):
-                # It is theirs, and stays for them.
-                self._move(f"{_OF_OTHERS}{former}", last)
-            self._move(APPLIED_REF, commit)
-            if former != _blob_id(by):
-                blob = self._git.create_blob(by.encode("utf-8", "surrogateescape"))
-                self._move(APPLIED_BY_REF, blob)
+            if former == _blob_id(by):
+                self._move(APPLIED_REF, commit)
+            else:
+                self._take_over(former, commit, by)
         except (KeyError, ValueError, pygit2.GitError, OSError) as error:
             raise RepositoryError(f"cannot move {APPLIED_REF}: {error}") from None
+
+    def _take_over(self, former: pygit2.Oid | None, commit: str, by: str) -> None:
+        """What was another's becomes ours, and whoever is killed on the way takes nobody's.
+
+        A transaction of git moves refs one by one as well, once it has all locks. So the ref is
+        nobody's while it moves, and each has its commit in its own place by then.
+        """
+        if former not in (None, _NOBODY) and (last := self._target(APPLIED_REF)):
+            self._move(f"{_OF_OTHERS}{former}", last)
+        self._move(f"{_OF_OTHERS}{_blob_id(by)}", commit)
+        self._move(APPLIED_BY_REF, self._git.create_blob(b""))
+        self._move(APPLIED_REF, commit)
+        blob = self._git.create_blob(by.encode("utf-8", "surrogateescape"))
+        self._move(APPLIED_BY_REF, blob)
 
     def applied_by(self, by: str) -> str | None:
         """The ref of what a daemon has applied last; None where it has applied nothing."""
@@ -223,6 +234,9 @@ def _spelled(spec: str) -> list[str]:
 
 def _blob_id(text: str) -> pygit2.Oid:
     return pygit2.hash(text.encode("utf-8", "surrogateescape"))
+
+
+_NOBODY = _blob_id("")
 
 
 def _short(ref: str) -> str:
