@@ -10,10 +10,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from watchfiles import awatch
+# What `awatch` is made of: that imports anyio for a thread, a tenth of all that a start imports.
+from watchfiles._rust_notify import RustNotify
 
 from reconciler import log
 from reconciler.presence import found_at, is_directory
@@ -24,6 +27,12 @@ from reconciler.source.git.refs import APPLIED_REF
 _REFS_STEP_MS = 10
 _DIRECTORY_STEP_MS = 50
 _DEBOUNCE_MS = 50
+_TIMEOUT_MS = 10_000
+# Two that watch, and those before them, which take a step to see that they are to end.
+_THREADS_MAX = 6
+# Where the kernel tells nothing of changes, such as on a directory of another machine.
+_POLLING = "WATCHFILES_FORCE_POLLING"
+_POLL_MS = "WATCHFILES_POLL_DELAY_MS"
 _RESTART_DELAY_S = 1.0
 # A watch stands long before; what moved until then is found by one look more.
 _STANDS_WITHIN_S = 0.1
@@ -39,6 +48,7 @@ class Watcher:
         self._tasks: list[asyncio.Task[None]] = []
         self._watched: tuple[tuple[Path, int], ...] = ()
         self._told: str | None = None
+        self._threads = ThreadPoolExecutor(_THREADS_MAX, "watch")
 
     def watch(self, alone: list[Path], deep: list[Path]) -> None:
         """Watches these directories from now on; does nothing if they are watched already."""
@@ -67,8 +77,8 @@ class Watcher:
         while True:
             loop.call_later(_STANDS_WITHIN_S, self._woken)
             try:
-                with _as_text(paths) as named:
-                    await self._watch(named, recursive, step)
+                async with asyncio.timeout(_RENEW_S):
+                    await self._watch(paths, recursive, step)
             except TimeoutError:
                 continue
             except Exception as error:  # noqa: BLE001  # polling finds what no watch tells
@@ -79,20 +89,27 @@ class Watcher:
                     return
 
     async def _watch(self, paths: list[Path], recursive: bool, step: int) -> None:
-        """Raises `TimeoutError` when the watch is to be made anew."""
-        async with asyncio.timeout(_RENEW_S):
-            async for _ in awatch(
-                *paths,
-                # The default filter ignores everything below a `.git`.
-                watch_filter=_is_news,
-                debounce=_DEBOUNCE_MS,
-                step=step,
-                recursive=recursive,
-                rust_timeout=10_000,
-                ignore_permission_denied=True,
-            ):
-                self._told = None
-                self._woken()
+        """Raises `TimeoutError` when the watch is to be made anew. Ends when its thread has."""
+        loop, stop = asyncio.get_running_loop(), threading.Event()
+
+        def moved() -> None:
+            loop.call_soon_threadsafe(self._moved)
+
+        watching = loop.run_in_executor(
+            self._threads, _until_told, paths, recursive, step, stop, moved
+        )
+        try:
+            await asyncio.shield(watching)
+        finally:
+            stop.set()
+            # That is a step away. Who ends the loop cancels once more.
+            while not watching.done():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait([watching])
+
+    def _moved(self) -> None:
+        self._told = None
+        self._woken()
 
     def _tell(self, reason: str) -> None:
         """Once, and not each time that it is tried again."""
@@ -101,11 +118,26 @@ class Watcher:
         self._told = reason
 
 
+def _until_told(
+    paths: list[Path], recursive: bool, step: int, stop: threading.Event, moved: Callable[[], None]
+) -> None:
+    """In a thread of its own: calls `moved` for each event, until `stop` is set."""
+    polling, poll_ms = bool(os.environ.get(_POLLING)), int(os.environ.get(_POLL_MS, "300"))
+    with (
+        _as_text(paths) as named,
+        RustNotify(named, False, polling, poll_ms, recursive, True) as notify,
+    ):
+        while not stop.is_set():
+            found = notify.watch(_DEBOUNCE_MS, step, _TIMEOUT_MS, stop)
+            if isinstance(found, set) and any(_is_news(path) for _, path in found):
+                moved()
+
+
 @contextlib.contextmanager
-def _as_text(paths: list[Path]) -> Iterator[list[Path]]:
+def _as_text(paths: list[Path]) -> Iterator[list[str]]:
     """The paths, those whose names are not UTF-8 by a descriptor: what watches takes text alone."""
     with contextlib.ExitStack() as stack:
-        yield [path if _is_text(path) else _opened(path, stack) for path in paths]
+        yield [str(path) if _is_text(path) else _opened(path, stack) for path in paths]
 
 
 def _is_text(path: Path) -> bool:
@@ -116,13 +148,13 @@ def _is_text(path: Path) -> bool:
     return True
 
 
-def _opened(path: Path, stack: contextlib.ExitStack) -> Path:
+def _opened(path: Path, stack: contextlib.ExitStack) -> str:
     descriptor = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     stack.callback(os.close, descriptor)
-    return Path(f"/proc/self/fd/{descriptor}")
+    return f"/proc/self/fd/{descriptor}"
 
 
-def _is_news(_: object, path: str) -> bool:
+def _is_news(path: str) -> bool:
     """The refs that we move ourselves tell us nothing."""
     return f"/{APPLIED_REF}" not in path
 
