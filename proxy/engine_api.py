@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from proxy import _engine
 from schemas.entities.entity import Entity, canonical
 from schemas.messages.challenges import ChallengeAnswers
+from schemas.record import record
 
 
 class PrepareRefusedError(Exception):
@@ -35,7 +35,7 @@ def _refusals() -> Iterator[None]:
         raise PrepareRefusedError(*(str(each) for each in refusal.args)) from None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Held:
     """What the engine serves, and what is staged beside it."""
 
@@ -45,7 +45,7 @@ class Held:
     staged: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class EngineAudit:
     """The digest computed anew from all entities; `differing` are those (`KIND/NAME`) that are not
     what was committed, as far as that can be told of each by itself."""
@@ -55,7 +55,7 @@ class EngineAudit:
     differing: list[str]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Miss:
     """The first thing in which a frontend does not match a request.
 
@@ -190,7 +190,7 @@ def _bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Recital:
     """Some of the entities that the engine holds: a JSON array of `{kind, name, value}`.
 

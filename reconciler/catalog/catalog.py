@@ -9,7 +9,7 @@ and plans, and by `offline`, which stages all files at once.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from itertools import chain, islice
 from typing import NamedTuple
@@ -33,9 +33,10 @@ from reconciler.materials.reading import Reader, no_files
 from schemas.changes.state import State
 from schemas.entities.diagnostic import Diagnostic
 from schemas.entities.entity import Entity, EntityKey, Mark
+from schemas.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Candidate:
     """What the changed files come to. `desired` has the touched entities alone; None is gone."""
 

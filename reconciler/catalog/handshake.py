@@ -9,14 +9,14 @@ asks; a test compares this with what workers really do. Called by
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
 
 from reconciler.catalog.relations import COVER, View, default_certificate, wildcard_of
 from schemas.entities.entity import Entity, EntityKey
 from schemas.kinds.certificate import Certificate
+from schemas.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Shown:
     """The certificates that may be shown, by name, and why these; none: it is refused."""
 

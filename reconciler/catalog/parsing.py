@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from reconciler.catalog.relations import Relation, relations_of
 from reconciler.language.document import read_document
@@ -18,9 +17,10 @@ from reconciler.language.raw import raw_entities
 from reconciler.language.validator import validate
 from schemas.entities.entity import Entity, EntityKey, Json, Mark, Provenance
 from schemas.entities.material import may_name_files
+from schemas.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ParsedEntity:
     """An entity as its file has it, not yet completed by the files that it names."""
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
+from schemas.record import record
 
-@dataclass(frozen=True, slots=True)
+
+@record
 class DaemonOptions:
     """What the command line says. `workers` overrides the settings; `remote` is fetched from."""
 

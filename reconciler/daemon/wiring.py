@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import partial
 
 from reconciler.acme.certifying import Certifying
@@ -59,9 +58,10 @@ from reconciler.workers.watching.liveness import Liveness
 from reconciler.workers.watching.runtime_directory import RuntimeDirectory
 from reconciler.workers.watching.strays import Strays
 from schemas.messages import control, wire
+from schemas.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ground:
     """What all parts stand on."""
 
@@ -84,7 +84,7 @@ class Ground:
     sizing: Sizing
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WorkerPlane:
     """The workers, and what they are told and asked beside commits."""
 
@@ -106,7 +106,7 @@ class WorkerPlane:
         tell_of_keys(self.supervisor.in_service.values(), self.tickets.path)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CommitPlane:
     """A commit's way, and what is measured of it."""
 

@@ -7,15 +7,15 @@ each into a diagnostic.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from schemas.entities.diagnostic import Severity
 from schemas.entities.entity import Entity, EntityKey
+from schemas.record import record
 
 Entities = Mapping[EntityKey, Entity]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Finding:
     """An error or warning about an entity. `path` leads to the value meant; () is its name."""
 
@@ -39,7 +39,7 @@ def later_first(one: Entity, other: Entity) -> tuple[Entity, Entity]:
     return second, first
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Remark:
     """Something about one file that an entity names; `field` is the last step of the field."""
 

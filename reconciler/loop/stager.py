@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -34,12 +34,13 @@ from schemas.changes.state import EMPTY_DIGEST
 from schemas.entities.diagnostic import Diagnostic
 from schemas.entities.entity import Entity, EntityKey, entity_hash
 from schemas.messages.files import read_regular
+from schemas.record import record
 
 # Loading more than this takes longer than the loop should be silent. It costs 2 ms for each KiB.
 _INLINE_BYTES_MAX = 16 * 1024
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StagedCommit:
     """A commit, looked at: what it changes. Nothing of it is in what runs."""
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +26,7 @@ from schemas.entities.material import FIELDS, File, file_at, may_name_files, wit
 from schemas.entities.secrecy import is_secret
 from schemas.kinds.certificate import Certificate
 from schemas.kinds.registry import MODELS
+from schemas.record import record
 from schemas.values.content import BODY_BYTES_MAX
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def always(_path: str, _digest: str) -> bool:
     return True
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Machine:
     """What this machine has beside the files; nothing, for whoever only looks at them."""
 

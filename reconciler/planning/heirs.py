@@ -30,6 +30,7 @@ from reconciler.planning.samples import (
 )
 from schemas.entities.entity import Entity, EntityKey
 from schemas.kinds.frontend import Frontend
+from schemas.record import record
 
 CANDIDATES_MAX = 2000
 """So many frontends are asked about some requests of one hostname."""
@@ -71,7 +72,7 @@ class Taken:
     """Whether all was tried."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Side:
     """A frontend beside another, and in which of the two views it is."""
 
@@ -80,7 +81,7 @@ class Side:
     there: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Search:
     """What is searched, and by what."""
 

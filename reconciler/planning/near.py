@@ -6,7 +6,6 @@ Pure: asks two views. Called by `heirs`, which tries requests on what is found h
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 from typing import NamedTuple
@@ -15,6 +14,7 @@ from reconciler.catalog.candidates import covering
 from reconciler.catalog.relations import MATCH, View, is_wide, listeners_of, term
 from schemas.entities.entity import Entity, EntityKey
 from schemas.kinds.frontend import Frontend
+from schemas.record import record
 from schemas.routes.match import PathMatch
 from schemas.values.regex import literal_prefix
 
@@ -28,7 +28,7 @@ ELEMENTS_MAX = 100
 _ASKING = {"client_addresses", "cookies", "headers", "methods", "query"}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Moved:
     """The frontends that are added, changed and removed."""
 

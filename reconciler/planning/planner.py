@@ -7,7 +7,7 @@ whether a plan may run is up to the guards.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from schemas.changes.change import Change
 from schemas.changes.plan import Consequence, InUse, Plan
@@ -16,6 +16,7 @@ from schemas.entities.entity import EntityKey
 from schemas.kinds.backend import Backend
 from schemas.kinds.certificate import Certificate
 from schemas.kinds.frontend import Frontend
+from schemas.record import record
 from schemas.routes.split import shares_of
 
 _ORDER = ("settings", "certificate", "cluster", "backend", "policy", "listener", "frontend")
@@ -42,7 +43,7 @@ _EACH_SHOWN_MAX = 8
 """With more workers that leave, only their sum is said."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Live:
     """What is in use on the proxy that runs, as far as it is known."""
 

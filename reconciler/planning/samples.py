@@ -10,7 +10,6 @@ Pure; called by `heirs`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from ipaddress import ip_network
 from itertools import chain
 from typing import NamedTuple, Protocol
@@ -18,6 +17,7 @@ from urllib.parse import urlencode
 
 from schemas.entities.entity import NOWHERE, Entity, EntityKey, Json
 from schemas.kinds.frontend import Frontend
+from schemas.record import record
 from schemas.routes.match import PathMatch, ValueMatch
 
 VALUES_MAX = 600
@@ -42,7 +42,7 @@ _POSSIBLE = {
 """What a request can have there, in its normal form."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Sample:
     """One request."""
 

@@ -6,7 +6,6 @@ Called by `reconciler.daemon`, for the loop too, which asks it what is to be sai
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from reconciler.storage.store import Store
 from reconciler.workers.processes.cores import automatic_count, usable_cores
@@ -14,9 +13,10 @@ from schemas.changes.change import Change, of_kinds
 from schemas.entities.diagnostic import Diagnostic
 from schemas.entities.entity import SETTINGS_KEY
 from schemas.kinds.settings import Settings
+from schemas.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Sizing:
     """How many workers there shall be; `override` is what `--workers` says."""
 

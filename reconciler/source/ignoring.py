@@ -7,15 +7,16 @@ binds to the directory of the file, and one at the end for directories. Asked fo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
+
+from schemas.record import record
 
 NAME = ".kakehiignore"
 BYTES_MAX = 64 * 1024
 PATTERNS_MAX = 1000
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Pattern:
     steps: tuple[str, ...]
     """By directory; it begins with `**` where it may stand at any depth."""
@@ -23,7 +24,7 @@ class _Pattern:
     takes_back: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ignoring:
     """The patterns of one file, in their order; the last that matches decides."""
 

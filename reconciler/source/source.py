@@ -29,6 +29,7 @@ from reconciler.source.named import not_in_commit
 from reconciler.source.tree_diff import diff_trees, holds_configuration, ignoring_in
 from schemas.entities.diagnostic import Diagnostic
 from schemas.entities.secrecy import without_credentials
+from schemas.record import record
 
 # A look asks for the repository a dozen times; whether it was replaced is seen once.
 _CURRENT_S = 0.01
@@ -41,7 +42,7 @@ class UnfetchedError(RepositoryError):
     """Nothing has come from the remote yet; `reconciler.source.remote.fetching` tells why, once."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Head:
     """The commit that is wanted, and the tree of the config directory in it."""
 
@@ -62,7 +63,7 @@ class Unsent:
     """Why there is nothing of some, by who was asked."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Changed:
     """The files that differ: path → content, None for one that is gone; and what is left out."""
 
@@ -84,7 +85,7 @@ class Changed:
         return sum(len(content) for content in self.files.values() if content is not None)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Compared:
     """The same without the contents: path → blob id, None for a file that is gone."""
 

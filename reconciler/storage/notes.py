@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
+
+from schemas.record import record
 
 TOLD_S = 24 * 3600.0
 _NOTES_MAX = 9
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Note:
     text: str
     until: float

@@ -7,8 +7,9 @@ Events are past participles, commands imperatives. `reconciler.transaction.trans
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 from typing import TypeAlias
+
+from schemas.record import record
 
 
 class Phase(enum.Enum):
@@ -27,31 +28,31 @@ class Phase(enum.Enum):
 # Events: what happened.
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Started:
     """The attempt may begin."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CommitRecorded:
     """The commit record is durable: the commit point has been passed."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RecordFailed:
     """A record could not be made durable."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StreamFailed:
     """The change could not be sent, through no fault of a worker."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WorkerPrepared:
     """A worker has staged the generation."""
 
@@ -59,7 +60,7 @@ class WorkerPrepared:
     digest: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WorkerRefused:
     """A worker cannot take the generation, because of the entity named."""
 
@@ -69,7 +70,7 @@ class WorkerRefused:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WorkerCommitted:
     """A worker serves the generation."""
 
@@ -77,33 +78,33 @@ class WorkerCommitted:
     digest: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WorkerAborted:
     """A worker has dropped what it had staged."""
 
     worker: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WorkerReleased:
     """A worker has begun to drain what the generation removed."""
 
     worker: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WorkerLost:
     """A worker's process or its connection is gone."""
 
     worker: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DeadlinePassed:
     """The deadline that the last `SetDeadline` set has passed."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Cancelled:
     """The daemon is ending: do not pass the commit point any more."""
 
@@ -126,45 +127,45 @@ Event: TypeAlias = (
 # Commands: what to do.
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RecordCommit:
     """Make the commit record durable; answer with `CommitRecorded` or `RecordFailed`."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RecordDone:
     """Note that nothing is left to do; may be lost, redoing is harmless."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SendPrepare:
     """Ask one worker to prepare."""
 
     worker: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SendCommit:
     """Tell one worker to commit."""
 
     worker: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SendAbort:
     """Tell one worker to drop what it has prepared."""
 
     worker: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SendRelease:
     """Tell one worker that all have committed."""
 
     worker: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ReplaceWorker:
     """End a worker that is silent or holds something else; a successor starts in its place."""
 
@@ -172,7 +173,7 @@ class ReplaceWorker:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SetDeadline:
     """(Re)arm the one timer for the phase that begins."""
 
@@ -191,7 +192,7 @@ Command: TypeAlias = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Failure:
     """Why an attempt was aborted. A transient one says nothing about the commit itself."""
 

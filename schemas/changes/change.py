@@ -7,18 +7,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 from schemas.entities.entity import Entity, EntityKey, Json
 from schemas.kinds.registry import written
+from schemas.record import record
 
 Action = Literal["add", "update", "remove"]
 Missing = Literal["from", "to"]
 Keyed = TypeVar("Keyed", "Change", Entity)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FieldChange:
     """One field that differs. `path` joins the keys by dots; lists are compared as a whole.
 
@@ -33,7 +33,7 @@ class FieldChange:
     that takes a header away, and one that is taken out leaves it to policies."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Change:
     """One entity that is added (no `before`), updated, or removed (no `after`).
 

@@ -8,14 +8,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from schemas.changes.change import Change
 from schemas.entities.diagnostic import Diagnostic
 from schemas.entities.entity import EntityKey, Json
+from schemas.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Verdict:
     """Why the daemon would refuse a plan that is valid. `stage`: guard | prepare."""
 
@@ -31,7 +32,7 @@ class Countable(ABC):
         """Return how many entities, or how many of a kind, are added, updated and removed."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Consequence:
     """What a change means for others than the entity itself. In names None stands for 404."""
 
@@ -78,7 +79,7 @@ class Consequence:
         return found
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class InUse:
     """How much of what a change touches is in use now, all workers; None: not known."""
 
@@ -90,7 +91,7 @@ class InUse:
         return {"connections": self.connections, "requests": self.requests}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Plan:
     """An ordered list of changes. `commit` is None for a working tree that nobody committed."""
 

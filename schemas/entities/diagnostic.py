@@ -6,10 +6,10 @@ print them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 from schemas.entities.entity import Json
+from schemas.record import record
 from schemas.values.text import visible
 
 Severity = Literal["error", "warning"]
@@ -18,7 +18,7 @@ _SHOWN_COLUMNS_MAX = 160
 """A longer source line is cut around the place that is meant."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Diagnostic:
     """One finding. Lines and columns count from 1; line 0 means the file as a whole."""
 

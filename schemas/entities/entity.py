@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple, Self, TypeAlias, TypeVar
+
+from schemas.record import record
 
 if TYPE_CHECKING:
     # Whoever only knows entities by name, as a command line does, spares the models.
@@ -48,7 +50,7 @@ class EntityKey(NamedTuple):
 SETTINGS_KEY = EntityKey("settings", "settings")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Provenance:
     """Where an entity was written: a path relative to the config directory, counted from 1.
 
@@ -74,7 +76,7 @@ class Mark(NamedTuple):
 KindT = TypeVar("KindT", bound="Kind")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Entity:
     """One entity. Its provenance is beside the value and no part of its hash."""
 

@@ -14,9 +14,11 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import islice
 from typing import Any, ClassVar, Literal
+
+from schemas.record import record
 
 SOCKET_NAME = "control.sock"
 # A plan request carries the changed files of a working tree; 16 MiB holds about 100,000 entities.
@@ -36,14 +38,14 @@ class MalformedMessageError(ValueError):
     """The other side sent something that is not a message of this protocol."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StatusRequest:
     """Answered by a `StatusResult`."""
 
     name: ClassVar[str] = "status"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PlanRequest:
     """What would change on the running proxy. Answered by a `PlanResult`.
 
@@ -63,7 +65,7 @@ class PlanRequest:
     unreadable: dict[str, list[str]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WaitRequest:
     """Blocks until every worker runs `commit` or a descendant. Answered by a `WaitResult`."""
 
@@ -72,7 +74,7 @@ class WaitRequest:
     timeout_s: float = 30.0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HistoryRequest:
     """Newest entries first. Answered by a `HistoryResult`."""
 
@@ -80,7 +82,7 @@ class HistoryRequest:
     limit: int = 20
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ShowRequest:
     """Running entities, of all kinds or of one. Answered by a `ShowResult`."""
 
@@ -89,7 +91,7 @@ class ShowRequest:
     entity: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class NamesRequest:
     """Running names of a kind that begin by `under`, for shells. Answered by a `NamesResult`.
 
@@ -101,7 +103,7 @@ class NamesRequest:
     under: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ExplainRequest:
     """Which listener, frontend, cluster and backends would serve it. An `ExplainResult`."""
 
@@ -112,7 +114,7 @@ class ExplainRequest:
     client_address: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DrainRequest:
     """No new requests for a backend until `ttl_s` has passed. Answered by a `DrainResult`.
 
@@ -128,7 +130,7 @@ class DrainRequest:
     timeout_s: float = 30.0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class UndrainRequest:
     """Takes a drain back. Answered by a `DrainResult`."""
 
@@ -136,14 +138,14 @@ class UndrainRequest:
     backend: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RetryRequest:
     """Looks for a new commit, and tries again what was refused. Answered by a `RetryResult`."""
 
     name: ClassVar[str] = "retry"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StopRequest:
     """Ends the workers (drained) and the daemon. Answered when the workers are gone."""
 

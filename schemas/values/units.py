@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import core_schema
 
 from schemas.base import fault, shown
+from schemas.record import record
 
 Unit = Literal["duration", "size", "share"]
 
@@ -85,7 +85,7 @@ def format_share(share: int) -> str:
     return f"{share}%"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Measured:
     """Makes an `int` field a duration, a size or a share, bounds included.
 
@@ -122,7 +122,7 @@ class Measured:
         return {"type": "string", "pattern": f"^{_UNITS[self.unit].pattern.pattern}$"}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Written:
     """How amounts of a unit are written."""
 

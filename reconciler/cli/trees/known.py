@@ -8,7 +8,6 @@ into somebody's repository, and nothing runs that its configuration names. Calle
 
 import os
 import shlex
-from dataclasses import dataclass
 from pathlib import Path
 from shutil import copyfile
 from stat import S_ISREG
@@ -18,6 +17,7 @@ from reconciler.cli.trees import sparse
 from reconciler.libgit2 import pygit2
 from reconciler.presence import found_at
 from reconciler.source.git.quarantine import object_directories
+from schemas.record import record
 
 _GIT_TIMEOUT_S = 60.0
 _REWRITE = ("update-index", "--no-split-index", "--force-write-index")
@@ -31,7 +31,7 @@ _PLAIN = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Known:
     """An index that was read."""
 

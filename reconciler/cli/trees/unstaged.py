@@ -12,7 +12,6 @@ import os
 import re
 from bisect import bisect_right
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from reconciler.cli.trees.known import Known
 from reconciler.libgit2 import C, check_error, ffi, pygit2
 from reconciler.presence import found_at
 from reconciler.source.tree_diff import TREE_MODES, differing_entries
+from schemas.record import record
 
 THREADS_MAX = 4
 INDEX_BYTES_A_THREAD_MIN = 1024 * 1024
@@ -34,7 +34,7 @@ _FLAGS = (
 _PLAIN = re.compile(rb"[\w\x80-\xff/.@+=,~%:-]+")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Cut:
     """Where a share begins: its first file, and the one before that, as the index has them."""
 

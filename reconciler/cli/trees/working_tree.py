@@ -6,7 +6,6 @@
 import contextlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from reconciler.presence import is_there
 from reconciler.source import left_out as rules
 from reconciler.source.ignoring import NAME, NOTHING, Ignoring, parse
 from schemas.entities.diagnostic import Diagnostic
+from schemas.record import record
 
 FILTERED_MAX = 1000
 """Of so many files that differ it is looked up whether git changes them."""
@@ -25,7 +25,7 @@ NAMED_MAX = 5
 """So many files are named that no commit has."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Differing:
     """The files of the config directory that a commit has not, or has with another content."""
 

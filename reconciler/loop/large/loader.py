@@ -18,7 +18,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ from reconciler.storage.reading.upgrade import LANGUAGE
 from reconciler.storage.writing import bulk
 from reconciler.storage.writing.bulk import BulkWriter
 from schemas.entities.entity import Entity, EntityKey
+from schemas.record import record
 
 _TELL_EVERY_S = 0.2
 # Another number is what makes results of another program unknown.
@@ -50,7 +51,7 @@ _FORM = f"3 {LANGUAGE}"
 _Change = tuple[EntityKey, Entity | None, Entity | None]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Request:
     """What is to be staged; paths as text."""
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -35,6 +35,7 @@ from reconciler.workers.processes import lost_sockets, worker_sockets
 from schemas.changes.state import EMPTY_DIGEST, State
 from schemas.entities.entity import Entity, EntityKey, Mark
 from schemas.messages import wire
+from schemas.record import record
 
 _GREET_S = 5.0
 # Daemons that lost their state one after the other; each of them outranks the one before.
@@ -45,7 +46,7 @@ Files = Mapping[str, Mapping[EntityKey, Mark]]
 """What each configuration file defines; see `Candidate.files`."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ServingWorker:
     """A worker that serves, and what it says that it holds."""
 
@@ -57,7 +58,7 @@ class ServingWorker:
     speaks_ours: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Loaded:
     """A commit as the repository has it now; `state` is None when it is not valid."""
 

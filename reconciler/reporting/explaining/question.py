@@ -6,11 +6,12 @@ Called by `reconciler.reporting.explaining.explain`.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from ipaddress import ip_address
 from urllib.parse import quote, urlsplit
 
 from schemas.messages.control import ExplainRequest
+from schemas.record import record
 from schemas.values.names import ascii_hostname
 
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -23,7 +24,7 @@ class UnexplainableError(ValueError):
     """The request makes no sense; the message says why."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Asked:
     """The request: as it is written, and behind `as_read` as a listener reads it."""
 

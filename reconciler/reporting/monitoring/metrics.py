@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import (
@@ -32,6 +32,7 @@ from reconciler.workers.counting.readings import (
     SlotKey,
     is_gauge,
 )
+from schemas.record import record
 
 _STATES = ("drained", tls_faults.FIELD)
 """Fields of an entity that say what is so, and have no sum over the workers."""
@@ -39,7 +40,7 @@ _STATES = ("drained", tls_faults.FIELD)
 _STATUS_CLASS = re.compile(r"^responses_(\dxx)(?:_total)?$")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class OwnNumbers:
     """The reconciler's numbers at one moment."""
 

@@ -6,16 +6,16 @@ Called by `reconciler.source.source`.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from reconciler.libgit2 import pygit2
 from reconciler.source.git.errors import NoConfigurationError, RepositoryError
 from reconciler.source.git.objects import Objects
+from schemas.record import record
 
 _CACHED_TREES = 8
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CommitNote:
     """What a person recognises a commit by."""
 

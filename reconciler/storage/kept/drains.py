@@ -13,19 +13,20 @@ import asyncio
 import errno
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from reconciler import log
 from reconciler.storage.file.database import DamagedError, UnreadError
 from reconciler.storage.kept.memory import Memory
+from schemas.record import record
 
 NAME = "drains"
 _LOOK_S = 10.0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Drain:
     """One drained backend; times are ISO 8601 in UTC, `expires_at` None is until undrained."""
 

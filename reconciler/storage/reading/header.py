@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 from hashlib import blake2b
 
 from reconciler.storage.file.database import DamagedError
+from schemas.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Header:
     """The header row: which generation of which commit, by a version with which language."""
 
@@ -31,7 +32,7 @@ class Header:
         return blake2b(json.dumps(astuple(self)).encode(), digest_size=16).hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Recovered:
     """What workers serve, where the files had lost it; see `reconciler.loop.repair.recovery`."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
 from reconciler.storage.file.database import DamagedError
@@ -18,6 +18,7 @@ from reconciler.storage.reading.header import Header
 from reconciler.storage.reading.state import StoredState, Whole
 from reconciler.storage.writing.bulk import Bulk
 from schemas.entities.entity import Entity, EntityKey, Mark
+from schemas.record import record
 
 
 class Puts(Protocol):
@@ -30,7 +31,7 @@ class Puts(Protocol):
         """Return how many there are."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Begun:
     """A transaction: what it is based on, and what it changes."""
 

@@ -7,8 +7,9 @@ Pure. Called by `memory` and `counters` beside, `reconciler.reporting.monitoring
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import NamedTuple
+
+from schemas.record import record
 
 SLOT_KINDS = ("frontend", "cluster", "backend")
 GAUGES = frozenset(("active", "connections", "drained", "tls_fault"))
@@ -25,7 +26,7 @@ class SlotKey(NamedTuple):
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HistogramReading:
     """Counts per bucket (the last one has no bound) and the sum of what was measured."""
 
@@ -34,7 +35,7 @@ class HistogramReading:
     sum_us: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Reading:
     """One worker's numbers at one moment."""
 

@@ -11,13 +11,13 @@ import itertools
 import socket
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from reconciler.errors import MachineError
 from reconciler.patience import within
 from schemas.messages import wire
 from schemas.messages.channel import Channel
 from schemas.messages.frames import WireError
+from schemas.record import record
 
 _UNASKED = (wire.Leaving, wire.Failed, wire.Stale)
 
@@ -26,7 +26,7 @@ class WorkerGoneError(MachineError):
     """The worker's connection or process ended, or it broke the protocol."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Question:
     """Something that was asked, and how much longer than a turn its answer may take."""
 

@@ -11,13 +11,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler import faults
 from reconciler.workers.linked.link import Link, WorkerGoneError
 from schemas.changes.ops import Chunk
 from schemas.messages import wire
+from schemas.record import record
 
 # While a worker stages one, the next lies in its socket and another is being encoded.
 WINDOW = 3
@@ -29,7 +29,7 @@ def _ignore(_index: int, _reply: Reply) -> None:
     return
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Streaming:
     """Where a change leads, and where the contents are that its entities name."""
 

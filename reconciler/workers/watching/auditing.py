@@ -9,7 +9,6 @@ successor starts at the running state. Called by `reconciler.daemon`; `status` a
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 
 from reconciler import log
 from reconciler.patience import within
@@ -19,6 +18,7 @@ from reconciler.workers.linked.link import WorkerGoneError
 from reconciler.workers.linked.worker import Worker
 from reconciler.workers.slots.supervisor import Supervisor
 from schemas.messages import wire
+from schemas.record import record
 
 AUDIT_EVERY_S = 10.0
 _ANSWER_S = 30.0
@@ -26,7 +26,7 @@ _AGAIN_S = 0.2
 _TRIES = 20
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Drift:
     """One worker that did not hold what it should have."""
 
