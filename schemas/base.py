@@ -28,7 +28,8 @@ SHOWN_CHARS_MAX = 60
 class Plain(BaseModel):
     """Fields, and the two forms of their value."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+    # Most are only ever read within another, which is built once for all that is in it.
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", defer_build=True)
 
     def value(self) -> dict[str, Any]:
         """Return the canonical value: only str, int, bool, null, list and dict, and no default."""

@@ -5,8 +5,6 @@ a new content at the same path is a change of the entity. The content itself nev
 Completed by `reconciler.materials.completing`, read by whoever has to hand contents on.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Annotated, NamedTuple, TypeVar
 

@@ -1,7 +1,5 @@
 """The backend: one address in a cluster."""
 
-from __future__ import annotations
-
 from typing import Annotated, ClassVar
 
 from pydantic import Field

@@ -3,9 +3,7 @@
 Somebody brings the two as files, or they are ordered from an authority that speaks ACME (RFC 8555).
 """
 
-from __future__ import annotations
-
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
@@ -167,7 +165,7 @@ class Certificate(Kind):
     ] = None
 
     @model_validator(mode="after")
-    def _brought_or_ordered(self) -> Certificate:
+    def _brought_or_ordered(self) -> Self:
         brought = {"certificate": self.certificate, "private_key": self.private_key}
         if self.acme is None:
             for field, path in brought.items():

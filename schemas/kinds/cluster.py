@@ -4,10 +4,8 @@ The backends nest in the cluster in YAML and are entities of their own in the st
 changed backend is one change: this model holds the cluster without them.
 """
 
-from __future__ import annotations
-
 from difflib import get_close_matches
-from typing import Annotated, ClassVar, Literal, get_args
+from typing import Annotated, ClassVar, Literal, Self, get_args
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
@@ -154,7 +152,7 @@ class ClusterTls(Model):
     ] = True
 
     @model_validator(mode="after")
-    def _pair(self) -> ClusterTls:
+    def _pair(self) -> Self:
         if (self.certificate is None) != (self.private_key is None):
             raise fault("certificate and private_key belong together", "give both or neither")
         return self
@@ -238,7 +236,7 @@ class Cluster(Kind):
     ] = None
 
     @model_validator(mode="after")
-    def _one_client_a_connection(self) -> Cluster:
+    def _one_client_a_connection(self) -> Self:
         if self.protocol == "h2" and self.proxy_protocol is not None:
             hint = "X-Forwarded-For and Forwarded tell backends who the client is"
             raise fault("proxy_protocol: over h2 many clients share a connection", hint)

@@ -3,11 +3,9 @@
 They go to a cluster, or are answered here: by a redirect, or by what the configuration says.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import (
     AfterValidator,
@@ -223,7 +221,7 @@ class Frontend(Effects, Match):
         return path_groups(info)
 
     @model_validator(mode="after")
-    def _sees_preflights(self) -> Frontend:
+    def _sees_preflights(self) -> Self:
         if isinstance(self.cors, Cors) and self.methods and "OPTIONS" not in self.methods:
             hint = "add OPTIONS to methods"
             message = "cors: preflights are OPTIONS requests, which methods leaves out"
@@ -231,7 +229,7 @@ class Frontend(Effects, Match):
         return self
 
     @model_validator(mode="after")
-    def _only_a_hostname_is_seen(self) -> Frontend:
+    def _only_a_hostname_is_seen(self) -> Self:
         asked = self.model_fields_set & _SEEN_IN_REQUESTS
         for key in sorted(asked if self.passthrough else ()):
             if self._says(key):
@@ -255,7 +253,7 @@ class Frontend(Effects, Match):
         return bool(given != field.get_default(call_default_factory=True))
 
     @model_validator(mode="after")
-    def _ends_somewhere(self) -> Frontend:
+    def _ends_somewhere(self) -> Self:
         to = self.redirect if isinstance(self.redirect, Redirect) else None
         split = self.split or None
         ends = {"cluster": self.cluster, "split": split, "redirect": to, "respond": self.respond}

@@ -1,8 +1,6 @@
 """The listener: an address on which the proxy accepts connections, with its limits and timeouts."""
 
-from __future__ import annotations
-
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
@@ -98,7 +96,7 @@ class ListenerTls(Model):
     ] = "intermediate"
 
     @model_validator(mode="after")
-    def _lists_belong_to_authorities(self) -> ListenerTls:
+    def _lists_belong_to_authorities(self) -> Self:
         if self.client_ca is None and self.client_crl is not None:
             raise fault("client_crl: there is no client_ca whose certificates it could revoke")
         if self.client_ca is None and self.client_auth == "optional":

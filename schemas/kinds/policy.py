@@ -3,8 +3,6 @@
 Whatever may stand here may stand in a frontend too.
 """
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 from schemas.policies.effects import Effects

@@ -1,7 +1,5 @@
 """The settings: what holds for the whole proxy. There is one of them, and it always exists."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field, WithJsonSchema

@@ -4,8 +4,6 @@ No part of the state: it is wanted for as long as a certificate is ordered. Writ
 `reconciler.workers.telling.challenges`, read by the worker's shell.
 """
 
-from __future__ import annotations
-
 from pydantic import BaseModel, ConfigDict, Field
 
 ANSWERS_MAX = 4096

@@ -4,8 +4,6 @@ Made by `reconciler.reporting.control`, read by the command line, and printed th
 Plain `TypedDict`s, for the same reason as the requests.
 """
 
-from __future__ import annotations
-
 from typing import Any, Literal, NotRequired, TypedDict
 
 

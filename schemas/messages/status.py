@@ -4,8 +4,6 @@ The longest of the answers (`schemas.messages.results`), and the one that every 
 daemon adds to. Made by `reconciler.reporting.control.status`.
 """
 
-from __future__ import annotations
-
 from typing import Any, Literal, TypedDict
 
 

@@ -14,10 +14,8 @@ become more, but none of those that `_OtherHello` and `_OtherWelcome` have may g
 else. Whoever learns from it that the other side speaks another `PROTOCOL` says nothing more.
 """
 
-from __future__ import annotations
-
 import contextlib
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -37,7 +35,8 @@ LISTENERS_MAX = DESCRIPTORS_MAX - 1
 
 
 class _Message(BaseModel):
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+    # Read and written through the two unions below, which are built instead.
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", defer_build=True)
 
 
 _Number = Annotated[int, Field(ge=0)]
@@ -376,6 +375,10 @@ _TO_WORKER: TypeAdapter[ToWorker] = TypeAdapter(Annotated[ToWorker, Field(discri
 _FROM_WORKER: TypeAdapter[FromWorker] = TypeAdapter(
     Annotated[FromWorker, Field(discriminator="type")]
 )
+_ADAPTERS: dict[type[_Message], TypeAdapter[Any]] = {
+    **dict.fromkeys(get_args(ToWorker), _TO_WORKER),
+    **dict.fromkeys(get_args(FromWorker), _FROM_WORKER),
+}
 
 
 class _Other(BaseModel):
@@ -400,7 +403,7 @@ class _OtherWelcome(_Other):
 
 def encode(message: ToWorker | FromWorker) -> bytes:
     """One frame. Raises `WireError` if it is larger than a frame may be."""
-    return framed(message.model_dump_json().encode(), message.type)
+    return framed(_ADAPTERS[type(message)].dump_json(message), message.type)
 
 
 def decode_to_worker(body: bytes) -> ToWorker:

@@ -3,8 +3,6 @@
 None replaces another: a request has to be of a user whom each of them knows.
 """
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field

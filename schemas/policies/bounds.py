@@ -4,8 +4,6 @@ A limit never replaces another: the smallest counts. A timeout is that of whoeve
 frontend, and takes the place of what listener and cluster say.
 """
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field

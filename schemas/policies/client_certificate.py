@@ -4,11 +4,9 @@ Whether they are asked for one at all is said by the listener. None of these wor
 a client has to be whom each of them means.
 """
 
-from __future__ import annotations
-
 import ipaddress
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -95,7 +93,7 @@ class CertificateConditions(Model):
     ] = Field(default_factory=list)
 
     @model_validator(mode="after")
-    def _asks_for_something(self) -> CertificateConditions:
+    def _asks_for_something(self) -> Self:
         if not (self.fingerprints or self.names or self.subjects):
             hint = (
                 "give one of subjects, names, fingerprints; or write client_certificate: required"

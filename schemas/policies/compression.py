@@ -4,8 +4,6 @@ Off where nobody asks for it: the length of a compressed answer tells of a secre
 what somebody else can have put into it (BREACH).
 """
 
-from __future__ import annotations
-
 import re
 from typing import Annotated, Literal
 

@@ -3,8 +3,6 @@
 None replaces another: a request has to find room in each that holds for it.
 """
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from pydantic import Field

@@ -4,10 +4,8 @@ A browser asks before it sends what a form could not have sent (a preflight), an
 answer whether its page may read it. Both are said here, in place of what backends say.
 """
 
-from __future__ import annotations
-
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -114,7 +112,7 @@ class Cors(Model):
     ]
 
     @model_validator(mode="after")
-    def _credentials_are_not_for_anybody(self) -> Cors:
+    def _credentials_are_not_for_anybody(self) -> Self:
         for key in ("origins", "methods", "headers", "expose"):
             listed: list[str] = getattr(self, key)
             if ANY in listed and self.credentials:

@@ -4,10 +4,8 @@ What frames a message, is about one connection, or is the proxy's own to say, ca
 of these names is refused with the key that does what was meant.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -115,7 +113,7 @@ class HeaderEdits(Model):
     ] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _each_once(self) -> HeaderEdits:
+    def _each_once(self) -> Self:
         seen: dict[str, tuple[str, ...]] = {}
         for place in self.places():
             name = place[1]

@@ -5,7 +5,7 @@ before those of the listener that a request came to (`reconciler.catalog.policie
 the same). Who may refuse a request is no leaf: each of the three must let it pass.
 """
 
-from __future__ import annotations
+from typing import Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -60,6 +60,6 @@ class Effects(Kind):
         return value
 
     @model_validator(mode="after")
-    def _lets_somebody_in(self) -> Effects:
+    def _lets_somebody_in(self) -> Self:
         check_access(self.allow, self.deny)
         return self

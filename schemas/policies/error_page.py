@@ -4,8 +4,6 @@ Part of frontend, policy, listener and settings. The frontend's goes first, then
 listener's, its policies', the one of the settings, and the built-in one.
 """
 
-from __future__ import annotations
-
 import re
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """Forward authentication: who is asked whether a request may pass. Part of frontend and policy."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field

@@ -1,8 +1,6 @@
 """Strict-Transport-Security: what browsers remember of a host. Part of frontend and policy."""
 
-from __future__ import annotations
-
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -34,7 +32,7 @@ class Hsts(Model):
     ] = False
 
     @model_validator(mode="after")
-    def _preloading_is_for_good(self) -> Hsts:
+    def _preloading_is_for_good(self) -> Self:
         if self.preload and not (
             self.include_subdomains and self.max_age_days >= HSTS_PRELOAD_DAYS
         ):

@@ -3,8 +3,6 @@
 A rate never replaces another: a request has to be within each that holds for it.
 """
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field

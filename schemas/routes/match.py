@@ -3,10 +3,8 @@
 A path that is written is a normal one, since no request has another when it is matched.
 """
 
-from __future__ import annotations
-
 import re
-from typing import Annotated
+from typing import Annotated, Self
 from urllib.parse import quote
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -186,7 +184,7 @@ class PathMatch(OneOf):
     ] = False
 
     @model_validator(mode="after")
-    def _case_is_of_expressions(self) -> PathMatch:
+    def _case_is_of_expressions(self) -> Self:
         kind, path = self.given()
         if self.ignore_case and kind in ("exact", "prefix"):
             below = "(/.*)?" if kind == "prefix" and path != "/" else ""
@@ -229,7 +227,7 @@ class ValueMatch(OneOf):
     vars()["not"] = False
 
     @model_validator(mode="after")
-    def _one_denial(self) -> ValueMatch:
+    def _one_denial(self) -> Self:
         if self.negated and self.present is not None:
             hint = f"write {{present: {shown(not self.present)}}}"
             raise fault("present says both", hint, at=("not", KEY))

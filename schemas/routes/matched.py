@@ -1,9 +1,7 @@
 """Which requests a frontend takes. Part of a frontend."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
 
@@ -145,7 +143,7 @@ class Match(Kind):
         return self.hostnames or (self.hostname,)
 
     @model_validator(mode="after")
-    def _has_hostnames_once(self) -> Match:
+    def _has_hostnames_once(self) -> Self:
         if self.hostnames and self.hostname != "*":
             hint = f'write {self.hostname} into "hostnames"'
             message = 'a frontend has "hostname" or "hostnames", not both'

@@ -1,7 +1,5 @@
 """A second cluster for the requests of a frontend. Part of a frontend."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from pydantic import Field

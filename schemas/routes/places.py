@@ -1,9 +1,7 @@
 """Where requests go instead: redirects, which clients follow, and rewrites. Parts of a frontend."""
 
-from __future__ import annotations
-
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 from urllib.parse import quote
 
 from annotated_types import Ge, Le
@@ -146,7 +144,7 @@ class Redirect(Model):
     ] = 302
 
     @model_validator(mode="after")
-    def _leads_elsewhere(self) -> Redirect:
+    def _leads_elsewhere(self) -> Self:
         if not any((self.hostname, self.path, self.port, self.scheme)):
             raise fault(
                 "it leads to where it came from: every client would go round in circles",
@@ -163,7 +161,7 @@ class Rewrite(Model):
     query: QueryUse = "keep"
 
     @model_validator(mode="after")
-    def _changes_anything(self) -> Rewrite:
+    def _changes_anything(self) -> Self:
         if self.hostname is None and self.path is None and self.query == "keep":
             raise fault("nothing is rewritten", "give it hostname, path or query")
         return self

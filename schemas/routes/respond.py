@@ -1,8 +1,6 @@
 """The answer that a frontend gives by itself, without any backend. Part of a frontend."""
 
-from __future__ import annotations
-
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -40,7 +38,7 @@ class Respond(Model):
     status: Annotated[int, Field(ge=200, le=599, description="The status.", examples=[200])] = 200
 
     @model_validator(mode="after")
-    def _has_one_body_at_most(self) -> Respond:
+    def _has_one_body_at_most(self) -> Self:
         others = sorted(self.value().keys() - {"close"})
         if self.close and others:
             raise fault(f"close: nothing is answered, so {others[0]} has no place")

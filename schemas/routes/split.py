@@ -1,7 +1,5 @@
 """How the requests of a frontend are split over several clusters. Part of a frontend."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
