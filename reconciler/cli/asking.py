@@ -66,9 +66,11 @@ def _connect(connection: socket.socket, path: str, given: str | None) -> None:
     try:
         connection.connect(path)
     except (FileNotFoundError, ConnectionRefusedError) as error:
-        orphans = _orphans(runtime_directory(given))
+        orphans, hidden = _orphans(runtime_directory(given))
         if orphans:
-            raise NoDaemonError(*_orphaned(path, orphans), orphans) from None
+            raise NoDaemonError(*_orphaned(path, orphans, hidden), orphans) from None
+        if hidden:
+            raise NoDaemonError(f"no daemon runs at {path}; {hidden}", None, {}) from None
         if isinstance(error, FileNotFoundError):
             message = f"no daemon runs at {path} (start one: kakehi run)"
         else:
@@ -106,8 +108,8 @@ def is_starting(runtime_dir: str | None) -> bool:
     )
 
 
-def _orphans(runtime_dir: str) -> dict[int, int]:
-    """Return the workers that serve without a daemon: process and number."""
+def _orphans(runtime_dir: str) -> tuple[dict[int, int], str | None]:
+    """Return the workers that serve without a daemon (process and number), and who may be more."""
     from contextlib import suppress
     from pathlib import Path
 
@@ -117,17 +119,19 @@ def _orphans(runtime_dir: str) -> dict[int, int]:
     with suppress(OSError):
         begins = f"{Path(runtime_dir).absolute()}/workers/"
         if not any(begins in line for line in socket_tables.lines("unix")):
-            return {}
-    from reconciler.workers.processes.orphans import find
+            return {}, None
+    from reconciler.workers.processes.orphans import find, hidden
 
-    return find(Path(runtime_dir))
+    found = find(Path(runtime_dir))
+    return found, hidden(Path(runtime_dir), found)
 
 
-def _orphaned(path: str, orphans: dict[int, int]) -> tuple[str, str]:
+def _orphaned(path: str, orphans: dict[int, int], hidden: str | None) -> tuple[str, str]:
     processes = ", ".join(str(pid) for pid in orphans)
     who = "1 worker goes" if len(orphans) == 1 else f"{len(orphans)} workers go"
+    told = f"no daemon runs at {path}; {who} on serving without it (process {processes})"
     return (
-        f"no daemon runs at {path}; {who} on serving without it (process {processes})",
+        f"{told}; {hidden}" if hidden else told,
         "have them taken over: kakehi run; or end them: kakehi stop",
     )
 

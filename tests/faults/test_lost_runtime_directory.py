@@ -154,6 +154,32 @@ def stopped_by_who_may_less(site: Site) -> None:
     stopped_without_a_daemon(site, ("setpriv", "--bounding-set=-all", "--inh-caps=-all"))
 
 
+def hidden_from_who_may_less(site: Site) -> None:
+    """One that hangs binds nothing anew: it is told that it is there, and who can look at it."""
+    site.start(files(site, "red"))
+    first, second = site.worker_pids()
+    site.daemon.leave()
+    deleted(site.daemon.runtime_dir)
+    less = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
+    processes.stop(first)
+    hidden = f"process {first} (kakehi-w0)"
+    told = site.daemon.run_cli("status", within=less)
+    assert told.returncode == 1
+    assert hidden in told.stderr
+    assert "cannot be looked into: ask as root" in told.stderr
+    assert f"(process {second})" in told.stderr
+    told = site.daemon.run_cli("stop", within=less)
+    assert told.returncode == 1
+    assert hidden in told.stderr
+    assert "1 worker went on serving and was ended" in told.stderr
+    told = site.daemon.run_cli("stop", within=less)
+    assert (told.returncode, hidden in told.stderr) == (1, True)
+    processes.resume(first)
+    told = site.daemon.run_cli("stop")
+    assert told.returncode == 0, told.stderr
+    processes.await_end([first, second], WAIT_S)
+
+
 def stopped_without_a_daemon(site: Site, within: tuple[str, ...] = ()) -> None:
     site.start(files(site, "red"))
     pids = site.worker_pids()
@@ -186,6 +212,7 @@ if os.geteuid() == 0:
     CASES["deleted, in the sandbox"] = lost_in_the_sandbox
     CASES["stopped, in the sandbox"] = stopped_in_the_sandbox
     CASES["stopped, by who may less"] = stopped_by_who_may_less
+    CASES["hidden from who may less"] = hidden_from_who_may_less
 
 
 @pytest.mark.parametrize("case", CASES)

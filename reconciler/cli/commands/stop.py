@@ -46,8 +46,9 @@ def _end_orphans(runtime_dir: str | None, limit_s: float) -> None:
     from reconciler.errors import MachineError
     from reconciler.workers.processes import orphans
 
+    directory = Path(runtime_directory(runtime_dir))
     try:
-        told, left = orphans.end(Path(runtime_directory(runtime_dir)), limit_s)
+        told, left = orphans.end(directory, limit_s)
     except MachineError as error:
         raise CommandError(str(error), "a daemon begins: try again") from None
     except PermissionError as error:
@@ -56,6 +57,9 @@ def _end_orphans(runtime_dir: str | None, limit_s: float) -> None:
     if left:
         processes = ", ".join(str(pid) for pid in left)
         raise CommandError(f"not ended within {limit_s:g} s: process {processes}", code=TIMEOUT)
+    hidden = orphans.hidden(directory, left)
+    if hidden:
+        raise CommandError(hidden)
 
 
 def _were(told: dict[int, int]) -> str:

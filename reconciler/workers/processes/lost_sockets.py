@@ -24,6 +24,7 @@ BIND_ANEW = signal.SIGUSR2
 """What a worker binds its socket anew by: `proxy.worker`."""
 
 _LISTENS = "00010000"
+_PLACE = re.compile(rf"/{worker_sockets.WORKERS_DIRECTORY}/[0-9]+\.[a-z]+\s*\Z")
 _NAME = re.compile(r"kakehi-w([0-9]+)")
 _CAUGHT = re.compile(r"^SigCgt:\s*([0-9a-f]+)$", re.MULTILINE)
 # A worker does it in a turn of its loop; one that hangs is not waited for.
@@ -68,6 +69,36 @@ def serving(runtime_dir: Path, sockets: Collection[str] = ()) -> dict[int, int]:
     return _holding(_bound(runtime_dir).union(sockets))[0]
 
 
+def hidden(runtime_dir: Path, found: Collection[int]) -> dict[int, int]:
+    """Return the number of each worker that may be bound here and shows its files to others only.
+
+    `found` are the processes that are known. Raises `OSError`, as `serving` does.
+    """
+    bound = _bound(runtime_dir)
+    # Each listens at one place: if no more do than are known, those are another directory's.
+    if len(bound) <= len(found):
+        return {}
+    _, unread = _holding(bound)
+    others = {*found, *_answering_elsewhere()} if unread else ()
+    return {
+        pid: number
+        for pid, number in sorted(unread.items(), key=lambda each: each[1])
+        if pid not in others and spawning.is_worker(pid, number)
+    }
+
+
+def _answering_elsewhere() -> set[int]:
+    """The workers that can be connected to, wherever they are bound."""
+    found = set[int]()
+    for place in {Path(row[7]) for row in _listening() if _PLACE.search(row[7])}:
+        with contextlib.suppress(OSError):
+            answered = worker_sockets.connect(place)
+            if answered is not None:
+                answered[0].close()
+                found.add(answered[1])
+    return found
+
+
 def _holding(sockets: Collection[str]) -> tuple[dict[int, int], dict[int, int]]:
     """(the workers that have one of these sockets, those whose files we may not read).
 
@@ -93,12 +124,12 @@ def _holding(sockets: Collection[str]) -> tuple[dict[int, int], dict[int, int]]:
 def _bound(runtime_dir: Path) -> set[str]:
     """The sockets that listen there by the table, as `/proc/PID/fd` names them."""
     prefix = f"{runtime_dir.absolute()}/{worker_sockets.WORKERS_DIRECTORY}/"
+    return {f"socket:[{row[6]}]" for row in _listening() if row[7].startswith(prefix)}
+
+
+def _listening() -> list[list[str]]:
     rows = [line.split(maxsplit=7) for line in socket_tables.lines("unix")]
-    return {
-        f"socket:[{row[6]}]"
-        for row in rows
-        if len(row) == 8 and row[3] == _LISTENS and row[7].startswith(prefix)
-    }
+    return [row for row in rows if len(row) == 8 and row[3] == _LISTENS]
 
 
 def _is_found(runtime_dir: Path, pid: int, number: int) -> bool:

@@ -12,6 +12,7 @@ import os
 import select
 import signal
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 from reconciler.storage.file.place import lock_directory
@@ -35,6 +36,21 @@ def find(runtime_dir: Path) -> dict[int, int]:
                     found[answered[1]] = number
     by_number = sorted(found.items(), key=lambda each: each[1])
     return {pid: number for pid, number in by_number if spawning.is_worker(pid, number)}
+
+
+def hidden(runtime_dir: Path, found: Collection[int]) -> str | None:
+    """Return what is to be said of workers that may serve here and that we may not look into.
+
+    `found` are the processes that are known.
+    """
+    try:
+        unread = lost_sockets.hidden(runtime_dir, found)
+    except OSError:
+        return None
+    if not unread:
+        return None
+    named = ", ".join(f"process {pid} (kakehi-w{number})" for pid, number in unread.items())
+    return f"{named} cannot be looked into: ask as root"
 
 
 def end(runtime_dir: Path, timeout_s: float) -> tuple[dict[int, int], dict[int, int]]:
