@@ -1,14 +1,16 @@
 """Asks for what takes a while, of a daemon that may be starting, or be replaced meanwhile.
 
 Called by the commands that wait (`wait`, `drain --wait`, `stop`): what they wait for outlives the
-daemon, and another one can tell of it as well.
+daemon, and another one can tell of it as well. So can it answer a question that changes nothing
+(`plan`, `show`, `explain`, `history`).
 """
 
 import time
 from collections.abc import Callable
 from typing import Any
 
-from reconciler.cli.asking import LostDaemonError, NoDaemonError, is_starting
+from reconciler.cli.asking import LostDaemonError, NoDaemonError, ask, is_starting
+from reconciler.cli.exits import CommandError
 from reconciler.cli.output import note
 
 LOOK_S = 0.1
@@ -22,6 +24,31 @@ RESTART_S = 5.0
 
 LOST_S = 15.0
 """The same where one went away while it was asked: it may take a while to end."""
+
+LOST_MAX = 2
+"""So often a question is asked again: one that a daemon would die of is not to end them all."""
+
+
+def ask_next(
+    runtime_dir: str | None,
+    request: str,
+    fields: dict[str, Any] | None = None,
+    timeout_s: float = 30.0,
+) -> dict[str, Any]:
+    """Ask what changes nothing, and the next daemon where this one goes away meanwhile."""
+    lost = 0
+
+    def asked(left_s: float) -> dict[str, Any]:
+        nonlocal lost
+        try:
+            return ask(runtime_dir, request, fields, left_s)
+        except LostDaemonError as error:
+            lost += 1
+            if lost > LOST_MAX:
+                raise CommandError(error.message, error.hint, error.code) from None
+            raise
+
+    return ask_within(runtime_dir, asked, timeout_s, first=False)
 
 
 def ask_within(

@@ -117,6 +117,29 @@ def a_stop_stops_the_next_one(site: Site) -> None:
     assert site.daemon.await_end() == 0
 
 
+def a_question_is_asked_of_the_next_one(site: Site) -> None:
+    site.start(files(site, "red"))
+    site.repo.write(files(site, "blue"))
+    asked = {
+        ("plan",): "main/b0",
+        ("show", "cluster"): "main",
+        ("explain", f"http://{site.address}/"): "main.test",
+        ("history",): site.repo.head()[:12],
+    }
+    with ThreadPoolExecutor(len(asked)) as pool:
+        with daemon.stopped(site.daemon.pid):
+            asking = {line: pool.submit(site.daemon.run_cli, *line) for line in asked}
+            # They are connected, and wait: the kernel takes connections for whoever stands still.
+            processes.pause(2)
+            site.daemon.leave()
+        site.daemon.return_(wait=False)
+        done = {line: each.result(WAIT_S) for line, each in asking.items()}
+    for line, said in asked.items():
+        assert done[line].returncode == 0, done[line]
+        assert said in done[line].stdout
+        assert "the daemon went away; waiting for the next one" in done[line].stderr
+
+
 CASES: dict[str, Callable[[Site], None]] = {
     case.__name__: case
     for case in (
@@ -124,6 +147,7 @@ CASES: dict[str, Callable[[Site], None]] = {
         a_drain_gives_up_when_none_comes,
         a_wait_waits_for_the_next_one,
         a_stop_stops_the_next_one,
+        a_question_is_asked_of_the_next_one,
     )
 }
 

@@ -3,8 +3,8 @@
 from typing import Annotated, Any
 
 from reconciler.cli import output
-from reconciler.cli.asking import ask
 from reconciler.cli.exits import DONE, UsageError
+from reconciler.cli.outlasting import ask_next
 from reconciler.cli.parameters import URLS, Argument, AsJson, Option, RuntimeDir
 from schemas.values.text import visible
 
@@ -46,7 +46,7 @@ def explain(
     asked: dict[str, Any] = {"url": url, "method": method, "headers": headers}
     if client_address is not None:
         asked["client_address"] = client_address
-    result = ask(runtime_dir, "explain", asked)
+    result = ask_next(runtime_dir, "explain", asked)
     if as_json:
         output.print_json(result)
         return DONE

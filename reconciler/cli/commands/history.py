@@ -3,8 +3,8 @@
 from typing import Annotated, Any
 
 from reconciler.cli import output
-from reconciler.cli.asking import ask
 from reconciler.cli.exits import DONE, UsageError
+from reconciler.cli.outlasting import ask_next
 from reconciler.cli.parameters import AsJson, Option, RuntimeDir
 from schemas.values.text import visible
 
@@ -33,7 +33,7 @@ def history(
     """
     if limit < 1:
         raise UsageError("--limit must be 1 or more")
-    result = ask(runtime_dir, "history", {"limit": limit})
+    result = ask_next(runtime_dir, "history", {"limit": limit})
     if as_json:
         output.print_json(result)
         return DONE

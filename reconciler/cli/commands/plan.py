@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from reconciler.cli import output
-from reconciler.cli.asking import ask
 from reconciler.cli.exits import (
     BLOCKED,
     CHANGES,
@@ -19,6 +18,7 @@ from reconciler.cli.exits import (
     REFUSED,
     UsageError,
 )
+from reconciler.cli.outlasting import ask_next
 from reconciler.cli.parameters import (
     COMMITS,
     ENTITIES,
@@ -163,7 +163,7 @@ def _expect_running(runtime_dir: str | None, only: str) -> None:
     """Raise the daemon's sentence, as for `show`, when an entity without changes is nowhere."""
     kind, _, name = only.partition("/")
     if name:
-        ask(runtime_dir, "show", {"kind": kind, "entity": name})
+        ask_next(runtime_dir, "show", {"kind": kind, "entity": name})
 
 
 def _is_filter(text: str) -> bool:

@@ -3,8 +3,8 @@
 from typing import Annotated, Any
 
 from reconciler.cli import output
-from reconciler.cli.asking import ask
 from reconciler.cli.exits import DONE
+from reconciler.cli.outlasting import ask_next
 from reconciler.cli.parameters import ENTITIES, Argument, AsJson, RuntimeDir
 
 
@@ -30,7 +30,7 @@ def show(
       kakehi show backend/shop/shop-1 --json
     """
     kind, _, name = (entity or "").partition("/")
-    result = ask(runtime_dir, "show", {"kind": kind or None, "entity": name or None})
+    result = ask_next(runtime_dir, "show", {"kind": kind or None, "entity": name or None})
     if as_json:
         output.print_json(result)
         return DONE

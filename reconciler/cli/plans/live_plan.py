@@ -7,8 +7,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reconciler.cli.asking import NoDaemonError, ask
+from reconciler.cli.asking import NoDaemonError
 from reconciler.cli.exits import STALE, CommandError, UsageError
+from reconciler.cli.outlasting import ask_next
 from reconciler.cli.plans import render
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def _place(directory: str, followed: Path, ref: str | None) -> Path:
 
 def _running(runtime_dir: str | None) -> dict[str, Any]:
     try:
-        return ask(runtime_dir, "status")
+        return ask_next(runtime_dir, "status")
     except NoDaemonError as error:
         hint = (
             "without a daemon there is nothing to compare with; check the files: kakehi validate; "
@@ -169,7 +170,7 @@ def _of_commit(
         differing = tree.differing(commit) if tree.has(commit) else None
     except (CommandError, ValueError):
         differing = None
-    return ask(runtime_dir, "plan", {"commit": commit, "files": {}}, TIMEOUT_S), differing
+    return ask_next(runtime_dir, "plan", {"commit": commit, "files": {}}, TIMEOUT_S), differing
 
 
 def _of_working_tree(
@@ -203,7 +204,7 @@ def _of_working_tree(
             "beside": sorted(beside),
         }
         fields |= {"explains": True, "unreadable": unreadable}
-        result = ask(runtime_dir, "plan", fields, TIMEOUT_S)
+        result = ask_next(runtime_dir, "plan", fields, TIMEOUT_S)
         if not result["wants"]:
             break
         for path in result["wants"]:
