@@ -22,7 +22,9 @@ from typing import TYPE_CHECKING, TypeVar
 from reconciler import log
 from reconciler.acme.order import Order, OrderError
 from reconciler.durable import make_own_directory, replace_durably
+from reconciler.materials.external import Signature, signature_of
 from reconciler.parts import heard_again_within
+from reconciler.patience import within
 from reconciler.presence import is_there
 from reconciler.workers.telling.challenges import ChallengeKeeper
 from schemas.entities.entity import Entity, EntityKey
@@ -40,6 +42,10 @@ ACCOUNTS = "accounts"
 ISSUED = "issued"
 
 ORDERS_AT_ONCE = 4
+ORDER_WITHIN_S = 900.0
+"""An authority has three minutes, and each request has a time: what takes longer hangs."""
+HANGING_MAX = 16
+"""Orders that were given up may hang for ever, each in a thread."""
 _FIRST_RETRY = timedelta(minutes=1)
 _LAST_RETRY = timedelta(hours=12)
 # Without a word of the authority, what is left of a certificate when it is renewed.
@@ -56,6 +62,8 @@ _ADVICE_PAUSE = timedelta(hours=6)
 # A clock that jumps, and a file that somebody took away, are noticed after this.
 _LOOK_S = 60.0
 _LOOK_PAUSE_MIN_S = 0.05
+# While an order has failed, the file with the authorities to trust is looked at so often.
+_LOOK_AT_FILE_S = 1.0
 
 
 def issued_directory(state_dir: Path) -> Path:
@@ -75,12 +83,24 @@ class _Watched:
     """When the authority is asked for its advice the next time."""
     renewal: datetime | None = None
     issued_at: datetime | None = None
+    trusted: Signature | None = None
+    """What the file with the authorities to trust looked like when it was tried last."""
     task: asyncio.Task[None] | None = None
 
     @property
     def running(self) -> bool:
         """Whether something is being done about it."""
         return self.task is not None and not self.task.done()
+
+    @property
+    def waits_for_file(self) -> bool:
+        """Whether another content of the file with the authorities to trust may mend it."""
+        return self.problem is not None and self.order.ca is not None and not self.running
+
+    def is_of_use(self, wanted: Order) -> bool:
+        """Whether what runs is wanted: hostnames that come one by one must not end each other."""
+        fewer = self.order._replace(hostnames=wanted.hostnames)
+        return fewer == wanted and set(self.order.hostnames) <= set(wanted.hostnames)
 
     def leave(self) -> None:
         """Stop what is being done about it: nobody wants it any more."""
@@ -112,6 +132,8 @@ class Certifying:
         self._watched: dict[str, _Watched] = {}
         self._wake = asyncio.Event()
         self._at_once = asyncio.Semaphore(ORDERS_AT_ONCE)
+        self._answering: dict[str, _Watched] = {}
+        self._hanging: set[threading.Thread] = set()
         self._on_issued = issued
 
     def wake(self) -> None:
@@ -163,10 +185,19 @@ class Certifying:
             if known is not None and not is_there(self._path(name)):
                 # Somebody took it away: what is served is written anew.
                 self._chain(order)
-            if known is None or (known.order != order and not known.running):
+            if known is None or (known.order != order and not self._goes_on(known, order)):
                 known = self._watched[name] = _Watched(order, due=now)
+            if known.waits_for_file and signature_of(order.ca or "") != known.trusted:
+                known.due = now
             if known.due <= now and not known.running:
                 known.task = asyncio.get_running_loop().create_task(self._attend(known))
+
+    def _goes_on(self, known: _Watched, order: Order) -> bool:
+        """Whether what runs shall end before what is wanted now; it is left otherwise."""
+        if known.running and not known.is_of_use(order):
+            known.leave()
+            return False
+        return known.running
 
     def _order_of(self, certificate: Entity) -> Order | None:
         """What to order: the hostnames that frontends claim; None when there are none."""
@@ -181,7 +212,10 @@ class Certifying:
     def _pause_s(self, now: datetime) -> float:
         dues = [each.due for each in self._watched.values() if not each.running]
         left = min((due - now for due in dues), default=timedelta(seconds=_LOOK_S))
-        return min(max(left.total_seconds(), _LOOK_PAUSE_MIN_S), _LOOK_S)
+        waits = any(each.waits_for_file for each in self._watched.values())
+        return min(
+            max(left.total_seconds(), _LOOK_PAUSE_MIN_S), _LOOK_AT_FILE_S if waits else _LOOK_S
+        )
 
     def _chain(self, order: Order) -> list[x509.Certificate] | None:
         """What was issued last; written anew from what is served, when somebody took it away.
@@ -219,7 +253,12 @@ class Certifying:
     async def _attend(self, watched: _Watched) -> None:
         try:
             async with self._at_once:
-                await self._renew_if_due(watched)
+                if watched.order.ca is not None:
+                    watched.trusted = signature_of(watched.order.ca)
+                async with within(ORDER_WITHIN_S):
+                    await self._renew_if_due(watched)
+        except TimeoutError:
+            self._failed(watched, f"it did not come to an end in {ORDER_WITHIN_S:g} s")
         except OrderError as error:
             self._failed(watched, str(error))
         except Exception as error:  # noqa: BLE001  # one certificate must not end the others
@@ -244,7 +283,9 @@ class Certifying:
             watched.due = watched.issued_at + _REORDER_PAUSE
             return
         log.info("ordering a certificate", name=order.name, hostnames=",".join(order.hostnames))
-        content = await _in_thread(partial(obtain, order, self._accounts, self._publisher(order)))
+        content = await self._in_thread(
+            partial(obtain, order, self._accounts, self._publisher(watched))
+        )
         try:
             self._keep(order.name, f"{_ORDERED_FROM}{order.directory}\n".encode() + content)
         except OSError as error:
@@ -267,7 +308,7 @@ class Certifying:
         watched.ask_again = _now() + _ADVICE_PAUSE
         try:
             content = read_regular(self._path(watched.order.name))
-            at, again = await _in_thread(partial(suggested_renewal, watched.order, content))
+            at, again = await self._in_thread(partial(suggested_renewal, watched.order, content))
         except (OrderError, OSError) as error:
             # There is time: what the lifetime says stands.
             log.warning("no advice on a renewal", name=watched.order.name, reason=error)
@@ -276,16 +317,62 @@ class Certifying:
         if at is not None:
             watched.renewal = at
 
-    def _publisher(self, order: Order) -> Callable[[ChallengeAnswers], None]:
+    def _publisher(self, watched: _Watched) -> Callable[[ChallengeAnswers], None]:
         loop = asyncio.get_running_loop()
 
         def publish(answers: ChallengeAnswers) -> None:
-            giving = self._challenges.give(order.name, answers)
+            giving = self._give(watched, answers)
             problems = asyncio.run_coroutine_threadsafe(giving, loop).result()
             if problems and (answers.http or answers.tls):
                 raise OrderError(f"the challenge is not answered: {problems[0]}")
 
         return publish
+
+    async def _give(self, watched: _Watched, answers: ChallengeAnswers) -> list[str]:
+        """What an order that was left still says must not take the next one's answers away."""
+        name = watched.order.name
+        if answers.http or answers.tls:
+            if not watched.running:
+                return ["nobody waits for the order any more"]
+            self._answering[name] = watched
+        elif self._answering.get(name) is not watched:
+            return []
+        else:
+            del self._answering[name]
+        return await self._challenges.give(name, answers)
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        """Return what `work` returns, or raise what it raises. Left, it goes on for nobody.
+
+        The loop's own threads would keep a daemon from leaving for as long as an authority takes.
+        """
+        self._hanging = {each for each in self._hanging if each.is_alive()}
+        if len(self._hanging) >= HANGING_MAX:
+            raise OrderError(f"{len(self._hanging)} orders hang that were given up: start it anew")
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[T] = loop.create_future()
+
+        def tell(result: Callable[[], None]) -> None:
+            # The loop may have ended meanwhile.
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(lambda: None if done.done() else result())
+
+        def run() -> None:
+            try:
+                found = work()
+            except Exception as error:  # noqa: BLE001  # it is raised where it is waited for
+                failure = error
+                tell(lambda: done.set_exception(failure))
+            else:
+                tell(lambda: done.set_result(found))
+
+        thread = threading.Thread(target=run, name="certificate order", daemon=True)
+        thread.start()
+        try:
+            return await done
+        except asyncio.CancelledError:
+            self._hanging.add(thread)
+            raise
 
     def _failed(self, watched: _Watched, problem: str) -> None:
         watched.failures += 1
@@ -309,29 +396,3 @@ def _authority(content: bytes) -> str | None:
 
 def _now() -> datetime:
     return datetime.now(UTC)
-
-
-async def _in_thread(work: Callable[[], T]) -> T:
-    """Return what `work` returns, or raise what it raises. Cancelled, it goes on for nobody.
-
-    The loop's own threads would keep a daemon from leaving for as long as an authority takes.
-    """
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[T] = loop.create_future()
-
-    def tell(result: Callable[[], None]) -> None:
-        # The loop may have ended meanwhile.
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(lambda: None if done.done() else result())
-
-    def run() -> None:
-        try:
-            found = work()
-        except Exception as error:  # noqa: BLE001  # it is raised where it is waited for
-            failure = error
-            tell(lambda: done.set_exception(failure))
-        else:
-            tell(lambda: done.set_result(found))
-
-    threading.Thread(target=run, name="certificate order", daemon=True).start()
-    return await done

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import ssl
 import threading
 from collections.abc import Callable, Iterator
@@ -28,6 +29,9 @@ from josepy.jwk import JWK, JWKEC
 from reconciler import log
 from reconciler.acme.order import Order, OrderError
 from reconciler.durable import make_own_directory, rename_durably, replace_durably
+from reconciler.errors import UnreadableError
+from reconciler.materials.pem import check_authorities
+from reconciler.materials.reading import read_external
 from reconciler.presence import is_file
 from schemas.messages.challenges import ChallengeAnswers
 from schemas.messages.files import read_regular
@@ -64,9 +68,9 @@ class _TlsAlpn01(challenges.KeyAuthorizationChallenge):
 def obtain(order: Order, accounts: Path, publish: Publish) -> bytes:
     """Return the chain and a new private key, in one PEM file. Raises `OrderError`."""
     key = ec.generate_private_key(ec.SECP256R1())
-    with _sentences(order):
+    with _sentences(order), _trusted(order) as trusted:
         account = JWKEC(key=account_key(order, accounts))
-        acme = _client(order, account)
+        acme = _client(order, trusted, account)
         _register(order, acme)
         pending = acme.new_order(_request(order, key))
         answers, chosen = _answers(order, pending, account)
@@ -86,16 +90,16 @@ def obtain(order: Order, accounts: Path, publish: Publish) -> bytes:
 def suggested_renewal(order: Order, pem: bytes) -> tuple[datetime | None, datetime]:
     """Ask the authority when to renew (RFC 9773), and when to ask again. Raises `OrderError`."""
     leaf = x509.load_pem_x509_certificates(pem)[0]
-    with _sentences(order):
-        acme = _client(order)
+    with _sentences(order), _trusted(order) as trusted:
+        acme = _client(order, trusted)
         at, again = acme.renewal_time(leaf.public_bytes(serialization.Encoding.PEM))
     return at.astimezone(UTC) if at else None, again.astimezone(UTC)
 
 
-def _client(order: Order, account: JWK | None = None) -> client.ClientV2:
+def _client(order: Order, trusted: str | bool, account: JWK | None = None) -> client.ClientV2:
     net = client.ClientNetwork(account, alg=ES256, user_agent=_AGENT, timeout=NETWORK_TIMEOUT_S)
     # A path is taken too, which the type does not tell.
-    net.verify_ssl = order.ca or _system_authorities()  # type: ignore[assignment]
+    net.verify_ssl = trusted  # type: ignore[assignment]
     return client.ClientV2(client.ClientV2.get_directory(order.directory, net), net)
 
 
@@ -108,6 +112,28 @@ def _register(order: Order, acme: client.ClientV2) -> None:
     except errors.ConflictError as known:
         found = messages.RegistrationResource(uri=known.location, body=messages.Registration())
         acme.query_registration(found)
+
+
+@contextlib.contextmanager
+def _trusted(order: Order) -> Iterator[str | bool]:
+    """The authorities to trust, as what is below takes them. Raises `OrderError`.
+
+    A file that is named is read here, within bounds: what is below would wait for a pipe for ever,
+    and has no word for what it cannot read. It gets a path that lasts for as long as the order.
+    """
+    if order.ca is None:
+        yield _system_authorities()
+        return
+    try:
+        content = read_external(order.ca)
+    except UnreadableError as error:
+        raise OrderError(f"{order.ca}: {error}") from None
+    for remark in check_authorities(content, "ca"):
+        raise OrderError(f"{order.ca}: {remark.message}")
+    with os.fdopen(os.memfd_create("acme-authorities", os.MFD_CLOEXEC), "wb") as file:
+        file.write(content)
+        file.flush()
+        yield f"/proc/self/fd/{file.fileno()}"
 
 
 def _system_authorities() -> str | bool:

@@ -20,7 +20,7 @@ from reconciler.language.validator import validate
 from reconciler.materials.completing import Completed, is_ordered
 from schemas.entities.diagnostic import Diagnostic, sort_key
 from schemas.entities.entity import NOWHERE, SETTINGS_KEY, Entity, EntityKey, Mark, Provenance
-from schemas.entities.material import FIELDS
+from schemas.entities.material import FIELDS, TRUSTED_AT_ORDERS
 from schemas.kinds.certificate import Certificate
 from schemas.kinds.settings import Settings
 
@@ -191,9 +191,10 @@ class ChangedFiles:
         """Complete an entity by the files that it names; what is wrong with them is kept."""
         done = self._completing(entity)
         self.contents |= done.contents
+        named = (TRUSTED_AT_ORDERS,) if is_ordered(entity) else FIELDS.get(entity.key.kind, ())
         for remark in done.remarks:
             field = next(
-                (path for path in FIELDS[entity.key.kind] if path[-1] == remark.field),
+                (path for path in named if path[-1] == remark.field),
                 (remark.field,),
             )
             message = f"{entity.key}: {remark.message}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +23,14 @@ from reconciler.materials.sealed import Keyring, SealedError, is_sealed
 from reconciler.presence import found_at
 from schemas.base import Kind
 from schemas.entities.entity import Entity
-from schemas.entities.material import FIELDS, File, file_at, may_name_files, with_file
+from schemas.entities.material import (
+    FIELDS,
+    TRUSTED_AT_ORDERS,
+    File,
+    file_at,
+    may_name_files,
+    with_file,
+)
 from schemas.entities.secrecy import is_secret
 from schemas.kinds.certificate import Certificate
 from schemas.kinds.registry import MODELS
@@ -103,7 +111,7 @@ def complete(entity: Entity, read: Reader, machine: Machine = NOTHING_HERE) -> C
         try:
             content = read(path)
         except UnreadableError as error:
-            hint = EXPANDED_BEFORE if is_template(path) else error.hint
+            hint = _unread_hint(path, error)
             done.remarks.append(Remark("error", field[-1], f"{path}: {error}", hint))
             continue
         is_key = is_secret(entity.key.kind, (*field, "sha256"))
@@ -151,6 +159,9 @@ def _complete_ordered(entity: Entity, read: Reader, machine: Machine) -> Complet
     from reconciler.materials import pem  # noqa: PLC0415  # 50 ms, and most have no certificates
 
     done = Completed()
+    done.remarks += _check_trusted(entity, read)
+    if done.remarks:
+        return done
     done.entity = entity
     path = machine.issued_path(entity.key.name)
     if path is None:
@@ -169,6 +180,26 @@ def _complete_ordered(entity: Entity, read: Reader, machine: Machine) -> Complet
     model = entity.typed(Certificate).model_copy(update=issued)
     done.entity = Entity.of(entity.key, model, entity.provenance)
     return done
+
+
+def _check_trusted(entity: Entity, read: Reader) -> list[Remark]:
+    """Look at the authorities by which an ACME server is trusted: an order reads them anew."""
+    from reconciler.materials import pem  # noqa: PLC0415  # 50 ms, and most have no certificates
+
+    acme = entity.typed(Certificate).acme
+    path = acme.ca if acme is not None else None
+    if path is None:
+        return []
+    field = TRUSTED_AT_ORDERS[-1]
+    try:
+        remarks = pem.check_authorities(read(path), field)
+    except UnreadableError as error:
+        remarks = [Remark("error", field, str(error), _unread_hint(path, error))]
+    return [replace(each, message=f"{path}: {each.message}") for each in remarks]
+
+
+def _unread_hint(path: str, error: UnreadableError) -> str | None:
+    return EXPANDED_BEFORE if is_template(path) else error.hint
 
 
 def _check(

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from reconciler.errors import UnreadableError
+from reconciler.materials.reading import read_external
+
 _BINARY = b"age-encryption.org/v1\n"
 _ARMORED = b"-----BEGIN AGE ENCRYPTED FILE-----"
-_IDENTITY_BYTES_MAX = 64 * 1024
 
 
 class SealedError(Exception):
@@ -52,11 +54,10 @@ class Keyring:
             hint = "tell the daemon whose: kakehi run --identity FILE"
             raise SealedError("the file is encrypted, and there is no identity to open it", hint)
         try:
-            with self.path.open("rb") as file:
-                content = file.read(_IDENTITY_BYTES_MAX)
-        except OSError as error:
-            message = f"the identity {self.path} cannot be read: {error.strerror or error}"
-            raise SealedError(message) from None
+            content = read_external(str(self.path))
+        except UnreadableError as error:
+            message = f"the identity {self.path} cannot be read: {error}"
+            raise SealedError(message, error.hint) from None
         found = list(_parsed(content))
         if not found:
             hint = "make one: age-keygen -o FILE"

@@ -26,6 +26,9 @@ FIELDS: dict[str, tuple[tuple[str, ...], ...]] = {
 }
 """Where a kind has paths: the fields, by path through the value."""
 
+TRUSTED_AT_ORDERS = ("acme", "ca")
+"""Where a certificate has a path to what is no part of the state: whoever orders it reads that."""
+
 
 class Material(NamedTuple):
     """One file of one entity; `sha256` in hexadecimal."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -275,3 +276,30 @@ def test_the_body_of_an_answer_is_a_file_of_bounded_size() -> None:
 def test_a_frontend_without_a_file_stays_as_it_is() -> None:
     frontend = entity("frontend", "shop", listeners=["web"], cluster="shop")
     assert complete(frontend, no_files).entity is frontend
+
+
+@pytest.mark.parametrize("found", ["gone", "pipe", "no PEM", "fine"])
+def test_the_authorities_that_an_order_trusts_are_looked_at(
+    tmp_path: Path, pair: Pair, found: str
+) -> None:
+    path = tmp_path / "ca.pem"
+    match found:
+        case "pipe":
+            os.mkfifo(path)
+        case "no PEM":
+            path.write_bytes(b"garbage")
+        case "fine":
+            path.write_bytes(pair.pem)
+    ordered = entity("certificate", "own", acme={"ca": str(path)}, hostnames=["shop.test"])
+    expected = {
+        "gone": f"{path}: No such file or directory",
+        "pipe": f"{path}: it is no regular file",
+        "no PEM": f"{path}: the file holds no PEM certificate",
+    }
+    done = complete(ordered, read_external)
+    if found == "fine":
+        assert (done.entity, done.remarks) == (ordered, [])
+        return
+    [remark] = done.remarks
+    assert (done.entity, remark.severity, remark.field) == (None, "error", "ca")
+    assert remark.message == expected[found]

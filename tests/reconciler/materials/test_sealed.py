@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pyrage
@@ -55,6 +56,16 @@ def test_a_key_of_ssh_opens_too(tmp_path: Path) -> None:
     )
     sealed = pyrage.encrypt(b"secret", [ssh.Recipient.from_str(public.decode())])
     assert Keyring(path).opened(sealed) == b"secret"
+
+
+def test_an_identity_that_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    """Nobody writes into the pipe: whoever opened it would wait for ever."""
+    keyring, recipient = identity(tmp_path / "identity")
+    sealed = pyrage.encrypt(b"secret", [recipient])
+    (tmp_path / "identity").unlink()
+    os.mkfifo(tmp_path / "identity")
+    with pytest.raises(SealedError, match="cannot be read: it is no regular file"):
+        keyring.opened(sealed)
 
 
 def test_why_it_cannot_be_opened(tmp_path: Path) -> None:
