@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from itertools import islice
@@ -16,6 +15,7 @@ from pathlib import Path, PurePath
 
 from reconciler.errors import UnreadableError
 from reconciler.presence import is_directory
+from schemas.messages.files import beginning_of
 
 MATERIAL_BYTES_MAX = 1024 * 1024
 """A bundle of all authorities of the world has 230 KiB."""
@@ -35,25 +35,15 @@ def no_files(_path: str) -> bytes:
 def read_external(path: str) -> bytes:
     """The content of a file outside of the repository. Raises `UnreadableError`."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        content = beginning_of(path, MATERIAL_BYTES_MAX + 1)
     except FileNotFoundError:
         raise _not_there(path) from None
+    except IsADirectoryError:
+        raise UnreadableError("it is a directory") from None
     except OSError as error:
         raise UnreadableError(error.strerror or str(error)) from None
     except ValueError:
         raise UnreadableError("no file can have such a path") from None
-    try:
-        mode = os.fstat(descriptor).st_mode
-        if not stat.S_ISREG(mode):
-            # A pipe has no content that could be read twice, and a directory has none at all.
-            what = "a directory" if stat.S_ISDIR(mode) else "no regular file"
-            raise UnreadableError(f"it is {what}")
-        with os.fdopen(descriptor, "rb", closefd=False) as file:
-            content = file.read(MATERIAL_BYTES_MAX + 1)
-    except OSError as error:
-        raise UnreadableError(error.strerror or str(error)) from None
-    finally:
-        os.close(descriptor)
     return bounded(content)
 
 

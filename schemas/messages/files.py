@@ -17,14 +17,24 @@ BYTES_MAX = 4 * 1024 * 1024
 
 def read_regular(path: Path) -> bytes:
     """The content of a regular file, through links. Raises `OSError` for whatever else is there."""
+    content = beginning_of(path, BYTES_MAX + 1)
+    if len(content) > BYTES_MAX:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+    return content
+
+
+def beginning_of(path: str | Path, most: int) -> bytes:
+    """So many bytes of a regular file at most. Raises `OSError`, and `ValueError` for no path."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     with os.fdopen(descriptor, "rb") as file:
         mode = os.fstat(descriptor).st_mode
         if stat.S_ISDIR(mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         if not stat.S_ISREG(mode):
+            # A pipe has no content that could be read twice.
             raise OSError(errno.EINVAL, "it is no regular file", str(path))
-        content = file.read(BYTES_MAX + 1)
-    if len(content) > BYTES_MAX:
-        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+        content: bytes | None = file.read(most)
+    if content is None:
+        # There are such files below /proc, and on file systems of FUSE.
+        raise BlockingIOError(errno.EAGAIN, "it has nothing to be read now", str(path))
     return content

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from pathlib import Path
@@ -16,6 +17,7 @@ from reconciler.storage.kept.contents import MaterialStore
 from schemas.changes.change import Change
 from schemas.entities.entity import Entity
 from schemas.entities.material import materials_of
+from schemas.messages.files import read_regular
 from tests.harness import pki
 from tests.harness.pki import Pair
 from tests.reconciler.building import entity
@@ -303,3 +305,16 @@ def test_the_authorities_that_an_order_trusts_are_looked_at(
     [remark] = done.remarks
     assert (done.entity, remark.severity, remark.field) == (None, "error", "ca")
     assert remark.message == expected[found]
+
+
+@pytest.mark.skipif(not os.access("/proc/kmsg", os.R_OK), reason="root alone may read such a file")
+def test_a_file_with_nothing_to_be_read_now_cannot_be_read() -> None:
+    """Such are below /proc and on FUSE: a regular file that says "not now"."""
+    kernel_log = Path("/proc/kmsg")
+    with contextlib.suppress(UnreadableError):
+        # What the kernel has to say.
+        read_external(str(kernel_log))
+    with pytest.raises(UnreadableError, match="it has nothing to be read now"):
+        read_external(str(kernel_log))
+    with pytest.raises(OSError, match="it has nothing to be read now"):
+        read_regular(kernel_log)
