@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Sequence
+from functools import cache
 from itertools import product
 from typing import Any
 
@@ -132,23 +133,52 @@ def view_of(frontends: Iterable[Entity]) -> MemoryView:
     return MemoryView([*listeners, *frontends])
 
 
-def grid(keys: list[str]) -> list[Sample]:
-    axes = [KEYS[key] if key in keys else [None] for key in KEYS]
+def sample(hostname: str, path: str, **of: str | None) -> Sample:
+    cookie = of.get("cookies")
+    lines = (("v", of.get("headers")), ("cookie", None if cookie is None else f"v={cookie}"))
+    return Sample(
+        hostname,
+        path,
+        f"v={of['query']}" if of.get("query") is not None else "",
+        of.get("methods") or "GET",
+        tuple((name, value) for name, value in lines if value is not None),
+        of.get("client_addresses"),
+    )
+
+
+def unlike(conditions: list[dict[str, Any]], samples: Iterable[Sample]) -> list[Sample]:
+    """One request of all that these conditions take alike: what is made of them sees no other."""
+    common: dict[str, Any] = {"cluster": "c", "listeners": ["l"], "path": {"prefix": "/"}}
+    every = [of(f"f{n}", {**common, **each}) for n, each in enumerate(conditions)]
+    found: dict[frozenset[str], Sample] = {}
+    asked = list(samples)
+    for one, names in zip(asked, EngineRouter().matching(every, asked), strict=True):
+        found.setdefault(frozenset(names), one)
+    return list(found.values())
+
+
+@cache
+def paths() -> list[str]:
+    every = (sample(HOSTS[0], path) for path in dict.fromkeys(ASKED))
+    return [each.path for each in unlike([{"path": path} for path in PATHS], every)]
+
+
+@cache
+def clients() -> list[str | None]:
+    every = (sample(HOSTS[0], "/", client_addresses=client) for client in CLIENTS)
+    return [each.client for each in unlike([{"client_addresses": one} for one in NETWORKS], every)]
+
+
+@cache
+def grid(keys: tuple[str, ...]) -> list[Sample]:
+    axes = [
+        [None] if key not in keys else clients() if key == "client_addresses" else KEYS[key]
+        for key in KEYS
+    ]
     return [
-        Sample(
-            hostname,
-            path,
-            f"v={query}" if query is not None else "",
-            method or "GET",
-            tuple(
-                each
-                for each in (("v", header), ("cookie", None if cookie is None else f"v={cookie}"))
-                if each[1] is not None
-            ),
-            client,
-        )
-        for hostname, path in product(HOSTS, dict.fromkeys(ASKED))
-        for method, header, query, cookie, client in product(*axes)
+        sample(hostname, path, **dict(zip(KEYS, values, strict=True)))
+        for hostname, path in product(HOSTS, paths())
+        for values in product(*axes)
     ]
 
 
@@ -201,7 +231,7 @@ def test_exactly_those_are_named_that_requests_come_to(seed: int) -> None:
         keys = dice.sample([*KEYS], 2)
         every = apart(frontend(f"f{each}", dice, keys) for each in range(dice.randrange(2, 10)))
         before, after = view_of(every), view_of(apart(changed(dice, every, keys)))
-        samples = grid(keys)
+        samples = grid(tuple(sorted(keys)))
         was, will_be = served(before, samples), served(after, samples)
         named = {key.name: each for key, each in meant(before, after).items()}
         for name in {*was, *will_be} - {None}:
