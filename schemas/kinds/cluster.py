@@ -182,7 +182,7 @@ class Cluster(Kind):
     ] = 1024
     limits: Annotated[
         ClusterLimits, Field(description="Bounds of what is taken from backends.")
-    ] = ClusterLimits()
+    ] = ClusterLimits.of_value({})
     load_balancing: Annotated[
         Policy,
         BeforeValidator(_policy),
@@ -228,7 +228,7 @@ class Cluster(Kind):
         ),
     ] = 2
     timeouts: Annotated[ClusterTimeouts, Field(description="How long a backend may take.")] = (
-        ClusterTimeouts()
+        ClusterTimeouts.of_value({})
     )
     tls: Annotated[
         ClusterTls | None,

@@ -168,7 +168,7 @@ class Listener(Kind):
     ] = False
     limits: Annotated[
         ListenerLimits, Field(description="Bounds of what is taken from clients.")
-    ] = ListenerLimits()
+    ] = ListenerLimits.of_value({})
     merge_slashes: Annotated[
         bool,
         Field(
@@ -200,7 +200,7 @@ class Listener(Kind):
         ),
     ] = Field(default_factory=list)
     timeouts: Annotated[ListenerTimeouts, Field(description="How long a client may take.")] = (
-        ListenerTimeouts()
+        ListenerTimeouts.of_value({})
     )
     tls: Annotated[
         ListenerTls | None,

@@ -59,11 +59,7 @@ def defaults(kind: str) -> dict[str, Json]:
 
 def defaults_of(model: type[Model]) -> dict[str, Json]:
     """Return the same of a model."""
-    given: dict[str, Json] = {}
-    for name, field in model.model_fields.items():
-        if not field.is_required():
-            default = field.get_default(call_default_factory=True, validated_data={})
-            given[name] = default.in_full() if isinstance(default, Model) else default
+    given: dict[str, Json] = model.model_construct().model_dump()
     return given
 
 

@@ -13,7 +13,7 @@ ANSWERS_MAX = 4096
 class ChallengeAnswers(BaseModel):
     """By token a key authorization, by hostname the PEM chain and key to show in handshakes."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     http: dict[str, str] = Field(default_factory=dict, max_length=ANSWERS_MAX)
     tls: dict[str, tuple[str, str]] = Field(default_factory=dict, max_length=ANSWERS_MAX)

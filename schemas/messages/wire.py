@@ -384,7 +384,7 @@ _ADAPTERS: dict[type[_Message], TypeAdapter[Any]] = {
 class _Other(BaseModel):
     """What holds in the greeting of every version, whatever else it has."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore", defer_build=True)
 
     protocol: _Number
 

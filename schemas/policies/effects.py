@@ -40,11 +40,11 @@ class Effects(Kind):
     forward_auth: AskedFirst = None
     hsts: InheritedHsts = INHERIT
     intercept: InheritedIntercept = INHERIT
-    limits: Limits = RequestLimits()
+    limits: Limits = RequestLimits.of_value({})
     rate_limit: RateLimited = None
-    request_headers: RequestEdits = HeaderEdits()
-    response_headers: ResponseEdits = HeaderEdits()
-    timeouts: Timeouts = RequestTimeouts()
+    request_headers: RequestEdits = HeaderEdits.of_value({})
+    response_headers: ResponseEdits = HeaderEdits.of_value({})
+    timeouts: Timeouts = RequestTimeouts.of_value({})
 
     @classmethod
     def path_groups(cls, info: ValidationInfo) -> frozenset[str] | None:

@@ -127,7 +127,7 @@ class Match(Kind):
             description="The path: one of prefix, exact, regex, suffix.",
             examples=[{"prefix": "/api"}],
         ),
-    ] = PathMatch(prefix="/")
+    ] = PathMatch.of_value({"prefix": "/"})
     query: Annotated[
         dict[Parameter, Annotated[QueryMatch, BeforeValidator(plain_is_exact)]],
         Field(
