@@ -20,12 +20,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from reconciler import log
+from reconciler.acme.accounts import Accounts
 from reconciler.acme.order import Order, OrderError
 from reconciler.durable import make_own_directory, replace_durably
 from reconciler.materials.external import Signature, signature_of
 from reconciler.parts import heard_again_within
 from reconciler.patience import within
 from reconciler.presence import is_there
+from reconciler.storage.kept.memory import Memory
 from reconciler.workers.telling.challenges import ChallengeKeeper
 from schemas.entities.entity import Entity, EntityKey
 from schemas.kinds.certificate import Certificate
@@ -118,12 +120,14 @@ class Certifying:
         ordered: Callable[[], list[Entity]],
         claims: Callable[[str], bool],
         served: Callable[[EntityKey], bytes | None],
+        memory: Memory,
+        tell: Callable[[str], None],
         issued: Callable[[], None],
     ) -> None:
         """`served` gives the file that a certificate is served from, if it is one for both parts;
-        `issued` is called when a file is there that was not.
+        `issued` is called when a file is there that was not; `tell` has a sentence for `status`.
         """
-        self._accounts = state_dir / DIRECTORY / ACCOUNTS
+        self._accounts = Accounts(state_dir / DIRECTORY / ACCOUNTS, memory, tell)
         self._issued = issued_directory(state_dir)
         self._challenges = challenges
         self._ordered = ordered
@@ -283,9 +287,12 @@ class Certifying:
             watched.due = watched.issued_at + _REORDER_PAUSE
             return
         log.info("ordering a certificate", name=order.name, hostnames=",".join(order.hostnames))
-        content = await self._in_thread(
-            partial(obtain, order, self._accounts, self._publisher(watched))
-        )
+        self._accounts.expect(order)
+        obtaining = partial(obtain, order, self._accounts.directory, self._publisher(watched))
+        try:
+            content = await self._in_thread(obtaining)
+        finally:
+            self._accounts.note(order)
         try:
             self._keep(order.name, f"{_ORDERED_FROM}{order.directory}\n".encode() + content)
         except OSError as error:

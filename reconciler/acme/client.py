@@ -27,6 +27,7 @@ from josepy.jwa import ES256
 from josepy.jwk import JWK, JWKEC
 
 from reconciler import log
+from reconciler.acme.accounts import path_of
 from reconciler.acme.order import Order, OrderError
 from reconciler.durable import make_own_directory, rename_durably, replace_durably
 from reconciler.errors import UnreadableError
@@ -154,8 +155,7 @@ def account_key(order: Order, accounts: Path) -> ec.EllipticCurvePrivateKey:
 
 
 def _account_key(order: Order, accounts: Path) -> ec.EllipticCurvePrivateKey:
-    text = "\n".join((order.directory, *order.contact))
-    path = accounts / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.pem"
+    path = path_of(order, accounts)
     try:
         found = serialization.load_pem_private_key(read_regular(path), None)
         if isinstance(found, ec.EllipticCurvePrivateKey):

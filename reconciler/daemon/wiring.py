@@ -189,6 +189,8 @@ def worker_plane(base: Ground, observer: WorkerObserver) -> WorkerPlane:
             lambda: ordered(store.running.state),
             lambda hostname: claims(store.running.state, hostname),
             lambda key: store.materials.content_of(store.running.state.get(key)),
+            memory=store,
+            tell=store.notes.add,
             issued=base.wake.set,
         ),
         send_overlay=send_overlay,

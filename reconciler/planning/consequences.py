@@ -24,6 +24,7 @@ from reconciler.planning.heirs import Effort, Search
 from reconciler.planning.near import Moved
 from reconciler.planning.planner import MATCHING
 from reconciler.planning.samples import Router
+from reconciler.planning.unserved import unserved
 from schemas.changes.change import Change
 from schemas.changes.plan import Consequence
 from schemas.entities.entity import EntityKey, canonical
@@ -51,6 +52,7 @@ def consequences(
     renamed = renames(changes)
     found: dict[EntityKey, Consequence] = {}
     unusable = _unusable(changes, before, after, drained)
+    lost = unserved(changes, before, after)
     asked = [each for each in changes if each.key.kind == "frontend"][:HEIRS_OF_MAX]
     moved, effort = _moved(asked), Effort()
     inheriting = {
@@ -65,6 +67,7 @@ def consequences(
             frontends=frontends,
             more_frontends=more_frontends,
             leaves_no_backend=change.key in unusable,
+            without_certificate=tuple(lost.get(change.key, ())),
             ends_drain=_ends_drain(renamed.get(change.key), change, drained),
             drained=_is_drained(change, drained),
             renamed=renamed.get(change.key),

@@ -48,6 +48,8 @@ class Consequence:
     """How many there are beside these."""
     leaves_no_backend: bool = False
     """The cluster has no backend that takes requests any more: 503."""
+    without_certificate: tuple[str, ...] = ()
+    """The hostnames that have a certificate now, and none until this one has been issued."""
     ends_drain: bool = False
     """A drained backend that takes requests by another name: drains are by name."""
     drained: bool = False
@@ -70,6 +72,8 @@ class Consequence:
             found["more_frontends"] = self.more_frontends
         if self.leaves_no_backend:
             found["leaves_no_backend"] = True
+        if self.without_certificate:
+            found["without_certificate"] = list(self.without_certificate)
         if self.ends_drain:
             found["ends_drain"] = True
         if self.drained:

@@ -103,6 +103,13 @@ def move(change: Change) -> tuple[str, str] | None:
 def _likeness(change: Change) -> str:
     # What was in something that goes is not shown.
     fields: Any = None if change["action"] == "remove" else move(change) or change["fields"]
-    names = ("leaves_no_backend", "drained", "heirs", "takes_from", "untried")
+    names = (
+        "leaves_no_backend",
+        "drained",
+        "heirs",
+        "takes_from",
+        "untried",
+        "without_certificate",
+    )
     marks = [change.get(name) for name in names]
     return json.dumps([change["action"], change["kind"], fields, marks], sort_keys=True)

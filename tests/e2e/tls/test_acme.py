@@ -251,6 +251,25 @@ def test_a_file_that_was_taken_away_comes_back(shop: AcmeShop) -> None:
     assert shop.await_leaf().serial_number == serial
 
 
+def test_the_key_of_an_account_that_is_gone_is_told(shop: AcmeShop) -> None:
+    shop.repo.commit(shop.configured("shop.test"))
+    shop.daemon.start()
+    shop.await_leaf()
+    assert shop.authority is not None
+    [account] = (shop.daemon.state_dir / "acme" / "accounts").iterdir()
+    gone = "the key of the account"
+    # Another authority, or another contact, is another account: none is gone.
+    shop.daemon.commit(shop.configured("shop.test", "a.test", contact=["me@shop.test"]))
+    processes.wait_until(lambda: len(list(account.parent.iterdir())) == 2, "another", _ISSUED_S)
+    assert not any(gone in each for each in shop.warnings())
+    account.unlink()
+    shop.restart()
+    shop.daemon.commit(shop.configured("shop.test", "b.test"))
+    processes.wait_until(account.exists, "a new one is made", _ISSUED_S)
+    processes.wait_until(lambda: any(gone in each for each in shop.warnings()), "it is told")
+    assert f"{gone} at {shop.authority.url} is gone" in shop.daemon.log()
+
+
 def test_without_an_order_there_is_nothing_to_show_to_an_authority(shop: AcmeShop) -> None:
     shop.repo.commit(shop.configured("shop.test", challenge="tls-alpn-01"))
     shop.daemon.start()
@@ -298,6 +317,32 @@ def test_a_certificate_that_is_renamed_goes_on_being_served(shop: AcmeShop) -> N
     shop.restart()
     assert shop.await_leaf().serial_number == serial
     assert shop.daemon.log().count("ordering a certificate name=mine") == 0
+
+
+def test_hostnames_that_lose_what_they_have_are_named(shop: AcmeShop) -> None:
+    """Of certificates that are joined only one can go on being served."""
+    [document] = shop.configured("shop.test").values()
+    acme = document["certificates"].pop("own")["acme"]
+    document["certificates"] = {
+        "first": {"acme": acme, "hostnames": ["shop.test"]},
+        "second": {"acme": acme, "hostnames": ["one.test", "two.test"]},
+    }
+    shop.repo.commit({"kakehi.yaml": document})
+    shop.daemon.start()
+    shop.await_leaf("shop.test")
+    shop.await_leaf("two.test")
+    assert shop.authority is not None
+    shop.authority.stand_still()
+    names = ["shop.test", "one.test", "two.test", "new.test"]
+    document["certificates"] = {"joined": {"acme": acme, "hostnames": names}}
+    loss = "! leaves shop.test without a certificate until it is issued"
+    assert loss in shop.planned({"kakehi.yaml": document})
+    shop.daemon.commit({"kakehi.yaml": document})
+    assert shop.leaf("two.test") is not None
+    assert shop.leaf("shop.test") is None
+    # What is only renamed, or had none, loses nothing.
+    document["certificates"] = {"again": {"acme": acme, "hostnames": names}}
+    assert "! leaves" not in shop.planned({"kakehi.yaml": document})
 
 
 def test_a_certificate_of_an_authority_to_practise_with_is_ordered_anew(

@@ -8,7 +8,7 @@ import os
 import socket
 import ssl
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import pytest
 
 from reconciler.acme import certifying
 from reconciler.acme.certifying import Certifying
+from reconciler.storage.store import Store
 from reconciler.workers.telling.challenges import ChallengeKeeper
 from schemas.entities.entity import Entity
 from tests.harness import pki, ports
@@ -38,8 +39,16 @@ class Scene:
         self._own = directory / "own.pem"
         self._own.write_bytes(own.chain + own.key)
         challenges = ChallengeKeeper(directory, list)
+        self.store = Store(directory / "state")
         self.certifying = Certifying(
-            directory, challenges, self.ordered, lambda _: True, lambda _: None, lambda: None
+            directory,
+            challenges,
+            self.ordered,
+            claims=lambda _: True,
+            served=lambda _: None,
+            memory=self.store,
+            tell=self.store.notes.add,
+            issued=lambda: None,
         )
         self.order()
 
@@ -100,8 +109,10 @@ async def becomes(happened: Callable[[], bool]) -> None:
 
 
 @pytest.fixture
-def scene(tmp_path: Path) -> Scene:
-    return Scene(tmp_path)
+def scene(tmp_path: Path) -> Iterator[Scene]:
+    made = Scene(tmp_path)
+    yield made
+    made.store.close()
 
 
 def test_an_order_has_an_end(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
