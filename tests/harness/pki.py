@@ -51,8 +51,12 @@ def make(
     bits: int = 2048,
     usages: Sequence[x509.ObjectIdentifier] = _BOTH_SIDES,
     subject: x509.Name | None = None,
+    also: Sequence[x509.GeneralName] = (),
 ) -> Pair:
-    """Make a certificate for some names (or IP addresses), self-signed without an issuer."""
+    """Make a certificate for some names (or IP addresses), self-signed without an issuer.
+
+    `also` are alternative names as they are, whatever they look like.
+    """
     key: Key = (
         ec.generate_private_key(ec.SECP256R1())
         if kind == "ecdsa"
@@ -84,7 +88,7 @@ def make(
         )
         builder = builder.add_extension(usage, critical=True)
     else:
-        alternatives = x509.SubjectAlternativeName([_general_name(name) for name in names])
+        alternatives = x509.SubjectAlternativeName([*map(_general_name, names), *also])
         builder = builder.add_extension(alternatives, critical=False)
         builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
     builder = builder.add_extension(

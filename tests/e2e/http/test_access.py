@@ -133,6 +133,36 @@ def test_a_listeners_policies_count_over_tls_and_by_trusted_proxies(
         assert site.secure(name, client) == site.expected(name, client, far=True), client
 
 
+def test_balancers_write_addresses_in_many_ways(site: AccessSite) -> None:
+    """With ports, in brackets or as RFC 7239 has it: the client is who they say."""
+    for client in CLIENTS:
+        is_ipv6 = ":" in client
+        with_port = f"[{client}]:443" if is_ipv6 else f"{client}:8080"
+        for line in (
+            f"X-Forwarded-For: {with_port}",
+            f"X-Forwarded-For: {client}, ,",
+            f'Forwarded: for="{with_port}";proto=https',
+        ):
+            for name in ("w0", "w5", "plain"):
+                with site.connect(f"{name}.test") as connection:
+                    status = connection.get(f"{name}.test", "/", line).status
+                assert status == site.expected(name, client, far=True), (name, line)
+
+
+@pytest.mark.parametrize(
+    "line", ["X-Forwarded-For: 10.1.2.3, unknown", "Forwarded: for=_hidden;proto=https"]
+)
+def test_a_client_that_nobody_knows_is_none_that_is_allowed(site: AccessSite, line: str) -> None:
+    frontend = site.document["frontends"]["plain"]
+    for rule in ({"allow": ["127.0.0.0/8", "10.0.0.0/8"]}, {"deny": ["192.0.2.0/24"]}):
+        site.document["frontends"]["plain"] = {**frontend, **rule}
+        site.commit(site.contents)
+        with site.connect("plain.test") as connection:
+            assert connection.get("plain.test", "/", line).status == 403
+    site.document["frontends"]["plain"] = frontend
+    site.commit(site.contents)
+
+
 def test_no_client_says_itself_who_it_is(site: AccessSite) -> None:
     site.document["frontends"]["plain"]["allow"] = ["10.0.0.0/8"]
     site.commit(site.contents)

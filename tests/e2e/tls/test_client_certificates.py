@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import ipaddress
 import socket
 import ssl
 import subprocess
@@ -261,6 +262,46 @@ def test_a_frontend_for_some_of_those_who_are_verified(shop: Shop, by: str, tmp_
         "certificate_missing",
         *["certificate_refused"] * 3,
     ]
+
+
+# A condition, a name of that kind, and names of other kinds that read alike or lead elsewhere.
+KINDS: dict[str, tuple[x509.GeneralName, list[x509.GeneralName]]] = {
+    "*.partners.example.com": (
+        x509.DNSName("x.partners.example.com"),
+        [x509.UniformResourceIdentifier("x.partners.example.com")],
+    ),
+    "spiffe://example.com/shop/*": (
+        x509.UniformResourceIdentifier("spiffe://example.com/shop/pay"),
+        [
+            x509.DNSName("spiffe://example.com/shop/pay"),
+            x509.UniformResourceIdentifier("spiffe://example.com/shop/../admin"),
+            x509.UniformResourceIdentifier("spiffe://example.com/shop/%2e%2E/admin"),
+        ],
+    ),
+    "bob@example.com": (x509.RFC822Name("bob@example.com"), [x509.DNSName("bob@example.com")]),
+    "10.0.0.1": (
+        x509.IPAddress(ipaddress.ip_address("10.0.0.1")),
+        [x509.DNSName("10.0.0.1"), x509.UniformResourceIdentifier("10.0.0.1")],
+    ),
+}
+
+
+def test_names_are_compared_with_those_of_their_kind(shop: Shop, tmp_path: Path) -> None:
+    """An authority that looks closely at one kind may let anything pass in another."""
+    made = files(shop, client_auth="optional")
+    frontends = made["kakehi.yaml"]["frontends"]
+    for number, condition in enumerate(KINDS):
+        frontends[f"kind-{number}"] = {
+            **frontends["all"],
+            "path": {"prefix": f"/{number}"},
+            "client_certificate": {"names": [condition]},
+        }
+    shop.daemon.begin(made)
+    for number, (right, wrong) in enumerate(KINDS.values()):
+        for name in (right, *wrong):
+            pair = pki.make("client.test", issuer=CA, also=[name])
+            answer = Visitor(shop, pair, tmp_path).ask(path=f"/{number}/x".encode())
+            assert (b"403" not in answer) == (name is right), name
 
 
 def named(*levels: list[tuple[x509.ObjectIdentifier, str]]) -> Pair:

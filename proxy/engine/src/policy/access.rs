@@ -43,9 +43,9 @@ impl Access {
                 .all(|networks| networks.contains(client))
     }
 
-    /// What becomes of its requests.
-    pub(super) fn decide(&self, client: IpAddr) -> Verdict {
-        match self.admits(client) {
+    /// What becomes of its requests. A client that nobody knows may be any of those who are denied.
+    pub(super) fn decide(&self, client: Option<IpAddr>) -> Verdict {
+        match client.is_some_and(|client| self.admits(client)) {
             true => Verdict::Continue,
             false => Verdict::answer(403, Reason::Denied),
         }

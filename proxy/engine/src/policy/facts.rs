@@ -3,12 +3,13 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use crate::protocol::h1::{FieldId, RequestHead};
+use crate::protocol::h1::RequestHead;
 use crate::state::listener::{Listener, ListenerSettings};
 use crate::state::named::Named;
 use crate::tls::client_identity::ClientIdentity;
 
 use super::HTTPS_PORT;
+use super::asking::{Asking, parameter};
 use super::crowd::InFlight;
 use super::meter::Meter;
 use super::vault::Vault;
@@ -57,10 +58,18 @@ impl Facts<'_> {
 
     /// Whether its client speaks TLS, with us or with a trusted proxy before us.
     pub fn is_secure(&self) -> bool {
+        let said = |scheme: &[u8]| scheme.eq_ignore_ascii_case(b"https");
         let was_secure = || {
-            self.head
-                .values(self.bytes, "x-forwarded-proto")
-                .any(|scheme| scheme.eq_ignore_ascii_case(b"https"))
+            let (head, bytes) = (self.head, self.bytes);
+            let mut customary = head.values(bytes, "x-forwarded-proto").peekable();
+            match customary.peek() {
+                Some(_) => customary.any(said),
+                None => head
+                    .values(bytes, "forwarded")
+                    .flat_map(|line| line.split(|&byte| byte == b','))
+                    .filter_map(|element| parameter(element, b"proto"))
+                    .any(said),
+            }
         };
         self.listener.tls.is_some() || (self.is_trusted() && was_secure())
     }
@@ -90,35 +99,8 @@ impl Facts<'_> {
             .unwrap_or(self.own_id.as_bytes())
     }
 
-    /// See [`client_address`].
-    pub fn client_address(&self) -> IpAddr {
-        client_address(self.head, self.bytes, self.listener, self.peer)
+    /// Who asks.
+    pub fn asking(&self) -> Asking {
+        Asking::of(self.head, self.bytes, self.listener, self.peer)
     }
-}
-
-/// Who asks: the last of those in `X-Forwarded-For` who is none of the trusted proxies, if one of these is
-/// the peer; or else the peer. What stands before that one is anybody's word (T22).
-pub fn client_address(
-    head: &RequestHead,
-    bytes: &[u8],
-    listener: &ListenerSettings,
-    peer: IpAddr,
-) -> IpAddr {
-    if !listener.trusts(peer) {
-        return peer;
-    }
-    let lines = head.fields.iter().rev();
-    let told = lines.filter(|field| field.id == FieldId::XForwardedFor && !field.drop);
-    let mut client = peer;
-    for member in told.flat_map(|field| field.value.of(bytes).rsplit(|byte| *byte == b',')) {
-        let text = std::str::from_utf8(member.trim_ascii()).ok();
-        let Some(address) = text.and_then(|text| text.parse::<IpAddr>().ok()) else {
-            break;
-        };
-        client = address;
-        if !listener.trusts(address) {
-            break;
-        }
-    }
-    client
 }

@@ -241,7 +241,7 @@ impl Merged {
     /// Whether a request comes from where it may.
     pub(super) fn admit(&self, facts: &Facts<'_>) -> Verdict {
         self.access().map_or(Verdict::Continue, |access| {
-            access.decide(facts.client_address())
+            access.decide(facts.asking().client())
         })
     }
 

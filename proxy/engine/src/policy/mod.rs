@@ -7,6 +7,7 @@
 //! plans are made by `state/incoming`.
 
 pub mod access;
+pub mod asking;
 pub mod basic;
 pub mod bounds;
 pub mod compression;

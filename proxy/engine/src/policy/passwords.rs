@@ -1,7 +1,8 @@
 //! Users and the hashes of their passwords, as `htpasswd` writes them.
 //!
 //! Rule: what looks a password up takes as long as the hash is slow, so that it is called by a thread of its own
-//! (`session/exchange/verifying`) and never by the loop. Somebody who is not there costs as much as one who is.
+//! (`session/exchange/verifying`) and never by the loop. Somebody who is not there costs as much as one who is: as
+//! one of them, always the same for a name, where their hashes are of several kinds.
 
 use std::collections::BTreeMap;
 
@@ -9,11 +10,14 @@ use argon2::{Argon2, Params, PasswordHash};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use md5::{Digest as _, Md5};
 use sha_crypt::{PasswordVerifier as _, ShaCrypt};
+use sha2::Sha256;
 
 /// Users by name, and the hash of each one's password.
 #[derive(Default, PartialEq, Eq)]
 pub struct Book {
     users: BTreeMap<Box<[u8]>, Hash>,
+    /// Of all of them: what nobody knows who is not in it, and every worker alike.
+    sum: [u8; 32],
 }
 
 impl std::fmt::Debug for Book {
@@ -38,11 +42,13 @@ impl Book {
     /// What is wrong with a line; never a hash.
     pub fn parse(content: &[u8]) -> Result<Self, String> {
         let mut book = Self::default();
+        let mut sum = Sha256::new();
         for (number, line) in content.split(|byte| *byte == b'\n').enumerate() {
             let line = line.trim_ascii();
             if line.is_empty() || line.starts_with(b"#") {
                 continue;
             }
+            sum.update(line);
             let wrong = |what: &str| format!("line {}: {what}", number + 1);
             let at = memchr::memchr(b':', line).ok_or_else(|| wrong("expected USER:HASH"))?;
             let (user, hash) = (&line[..at], &line[at + 1..]);
@@ -52,6 +58,7 @@ impl Book {
                 return Err(wrong("expected a name, once"));
             }
         }
+        book.sum = sum.finalize().into();
         // Without users nobody gets in, which does no harm.
         match book.users.len() {
             0..=USERS_MAX => Ok(book),
@@ -64,10 +71,24 @@ impl Book {
     pub fn knows(&self, user: &[u8], password: &[u8]) -> bool {
         let found = self.users.get(user);
         // Of who is not there the time must not tell.
-        let hash = found.or_else(|| self.users.values().next());
+        let hash = found.or_else(|| self.hash_in_place_of(user));
         let fits =
             password.len() <= PASSWORD_BYTES_MAX && hash.is_some_and(|hash| hash.is_of(password));
         fits && found.is_some()
+    }
+
+    /// That of somebody, whom a name alone decides.
+    fn hash_in_place_of(&self, user: &[u8]) -> Option<&Hash> {
+        let drawn = Sha256::new()
+            .chain_update(self.sum)
+            .chain_update(user)
+            .finalize();
+        let drawn = drawn
+            .iter()
+            .take(8)
+            .fold(0_u64, |number, &byte| number << 8 | u64::from(byte));
+        let at = drawn.checked_rem(self.users.len() as u64)?;
+        self.users.values().nth(at as usize)
     }
 }
 
@@ -213,6 +234,24 @@ sha512:$6$abcdefgh$ltjgWl6579NluT/Vi1nwEvcil.G5Nbc4NiXZaNGStk8PSwGfQv72N2CKPPrVA
 sha256:$5$abcdefgh$gruCpC7VkOTspMQTTSAR8mtlO9Upms.fwqE5y16JVM.
 apr1:$apr1$abcdefgh$h9FWgUz3n9YxylKLlR5SQ/
 ";
+
+    /// Who is not there takes the time of one who is, so that a slow hash tells nobody's name.
+    #[test]
+    fn in_place_of_who_is_not_there_each_hash_comes_up_and_by_the_name_alone() {
+        let book = Book::parse(OF_OTHERS.as_bytes()).unwrap();
+        let again = Book::parse(format!("# moved\n{OF_OTHERS}").as_bytes()).unwrap();
+        let mut drawn = BTreeMap::new();
+        for number in 0..100 {
+            let name = format!("nobody-{number}");
+            let hash = book.hash_in_place_of(name.as_bytes()).unwrap();
+            assert!(again.hash_in_place_of(name.as_bytes()).unwrap() == hash);
+            let user = book.users.iter().find(|(_, known)| *known == hash);
+            *drawn.entry(user.unwrap().0).or_insert(0) += 1;
+        }
+        assert_eq!(drawn.len(), book.users.len());
+        assert!(drawn.values().all(|times| *times > 5));
+        assert!(Book::default().hash_in_place_of(b"nobody").is_none());
+    }
 
     #[test]
     fn passwords_are_those_that_others_have_hashed() {

@@ -71,7 +71,7 @@ pub(super) fn key_of(policy: Option<&str>, by: &RateBy, facts: &Facts<'_>) -> u6
     let whose = (policy.is_some(), policy.unwrap_or(facts.frontend_name));
     let (head, bytes) = (facts.head, facts.bytes);
     match by {
-        RateBy::ClientAddress => facts.meter.key((whose, network_of(facts.client_address()))),
+        RateBy::ClientAddress => facts.meter.key((whose, network_of(facts.asking().told))),
         RateBy::Frontend => facts.meter.key((whose, facts.frontend_name)),
         RateBy::Header(name) => facts.meter.key((whose, head.values(bytes, name).next())),
         RateBy::Cookie(name) => {

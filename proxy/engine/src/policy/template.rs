@@ -191,7 +191,10 @@ impl Value {
             Self::Query => escape.write_target(head.query(bytes).unwrap_or_default(), out),
             Self::Capture(number) => escape.write_target(values.capture(*number), out),
             Self::Hostname => out.extend_from_slice(head.host(bytes)),
-            Self::ClientAddress => write_address(facts.client_address(), out),
+            Self::ClientAddress => match facts.asking().client() {
+                Some(client) => write_address(client, out),
+                None => out.extend_from_slice(b"unknown"),
+            },
             Self::ClientCertificateSubject => {
                 let subject = facts.client.map_or("", |client| client.subject());
                 escape.write(subject.as_bytes(), out);

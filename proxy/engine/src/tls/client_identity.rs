@@ -17,8 +17,44 @@ use crate::protocol::base64;
 pub struct ClientIdentity {
     header: Box<str>,
     subject: Box<str>,
-    names: Box<[Box<str>]>,
+    names: Box<[Name]>,
     fingerprint: Box<str>,
+}
+
+/// A name, which is the same as another one only if both are of one kind: what an authority looks at closely
+/// in a host's name it may let pass in a URI.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Name {
+    /// What it names.
+    pub kind: NameKind,
+    /// As it is compared.
+    pub text: Box<str>,
+}
+
+/// What an alternative name names (RFC 5280 §4.2.1.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameKind {
+    /// A host, in lower case.
+    Host,
+    /// A mailbox, whose host is in lower case.
+    Mailbox,
+    /// Anything by its URI.
+    Uri,
+    /// An address of the Internet.
+    Address,
+}
+
+impl NameKind {
+    /// Of a name that stands by itself, by its form.
+    #[must_use]
+    pub fn of(text: &str) -> Self {
+        match text {
+            _ if text.parse::<std::net::IpAddr>().is_ok() => Self::Address,
+            _ if text.contains([':', '/']) => Self::Uri,
+            _ if text.contains('@') => Self::Mailbox,
+            _ => Self::Host,
+        }
+    }
 }
 
 impl ClientIdentity {
@@ -53,7 +89,7 @@ impl ClientIdentity {
 
     /// Its alternative names: of hosts in lower case, addresses, mailboxes and URIs.
     #[must_use]
-    pub fn names(&self) -> &[Box<str>] {
+    pub fn names(&self) -> &[Name] {
         &self.names
     }
 
@@ -64,26 +100,45 @@ impl ClientIdentity {
     }
 }
 
-fn names_of(certificate: &Certificate) -> Box<[Box<str>]> {
+fn names_of(certificate: &Certificate) -> Box<[Name]> {
     let found = certificate.tbs_certificate.get::<SubjectAltName>();
     let Ok(Some((_, SubjectAltName(names)))) = found else {
         return Box::default();
     };
-    names.iter().filter_map(text_of).collect()
+    names.iter().filter_map(read).collect()
 }
 
-fn text_of(name: &GeneralName) -> Option<Box<str>> {
-    match name {
-        GeneralName::DnsName(host) => Some(host.as_str().to_ascii_lowercase().into()),
+fn read(name: &GeneralName) -> Option<Name> {
+    let (kind, text) = match name {
+        GeneralName::DnsName(host) => (NameKind::Host, host.as_str().to_ascii_lowercase().into()),
         GeneralName::Rfc822Name(mailbox) => {
             // Its host has no case.
             let (user, host) = mailbox.as_str().rsplit_once('@')?;
-            Some(format!("{user}@{}", host.to_ascii_lowercase()).into())
+            let text = format!("{user}@{}", host.to_ascii_lowercase());
+            (NameKind::Mailbox, text.into())
         }
-        GeneralName::UniformResourceIdentifier(uri) => Some(uri.as_str().into()),
-        GeneralName::IpAddress(octets) => address(octets.as_bytes()),
-        _ => None,
-    }
+        GeneralName::UniformResourceIdentifier(uri) => {
+            let uri = uri.as_str();
+            // It would be one place as it is written, and another one for whoever resolves it.
+            if has_dot_segment(uri) {
+                return None;
+            }
+            (NameKind::Uri, uri.into())
+        }
+        GeneralName::IpAddress(octets) => (NameKind::Address, address(octets.as_bytes())?),
+        _ => return None,
+    };
+    Some(Name { kind, text })
+}
+
+/// Whether `.` or `..` is a segment (RFC 3986 §3.3), written in any way.
+fn has_dot_segment(uri: &str) -> bool {
+    let end = uri.find(['?', '#']).unwrap_or(uri.len());
+    let path = uri.get(..end).unwrap_or(uri);
+    path.split(['/', '\\']).any(|segment| {
+        let plain = segment.to_ascii_lowercase().replace("%2e", ".");
+        matches!(plain.as_str(), "." | "..")
+    })
 }
 
 fn address(octets: &[u8]) -> Option<Box<str>> {
@@ -105,7 +160,39 @@ fn hex(bytes: &[u8]) -> Box<str> {
 
 #[cfg(test)]
 mod tests {
-    use super::ClientIdentity;
+    use super::{ClientIdentity, NameKind, has_dot_segment};
+
+    #[test]
+    fn a_uri_that_leads_elsewhere_names_nothing() {
+        for uri in [
+            "spiffe://a/b/../c",
+            "spiffe://a/./b",
+            "a://b/%2E%2e",
+            "a://b/.%2e/c",
+            "a://b\\..\\c",
+        ] {
+            assert!(has_dot_segment(uri), "{uri}");
+        }
+        for uri in ["spiffe://a/b/c", "a://b/..c", "a://b/c?x=/../", "urn:a:..b"] {
+            assert!(!has_dot_segment(uri), "{uri}");
+        }
+    }
+
+    #[test]
+    fn a_names_form_tells_what_it_names() {
+        for (text, kind) in [
+            ("a.test", NameKind::Host),
+            ("*.a.test", NameKind::Host),
+            ("bob@a.test", NameKind::Mailbox),
+            ("10.0.0.1", NameKind::Address),
+            ("2001:db8::1", NameKind::Address),
+            ("spiffe://a/b/*", NameKind::Uri),
+            ("urn:uuid:1", NameKind::Uri),
+            ("mailto:bob@a.test", NameKind::Uri),
+        ] {
+            assert_eq!(NameKind::of(text), kind, "{text}");
+        }
+    }
 
     #[test]
     fn what_is_no_certificate_is_nobody() {
@@ -131,8 +218,13 @@ mod tests {
         let made = params.self_signed(&key)?;
         let identity = ClientIdentity::of(made.der());
         assert_eq!(identity.subject(), r"CN=alice,O=Shop\, Ltd");
-        let found: Vec<&str> = identity.names().iter().map(AsRef::as_ref).collect();
-        assert_eq!(found, ["client.test", names[1], names[2]]);
+        let found = identity.names().iter().map(|name| (name.kind, &*name.text));
+        let expected = [
+            (NameKind::Host, "client.test"),
+            (NameKind::Address, names[1]),
+            (NameKind::Uri, names[2]),
+        ];
+        assert!(found.eq(expected));
         assert_eq!(identity.fingerprint().len(), 64);
         Ok(())
     }

@@ -5,7 +5,8 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use crate::policy::facts::{Facts, client_address};
+use crate::policy::asking::Asking;
+use crate::policy::facts::Facts;
 use crate::policy::merged::Merged;
 use crate::policy::plan::Changes;
 use crate::policy::{self, Page, Reason, Step};
@@ -140,12 +141,7 @@ impl HeaderLookup for Fields<'_> {
     }
 
     fn client_address(&self) -> Option<IpAddr> {
-        Some(client_address(
-            self.head,
-            self.bytes,
-            self.listener,
-            self.peer,
-        ))
+        Asking::of(self.head, self.bytes, self.listener, self.peer).client()
     }
 }
 

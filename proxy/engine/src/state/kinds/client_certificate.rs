@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::language::defaulted;
-use crate::tls::client_identity::ClientIdentity;
+use crate::tls::client_identity::{ClientIdentity, NameKind};
 
 /// What is asked of a client's certificate, which has been verified.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,7 +62,11 @@ impl Conditions {
         let lists = |list: &[Box<str>], value: &str| {
             list.is_empty() || list.iter().any(|each| **each == *value)
         };
-        let named = |wanted: &str| client.names().iter().any(|name| covers(wanted, name));
+        let named = |wanted: &str| {
+            let kind = NameKind::of(wanted);
+            let alike = client.names().iter().filter(|name| name.kind == kind);
+            alike.into_iter().any(|name| covers(wanted, &name.text))
+        };
         lists(&self.fingerprints, client.fingerprint())
             && lists(&self.subjects, client.subject())
             && (self.names.is_empty() || self.names.iter().any(|wanted| named(wanted)))
