@@ -20,8 +20,10 @@ from reconciler.catalog import (
     matches,
     passthroughs,
     policies,
+    questions,
     references,
     shadows,
+    subjects,
 )
 from reconciler.catalog.changed_files import FINDINGS_MAX, ChangedFiles
 from reconciler.catalog.parsing import parsed_entities
@@ -192,6 +194,7 @@ def _errors(staged: ChangedFiles, keys: Sequence[EntityKey], view: View) -> Iter
     yield from references.clashes(keys, view)
     yield from circles.certain(keys, view)
     yield from circles.redirects(keys, view)
+    yield from questions.returning(keys, view)
     yield from matches.conflicts(keys, view)
     yield from matches.crowded(keys, view)
     yield from policies.conflicts(keys, view)
@@ -214,6 +217,7 @@ def _warnings(
         circles.possible(keys, view),
         references.unspecified(keys, view),
         references.without_backends(keys, view),
+        subjects.turned(keys, view),
     ):
         if view[found.key].provenance.file not in faulty:
             yield found

@@ -85,9 +85,7 @@ def certain(changed: Iterable[EntityKey], view: View) -> Iterator[Finding]:
         clusters |= _clusters_near(key, view)
     view.expect(EntityKey("cluster", name) for name in clusters)
     for name in sorted(clusters):
-        cluster = view.get(EntityKey("cluster", name))
-        backends = _taking(name, view) if cluster is not None else []
-        back = [_listener_behind(cluster, each, view) for each in backends if cluster]
+        back = _behind(name, view)
         first = back[0] if back else None
         if first is None:
             continue
@@ -108,7 +106,25 @@ def certain(changed: Iterable[EntityKey], view: View) -> Iterator[Finding]:
         message = f"cluster {shown(name)} leads back to {first} ({place(view[first])})"
         message += f", {why}"
         hint = "write the addresses of the servers behind the proxy"
-        yield Finding("error", backends[0].key, ("address",), message, hint)
+        yield Finding("error", _taking(name, view)[0].key, ("address",), message, hint)
+
+
+def leads_back(cluster: str, view: View) -> EntityKey | None:
+    """Return the listener of ours that all requests to a cluster come to, if there is one.
+
+    None as well where `certain` tells of it, since all that come there go round.
+    """
+    found = set(_behind(cluster, view))
+    if len(found) != 1 or _circle(cluster, view, _onward) or _circle(cluster, view, _asking):
+        return None
+    return found.pop()
+
+
+def _behind(name: str, view: View) -> list[EntityKey | None]:
+    """Return the listener behind each backend that takes requests."""
+    cluster = view.get(EntityKey("cluster", name))
+    backends = _taking(name, view) if cluster is not None else []
+    return [_listener_behind(cluster, each, view) for each in backends if cluster is not None]
 
 
 def redirects(changed: Iterable[EntityKey], view: View) -> Iterator[Finding]:
@@ -170,10 +186,10 @@ def _clusters_near(key: EntityKey, view: View) -> set[str]:
     if key.kind in ("cluster", "backend"):
         return {cluster_of(key)}
     if entity is not None and key.kind == "frontend":
-        asked = [word for each in (entity, *policies_of(entity, view)) for word in _asked_by(each)]
+        asked = [word for each in (entity, *policies_of(entity, view)) for word in asked_by(each)]
         return {*entity.typed(Frontend).clusters, *asked}
     if entity is not None and key.kind == "policy":
-        return set(_asked_by(entity))
+        return set(asked_by(entity))
     if entity is not None and key.kind == "listener":
         port = port_of(entity.typed(Listener).address)
         return {cluster_of(each) for each in view.related(DIAL, port)}
@@ -207,7 +223,7 @@ def _listener_behind(cluster: Entity, backend: Entity, view: View) -> EntityKey 
     return None
 
 
-def _asked_by(entity: Entity) -> Iterator[str]:
+def asked_by(entity: Entity) -> Iterator[str]:
     """Yield the cluster that a frontend or a policy has asked first."""
     for _, word in words_of(entity):
         if isinstance(word.said, ForwardAuth):
@@ -221,10 +237,7 @@ def _circle(name: str, view: View, to: Onward) -> set[str] | None:
     """
     found, waiting, returns = {name}, [name], False
     while waiting:
-        cluster = view.get(EntityKey("cluster", waiting.pop()))
-        backends = _taking(cluster.key.name, view) if cluster else []
-        listeners = {_listener_behind(cluster, each, view) for each in backends if cluster}
-        for listener in listeners or {None}:
+        for listener in set(_behind(waiting.pop(), view)) or {None}:
             onward = to(listener, view) if listener else None
             if not onward or len(found | onward) > CIRCLE_MAX:
                 return None

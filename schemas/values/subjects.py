@@ -63,6 +63,9 @@ _PART = re.compile(
     r"\s*(?P<name>[A-Za-z][A-Za-z0-9-]*|[0-9]+(?:\.[0-9]+)+)="
     r"(?P<value>(?:\\[0-9A-Fa-f]{2}|\\.|[^\\,+\"<>;])*)(?P<end>[,+]|$)"
 )
+_LEVEL = re.compile(r"(?:[^\\,]|\\.)+")
+# Of what is around whom a certificate names.
+_WIDE = {"C", "ST", "L", "O", "OU", "DC", "STREET", "postalCode"}
 _ESCAPED = re.compile(rb"\\([0-9A-Fa-f]{2})|\\(.)", re.DOTALL)
 _SPECIAL = re.compile(r'([,+"\\<>;])')
 
@@ -75,6 +78,20 @@ def canonical(text: str) -> str:
         if end == ",":
             levels.append([])
     return ",".join("+".join(sorted(level)) for level in levels)
+
+
+def the_other_way_round(subject: str) -> str | None:
+    """Return the subject in the other order, where it is surely not meant as it is written.
+
+    The text of a subject begins with what is nearest to whom it names; most tools print it the
+    other way round unless they are asked, from the country or the organization on. `subject` is in
+    the form of `canonical`.
+    """
+    levels = _LEVEL.findall(subject)
+    is_name = [each.partition("=")[0] == "CN" for each in levels]
+    if len(levels) < 2 or not is_name[-1] or any(is_name[:-1]):
+        return None
+    return ",".join(levels[::-1]) if levels[0].partition("=")[0] in _WIDE else None
 
 
 def _parts(text: str) -> Iterator[tuple[str, str, str]]:

@@ -21,7 +21,9 @@ from reconciler.cli.parameters import (
     Argument,
 )
 
-_COMMITS = "git for-each-ref --format='%(refname:short)' 2>/dev/null"
+_COMMITS = (
+    "git for-each-ref --format='%(refname:short)' refs/heads refs/tags refs/remotes 2>/dev/null"
+)
 
 _BASH = f"""\
 _kakehi_ask() {{

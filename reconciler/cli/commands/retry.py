@@ -29,7 +29,7 @@ def retry(as_json: AsJson = False, runtime_dir: RuntimeDir = None) -> int:
     elif not certificates and fetches is None:
         line(f"{(result['applied'] or 'no commit')[:12]} runs, and nothing waits to be tried.")
     if fetches is not None:
-        line(f"{visible(fetches)} is fetched; see what becomes of it: kakehi status")
+        line(f"{visible(fetches)} is being fetched; see what becomes of it: kakehi status")
     for name in certificates:
         line(f"certificate {name} is ordered again; see what becomes of it: kakehi status")
     return DONE

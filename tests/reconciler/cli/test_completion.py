@@ -109,6 +109,7 @@ def test_commits_are_those_of_the_repository(
     repo.commit({"a.yaml": ""})
     repo.git("tag", "v1")
     repo.git("branch", "feature/x")
+    repo.git("update-ref", "refs/kakehi/applied", "HEAD")
     wanted = {"HEAD", "feature/x", "main", "v1"}
     assert set(completed(scripts, shell, line, tmp_path)) == wanted
 

@@ -75,7 +75,7 @@ def test_what_is_asked_to_try_again_fetches_now(tmp_path: Path) -> None:
         daemon.start()
         sha = running.repo.commit(running.files(1))
         told = daemon.run_cli("retry", check=True).stdout
-        assert told == "origin is fetched; see what becomes of it: kakehi status\n"
+        assert told == "origin is being fetched; see what becomes of it: kakehi status\n"
         daemon.wait(sha)
         assert running.served_by() == 1
         sha = running.repo.commit(running.files(0))
