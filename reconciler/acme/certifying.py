@@ -27,6 +27,7 @@ from reconciler.materials.external import Signature, signature_of
 from reconciler.parts import heard_again_within
 from reconciler.patience import within
 from reconciler.presence import is_there
+from reconciler.stalling import HurriedError, hurried
 from reconciler.storage.kept.memory import Memory
 from reconciler.workers.telling.challenges import ChallengeKeeper
 from schemas.entities.entity import Entity, EntityKey
@@ -191,7 +192,7 @@ class Certifying:
                 self._chain(order)
             if known is None or (known.order != order and not self._goes_on(known, order)):
                 known = self._watched[name] = _Watched(order, due=now)
-            if known.waits_for_file and signature_of(order.ca or "") != known.trusted:
+            if known.waits_for_file and _looks_otherwise(order.ca or "", known.trusted):
                 known.due = now
             if known.due <= now and not known.running:
                 known.task = asyncio.get_running_loop().create_task(self._attend(known))
@@ -258,7 +259,7 @@ class Certifying:
         try:
             async with self._at_once:
                 if watched.order.ca is not None:
-                    watched.trusted = signature_of(watched.order.ca)
+                    watched.trusted = await asyncio.to_thread(signature_of, watched.order.ca)
                 async with within(ORDER_WITHIN_S):
                     await self._renew_if_due(watched)
         except TimeoutError:
@@ -392,6 +393,12 @@ class Certifying:
             reason=problem,
             again=watched.due.isoformat(timespec="seconds"),
         )
+
+
+def _looks_otherwise(path: str, before: Signature | None) -> bool:
+    with contextlib.suppress(HurriedError), hurried():
+        return signature_of(path) != before
+    return False
 
 
 def _authority(content: bytes) -> str | None:

@@ -12,6 +12,7 @@ from reconciler.loop.repair.rebuilding import Rebuilding
 from reconciler.planning.sizing import Sizing
 from reconciler.reporting.monitoring.admin import AdminListener
 from reconciler.reporting.monitoring.measuring import Measuring
+from reconciler.stalling import HurriedError, hurried
 from reconciler.storage.file.database import DamagedError
 from reconciler.storage.file.place import file_size_limit
 from reconciler.storage.rows import RowAudit
@@ -108,7 +109,7 @@ class Warnings:
         return found + unbound(self._supervisor) + self._of_access_log()
 
     def _of_access_log(self) -> list[str]:
-        with contextlib.suppress(DamagedError):
+        with contextlib.suppress(DamagedError, HurriedError), hurried():
             reason = unwritable(self._store.running.state.settings.access_log)
             said = f"{reason}: workers that start lose its records until they can"
             return [said] if reason else []

@@ -292,7 +292,7 @@ class Daemon:
             alone, deep = self._base.source.watched()
         outside = self._commits.reconciler.external.directories()
         if alone or outside:
-            self._watcher.watch([*alone, *sorted(outside.difference(alone))], deep)
+            self._watcher.watch(alone, deep, outside)
         else:
             self._watcher.stop()
 

@@ -23,6 +23,7 @@ from reconciler.loop.repair.mending import Mending
 from reconciler.loop.repair.rebuilding import Rebuilding
 from reconciler.loop.stager import Stager
 from reconciler.materials.completing import Machine
+from reconciler.materials.external import ExternalFiles
 from reconciler.parts import Parts
 from reconciler.planning.sizing import Sizing
 from reconciler.reporting.announcing import Announcing
@@ -200,7 +201,7 @@ def worker_plane(base: Ground, observer: WorkerObserver) -> WorkerPlane:
 def commit_plane(base: Ground, workers: WorkerPlane, observer: Observer) -> CommitPlane:
     """The loop, the transactions that it runs, and the numbers about both."""
     store, supervisor = base.store, workers.supervisor
-    expiry = Expiry(store)
+    expiry, external = Expiry(store), ExternalFiles(base.stager.opened)
     measuring = Measuring(
         store,
         supervisor,
@@ -210,6 +211,7 @@ def commit_plane(base: Ground, workers: WorkerPlane, observer: Observer) -> Comm
         base.source,
         workers.auditing,
         workers.certifying,
+        external,
         base.parts,
         base.began,
     )
@@ -224,6 +226,7 @@ def commit_plane(base: Ground, workers: WorkerPlane, observer: Observer) -> Comm
         runner,
         base.outcomes,
         base.stager,
+        external,
         rebuilding,
         base.machine,
         applied_ref,

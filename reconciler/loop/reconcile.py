@@ -50,6 +50,7 @@ class Reconciler:
         runner: Runner,
         outcomes: Outcomes,
         stager: Stager,
+        external: ExternalFiles,
         rebuilding: Rebuilding,
         machine: Machine,
         applied_ref: AppliedRef,
@@ -70,7 +71,7 @@ class Reconciler:
         self._seen: str | None = None
         self.looked = asyncio.Event()
         self.retrying = Retrying()
-        self.external = ExternalFiles(stager.opened)
+        self.external = external
         self._loading = Loading(source.directory, store, machine, self._newest)
         self._probe = Probe(source.probe)
         self.proposing = Proposing(
@@ -212,7 +213,7 @@ class Reconciler:
             if not self.external.differing:
                 self._applying.settled()
             return
-        if not self._is_to_be_tried(head):
+        if not await self._is_to_be_tried(head):
             return
         if head.tree == running.tree:
             self._applying.follow(head, None, time.monotonic())
@@ -222,9 +223,9 @@ class Reconciler:
         if self.retrying.given_up == head.commit and running.commit is None:
             await self._serve_applied(head)
 
-    def _is_to_be_tried(self, head: Head) -> bool:
+    async def _is_to_be_tried(self, head: Head) -> bool:
         """Not what was refused, unless what was missing has come, nor what shall wait."""
-        if head.commit == self.retrying.given_up and self.external.wanted_has_come():
+        if head.commit == self.retrying.given_up and await self.external.wanted_has_come():
             self.retrying.take_up()
             self.retrying.clear()
         is_due = self.retrying.is_due(asyncio.get_running_loop().time())

@@ -44,7 +44,7 @@ class Renewing:
     async def run(self) -> bool:
         """Take over what has changed, for the commit that runs; tell whether that was tried."""
         running = self._store.running
-        if self._differs():
+        if await self._differs():
             self._is_due = True
             self._retrying.clear()
         if not self._is_due or running.commit is None or running.tree is None:
@@ -58,11 +58,11 @@ class Renewing:
             self._is_due = True
             raise
         # What was taken over differs no more, which status shall not have to wait for.
-        self._is_due |= self._differs()
+        self._is_due |= await self._differs()
         return True
 
-    def _differs(self) -> bool:
-        return self._external.look(outside_files(self._store.running.state))
+    async def _differs(self) -> bool:
+        return await self._external.look(outside_files(self._store.running.state))
 
     async def _renew(self, running: Head) -> End:
         touched = self._external.differing

@@ -23,6 +23,7 @@ from reconciler.planning.differ import diff_entities
 from reconciler.planning.planner import in_order
 from reconciler.source.git.errors import RepositoryError
 from reconciler.source.source import Changed, Head, Source
+from reconciler.stalling import HurriedError, hurried
 from reconciler.storage.kept.history import now
 from reconciler.storage.reading.running import Running
 from reconciler.storage.reading.state import StoredState
@@ -67,9 +68,11 @@ class Stager:
 
     async def stage(self, state: StoredState, changed: Changed) -> StagedCommit:
         """Look at what changed, on a snapshot of what runs: nothing is written, whoever stages."""
-        if changed.size > _INLINE_BYTES_MAX:
-            return await asyncio.to_thread(self._stage_now, state, changed)
-        return self._stage_now(state, changed)
+        if changed.size <= _INLINE_BYTES_MAX:
+            # A file outside that does not answer at once is waited for in a thread.
+            with contextlib.suppress(HurriedError), hurried():
+                return self._stage_now(state, changed)
+        return await asyncio.to_thread(self._stage_now, state, changed)
 
     def _stage_now(self, state: StoredState, changed: Changed) -> StagedCommit:
         base: View = MemoryView() if changed.full else state

@@ -21,6 +21,7 @@ from reconciler.materials import htpasswd
 from reconciler.materials.reading import Reader
 from reconciler.materials.sealed import Keyring, SealedError, is_sealed
 from reconciler.presence import found_at
+from reconciler.stalling import answer_of
 from schemas.base import Kind
 from schemas.entities.entity import Entity
 from schemas.entities.material import (
@@ -266,5 +267,5 @@ def _staple_until(chain: list[x509.Certificate], content: bytes, remarks: list[R
 
 
 def _is_open_to_all(path: str) -> bool:
-    found = found_at(path)
+    found = answer_of(path, found_at, None)
     return found is not None and bool(found.st_mode & stat.S_IROTH)

@@ -2,20 +2,24 @@
 
 A renewed certificate comes by such a file, often by a rename over it or over a symbolic link in its
 path, so that what counts is what the path leads to now. One look costs a `stat` per file; contents
-are read only when that differs from the last look. Called by `reconciler.loop.reconcile` at every
-look; `directories` are watched, so that a look comes at once.
+are read only when that differs from the last look. A thread does so, and a file that does not
+answer is taken for what it was. Called by `reconciler.loop.reconcile` at every look; `directories`
+are watched, so that a look comes at once.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+from reconciler import log
 from reconciler.errors import UnreadableError
-from reconciler.materials.reading import read_external
+from reconciler.materials.reading import SilentError, read_external
 from reconciler.materials.sealed import SealedError
 from reconciler.presence import found_at, is_directory
+from reconciler.stalling import DOES_NOT_ANSWER, answer_of, looked_at
 
 Signature = tuple[int, int, int, int, int]
 """What a file looks like without being read."""
@@ -33,31 +37,61 @@ class ExternalFiles:
         self._wanted: dict[str, Signature | None] = {}
         self._unread: dict[str, str] = {}
         self._refusals: dict[str, str] = {}
+        self._directories: dict[Path, int] = {}
         self.differing: frozenset[str] = frozenset()
         """Files with another content than runs."""
+        self.silent: frozenset[str] = frozenset()
+        """Files of which that is not known, since they do not answer."""
 
-    def look(self, running: Mapping[str, frozenset[str]]) -> bool:
+    async def look(self, running: Mapping[str, frozenset[str]]) -> bool:
         """Look at the files of the running state, given with the hashes that run.
 
         Tells whether one of them has got a content that differs from what runs. A file that is new
         here is read: it may have changed while no daemon ran, or while it was taken over.
         """
+        looks = await self._glance(running)
+        seen = {path: (look, running[path]) for path, look in looks.items()}
+        new = [path for path, each in seen.items() if self._seen.get(path) != each]
+        digests = await asyncio.to_thread(self._digests, new) if new else {}
         differing = set(self.differing & running.keys())
         changed = False
-        seen: dict[str, tuple[Signature | None, frozenset[str]]] = {}
-        for path, held in running.items():
-            seen[path] = signature_of(path), held
-            if self._seen.get(path) == seen[path]:
+        for path in new:
+            if path not in digests:
+                del seen[path]
                 continue
             self._unread.pop(path, None)
             self._refusals.pop(path, None)
-            if self._digests(path) == held:
+            digest = digests[path]
+            if isinstance(digest, str) and {digest} == running[path]:
                 differing.discard(path)
-            else:
-                differing.add(path)
-                changed = True
+                continue
+            if not isinstance(digest, str):
+                self._unread[path] = str(digest)
+            differing.add(path)
+            changed = True
+        silent = frozenset(running.keys() - seen.keys())
+        for path in silent & self._seen.keys():
+            seen[path] = self._seen[path]
+        self._tell(silent)
         self._seen, self.differing = seen, frozenset(differing)
         return changed
+
+    async def _glance(self, running: Iterable[str]) -> dict[str, Signature | None]:
+        """What these files look like, without those that do not answer."""
+        # Those that did not answer come last.
+        paths = sorted(running, key=self.silent.__contains__)
+        if not paths and not self._wanted:
+            self._directories = {}
+            return {}
+        found, self._directories = await asyncio.to_thread(_glance, paths, tuple(self._wanted))
+        return found
+
+    def _tell(self, silent: frozenset[str]) -> None:
+        if silent != self.silent:
+            named = ",".join(sorted(silent ^ self.silent)[:_TOLD_MAX])
+            doing = "files outside do not answer" if silent - self.silent else "files answer again"
+            log.warning(doing, files=named)
+        self.silent = silent
 
     def refused(self, paths: Iterable[str], reason: str) -> None:
         """What is in these files was not taken over; commits that come later do not change that."""
@@ -65,14 +99,15 @@ class ExternalFiles:
 
     def told(self) -> list[str]:
         """What is to be said of the files that differ: the first of them, each with the reason."""
-        paths = sorted(self.differing)
+        paths = sorted(self.differing | self.silent)
         told = [f"{path}: {self._told(path)}" for path in paths[:_TOLD_MAX]]
         if (more := len(paths) - _TOLD_MAX) > 0:
             told.append(f"{more} more {'file is' if more == 1 else 'files are'} not taken over")
         return told
 
     def _told(self, path: str) -> str:
-        if (reason := self._unread.get(path)) is not None:
+        reason = DOES_NOT_ANSWER if path in self.silent else self._unread.get(path)
+        if reason is not None:
             return f"what it held before is served: {reason}"
         reason = self._refusals.get(path)
         return "what is served is not what the file has now" + (f": {reason}" if reason else "")
@@ -84,31 +119,59 @@ class ExternalFiles:
         """
         self._wanted = dict(read)
 
-    def wanted_has_come(self) -> bool:
+    async def wanted_has_come(self) -> bool:
         """Tell whether a file that a refused commit names looks different now; told once."""
-        came = any(signature_of(path) != seen for path, seen in self._wanted.items())
+        if not self._wanted:
+            return False
+        looks = await asyncio.to_thread(looked_at, self._wanted, _signature)
+        came = any(look != self._wanted[path] for path, look in looks.items())
         if came:
             self._wanted = {}
         return came
 
-    def _digests(self, path: str) -> frozenset[str]:
-        try:
-            content = self._opened(read_external(path))
-        except (UnreadableError, SealedError) as error:
-            self._unread[path] = str(error)
-            return frozenset()
-        return frozenset({hashlib.sha256(content).hexdigest()})
+    def _digests(self, paths: list[str]) -> dict[str, str | Exception]:
+        """What counts of the content of each, or why it cannot be had."""
+        digests: dict[str, str | Exception] = {}
+        for path in paths:
+            try:
+                content = self._opened(read_external(path))
+            except SilentError:
+                continue
+            except (UnreadableError, SealedError) as error:
+                digests[path] = error
+            else:
+                digests[path] = hashlib.sha256(content).hexdigest()
+        return digests
 
-    def directories(self) -> set[Path]:
-        """Where these files lie, as far as the directories are there."""
-        named = {Path(path).parent for path in (*self._seen, *self._wanted)}
-        return {directory for directory in named if is_directory(directory)}
+    def directories(self) -> dict[Path, int]:
+        """Where these files lie, as far as the directories are there and answer: their inodes."""
+        return self._directories
 
 
 def signature_of(path: str) -> Signature | None:
-    """What a file looks like; None if it cannot be looked at."""
+    """What a file looks like; None if it cannot be looked at, or does not answer."""
+    return answer_of(path, _signature, None)
+
+
+def _signature(path: str) -> Signature | None:
     found = found_at(path)
     if found is None:
         return None
     # The time of the inode is another one also when nothing but the right to read it is.
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _glance(
+    paths: list[str], wanted: tuple[str, ...]
+) -> tuple[dict[str, Signature | None], dict[Path, int]]:
+    """What files look like, and where they and others lie."""
+    found = looked_at(paths, _signature)
+    named = {Path(path).parent for path in (*found, *wanted)}
+    # Whoever asks for a directory asks the one above it: what is in it is what may hang.
+    looks = looked_at((f"{each}/." for each in sorted(named)), _inode)
+    return found, {Path(path): inode for path, inode in looks.items() if inode is not None}
+
+
+def _inode(path: str) -> int | None:
+    found = found_at(path) if is_directory(path) else None
+    return found.st_ino if found else None

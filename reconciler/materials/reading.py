@@ -15,6 +15,7 @@ from pathlib import Path, PurePath
 
 from reconciler.errors import UnreadableError
 from reconciler.presence import is_directory
+from reconciler.stalling import DOES_NOT_ANSWER, answer_of
 from schemas.messages.files import beginning_of
 
 MATERIAL_BYTES_MAX = 1024 * 1024
@@ -32,10 +33,28 @@ def no_files(_path: str) -> bytes:
     raise UnreadableError("the file is not there")
 
 
+class SilentError(UnreadableError):
+    """The file does not answer: what is in it is not known, and may be as it was."""
+
+
 def read_external(path: str) -> bytes:
     """The content of a file outside of the repository. Raises `UnreadableError`."""
+    read = answer_of(path, _read, SilentError(DOES_NOT_ANSWER))
+    if isinstance(read, UnreadableError):
+        raise read
+    return read
+
+
+def _read(path: str) -> bytes | UnreadableError:
     try:
-        content = beginning_of(path, MATERIAL_BYTES_MAX + 1)
+        return bounded(_content(path))
+    except UnreadableError as error:
+        return error
+
+
+def _content(path: str) -> bytes:
+    try:
+        return beginning_of(path, MATERIAL_BYTES_MAX + 1)
     except FileNotFoundError:
         raise _not_there(path) from None
     except IsADirectoryError:
@@ -44,7 +63,6 @@ def read_external(path: str) -> bytes:
         raise UnreadableError(error.strerror or str(error)) from None
     except ValueError:
         raise UnreadableError("no file can have such a path") from None
-    return bounded(content)
 
 
 def nearest(path: str, names: Iterable[str], otherwise: str | None = None) -> str | None:

@@ -11,9 +11,10 @@ import asyncio
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
 
 # What `awatch` is made of: that imports anyio for a thread, a tenth of all that a start imports.
 from watchfiles._rust_notify import RustNotify
@@ -21,6 +22,7 @@ from watchfiles._rust_notify import RustNotify
 from reconciler import log
 from reconciler.presence import found_at, is_directory
 from reconciler.source.git.refs import APPLIED_REF
+from reconciler.stalling import looked_at
 
 # watchfiles looks for quiet in steps; 10 ms wakes us 17 ms after a ref moved and costs 0.6 % of a
 # core when idle. HEAD and packed-refs, in the directory itself, are in less of a hurry.
@@ -50,16 +52,25 @@ class Watcher:
         self._told: str | None = None
         self._threads = ThreadPoolExecutor(_THREADS_MAX, "watch")
 
-    def watch(self, alone: list[Path], deep: list[Path]) -> None:
-        """Watches these directories from now on; does nothing if they are watched already."""
-        watched = tuple((path, _inode(path)) for path in (*alone, *deep))
+    def watch(
+        self,
+        alone: list[Path],
+        deep: list[Path],
+        outside: Mapping[Path, int] = MappingProxyType({}),
+    ) -> None:
+        """Watches these directories from now on; does nothing if they are watched already.
+
+        Those outside of the repository come with their inodes: a look at them may hang.
+        """
+        others = {path: outside[path] for path in sorted(outside.keys() - set(alone))}
+        watched = (*((path, _inode(path)) for path in (*alone, *deep)), *others.items())
         alive = self._tasks and not any(task.done() for task in self._tasks)
         if alive and watched == self._watched:
             return
         self.stop()
         self._watched = watched
         for paths, recursive, step in (
-            (alone, False, _DIRECTORY_STEP_MS),
+            ([*alone, *others], False, _DIRECTORY_STEP_MS),
             (deep, True, _REFS_STEP_MS),
         ):
             if paths:
@@ -84,7 +95,8 @@ class Watcher:
             except Exception as error:  # noqa: BLE001  # polling finds what no watch tells
                 self._tell(str(error))
                 await asyncio.sleep(_RESTART_DELAY_S)
-                if not all(is_directory(path) for path in paths):
+                there = await asyncio.to_thread(looked_at, map(str, paths), is_directory)
+                if not all(there.get(str(path)) for path in paths):
                     # The next look at the source finds what became of it and watches anew.
                     return
 

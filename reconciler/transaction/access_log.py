@@ -10,11 +10,18 @@ import os
 import secrets
 from pathlib import Path
 
+from reconciler.stalling import DOES_NOT_ANSWER, answer_of
+
 
 def unwritable(access_log: str) -> str | None:
     """Return why workers could not open it, as far as that can be told without making it."""
     if not access_log.startswith("/"):
         return None
+    silent = f"cannot open the access log {access_log}: {DOES_NOT_ANSWER}"
+    return answer_of(access_log, _unwritable, silent)
+
+
+def _unwritable(access_log: str) -> str | None:
     try:
         os.close(os.open(access_log, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC))
     except FileNotFoundError:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from reconciler import log
 from reconciler.acme.certifying import Certifying
+from reconciler.materials.external import ExternalFiles
 from reconciler.parts import Parts
 from reconciler.planning.planner import Live
 from reconciler.reporting.expiry import Expiring, Expiry
@@ -52,6 +53,7 @@ class Measuring:
         source: Source,
         auditing: Auditing,
         certifying: Certifying,
+        external: ExternalFiles,
         parts: Parts,
         began: float,
     ) -> None:
@@ -63,6 +65,7 @@ class Measuring:
         self._source = source
         self._auditing = auditing
         self._certifying = certifying
+        self._external = external
         self._parts = parts
         self._began = began
         self._loop = asyncio.get_running_loop()
@@ -183,6 +186,7 @@ class Measuring:
             tally=self._outcomes.tally,
             expiry_days=self._expiry_days(),
             order_failures=self._certifying.failures(),
+            files_silent=len(self._external.silent),
             log_dropped=log.dropped(),
             parts={part.name: (part.state, part.restarts) for part in self._parts.all()},
             entities_left_out=self._counted()[1],

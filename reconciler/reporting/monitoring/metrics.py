@@ -59,6 +59,8 @@ class OwnNumbers:
     """By kind and name of an entity with a certificate."""
     order_failures: dict[str, int] = field(default_factory=dict)
     """By name of a certificate that is ordered: attempts since the last one that went well."""
+    files_silent: int = 0
+    """How many files outside of the repository do not answer."""
     log_dropped: int = 0
     parts: dict[str, tuple[str, int]] = field(default_factory=dict)
     """By name of a part of the daemon: its state in a word, and how often it was restarted."""
@@ -114,6 +116,11 @@ def _reconciler(numbers: OwnNumbers) -> Iterator[Metric]:
     for name, count in numbers.order_failures.items():
         failures.add_metric([name], count)
     yield failures
+    yield GaugeMetricFamily(
+        "kakehi_files_silent",
+        "Files outside of the repository that do not answer: their file system hangs.",
+        numbers.files_silent,
+    )
     yield from _parts(numbers.parts)
     yield GaugeMetricFamily(
         "kakehi_metrics_entities_left_out",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 from pathlib import Path
@@ -15,6 +16,14 @@ def digest(content: bytes) -> frozenset[str]:
     return frozenset({hashlib.sha256(content).hexdigest()})
 
 
+def look(files: ExternalFiles, running: dict[str, frozenset[str]]) -> bool:
+    return asyncio.run(files.look(running))
+
+
+def wanted_has_come(files: ExternalFiles) -> bool:
+    return asyncio.run(files.wanted_has_come())
+
+
 @pytest.fixture
 def key(tmp_path: Path) -> Path:
     path = tmp_path / "key.pem"
@@ -24,16 +33,16 @@ def key(tmp_path: Path) -> Path:
 
 def test_what_runs_is_nothing_new(key: Path) -> None:
     files = ExternalFiles()
-    assert not files.look({str(key): digest(b"one")})
+    assert not look(files, {str(key): digest(b"one")})
     os.utime(key)
-    assert not files.look({str(key): digest(b"one")}), "touched is not changed"
+    assert not look(files, {str(key): digest(b"one")}), "touched is not changed"
     assert files.differing == frozenset()
 
 
 def test_a_file_that_changed_while_nobody_looked(key: Path) -> None:
     """Before a restart, or between its being read for a commit and the first look."""
     files = ExternalFiles()
-    assert files.look({str(key): digest(b"another")})
+    assert look(files, {str(key): digest(b"another")})
     assert files.differing == {str(key)}
 
 
@@ -52,7 +61,7 @@ def test_every_way_to_change_a_file(tmp_path: Path, way: str) -> None:
     else:
         path.write_bytes(b"one")
     files, held = ExternalFiles(), {str(path): digest(b"one")}
-    assert not files.look(held)
+    assert not look(files, held)
     new = tmp_path / "new"
     match way:
         case "in place":
@@ -68,50 +77,51 @@ def test_every_way_to_change_a_file(tmp_path: Path, way: str) -> None:
             new.rename(live)
         case "gone":
             path.unlink()
-    assert files.look(held)
+    assert look(files, held)
     assert files.differing == {str(path)}
-    assert not files.look(held), "told once"
+    assert not look(files, held), "told once"
     assert files.differing == {str(path)}, "and it still differs"
 
 
 def test_a_content_that_runs_now_differs_no_more(key: Path) -> None:
     files = ExternalFiles()
-    files.look({str(key): digest(b"old")})
-    assert not files.look({str(key): digest(b"one")})
+    look(files, {str(key): digest(b"old")})
+    assert not look(files, {str(key): digest(b"one")})
     assert files.differing == frozenset()
 
 
 def test_a_content_that_is_put_back_differs_no_more(key: Path) -> None:
     files, held = ExternalFiles(), {str(key): digest(b"one")}
-    files.look(held)
+    look(files, held)
     key.write_bytes(b"broken")
-    assert files.look(held)
+    assert look(files, held)
     key.write_bytes(b"one")
-    assert not files.look(held)
+    assert not look(files, held)
     assert files.differing == frozenset()
 
 
 def test_a_file_that_nobody_names_any_more(key: Path) -> None:
     files = ExternalFiles()
-    files.look({str(key): digest(b"old")})
-    assert not files.look({})
-    assert (files.differing, files.directories()) == (frozenset(), set())
+    look(files, {str(key): digest(b"old")})
+    assert not look(files, {})
+    assert (files.differing, files.directories()) == (frozenset(), {})
 
 
 def test_one_of_two_entities_holds_an_older_content(key: Path) -> None:
     files = ExternalFiles()
-    assert files.look({str(key): digest(b"one") | digest(b"old")})
+    assert look(files, {str(key): digest(b"one") | digest(b"old")})
 
 
 def test_what_a_refused_commit_names_is_waited_for(tmp_path: Path) -> None:
     path = tmp_path / "late.pem"
     files = ExternalFiles()
     files.want({str(path): signature_of(str(path))})
-    assert not files.wanted_has_come()
-    assert files.directories() == {tmp_path}
+    assert not wanted_has_come(files)
+    look(files, {})
+    assert files.directories() == {tmp_path: tmp_path.stat().st_ino}
     path.write_bytes(b"here")
-    assert files.wanted_has_come()
-    assert not files.wanted_has_come(), "told once"
+    assert wanted_has_come(files)
+    assert not wanted_has_come(files), "told once"
 
 
 def test_a_file_that_may_be_read_now_is_looked_at_again(key: Path) -> None:
@@ -119,9 +129,9 @@ def test_a_file_that_may_be_read_now_is_looked_at_again(key: Path) -> None:
     key.chmod(0)
     files = ExternalFiles()
     files.want({str(key): signature_of(str(key))})
-    assert not files.wanted_has_come()
+    assert not wanted_has_come(files)
     key.chmod(0o600)
-    assert files.wanted_has_come()
+    assert wanted_has_come(files)
 
 
 def test_why_a_file_is_not_taken_over_is_told_until_it_is(tmp_path: Path) -> None:
@@ -130,7 +140,7 @@ def test_why_a_file_is_not_taken_over_is_told_until_it_is(tmp_path: Path) -> Non
     for path in (broken, other):
         path.write_bytes(b"two")
     files = ExternalFiles()
-    assert files.look(held)
+    assert look(files, held)
     files.refused({str(broken), str(gone)}, "no PEM")
     for _ in range(2):
         assert files.told() == [
@@ -138,24 +148,25 @@ def test_why_a_file_is_not_taken_over_is_told_until_it_is(tmp_path: Path) -> Non
             f"{gone}: what it held before is served: No such file or directory",
             f"{other}: what is served is not what the file has now",
         ]
-        assert not files.look(held)
+        assert not look(files, held)
     broken.write_bytes(b"three")
-    assert files.look(held)
+    assert look(files, held)
     assert files.told()[0] == f"{broken}: what is served is not what the file has now"
     broken.write_bytes(b"one")
-    files.look(held)
+    look(files, held)
     assert len(files.told()) == 2
 
 
 def test_so_many_files_are_told(tmp_path: Path) -> None:
     files = ExternalFiles()
-    files.look({str(tmp_path / f"{number:02}"): digest(b"one") for number in range(25)})
+    look(files, {str(tmp_path / f"{number:02}"): digest(b"one") for number in range(25)})
     assert len(files.told()) == 21
     assert files.told()[-1] == "5 more files are not taken over"
 
 
 def test_directories_that_are_not_there_are_not_watched(tmp_path: Path) -> None:
     files = ExternalFiles()
-    files.look({str(tmp_path / "nowhere" / "key.pem"): digest(b"one")})
+    look(files, {str(tmp_path / "nowhere" / "key.pem"): digest(b"one")})
     files.want({str(tmp_path / "nor-here" / "key.pem"): None})
-    assert files.directories() == set()
+    look(files, {})
+    assert files.directories() == {}

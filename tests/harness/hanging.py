@@ -1,0 +1,31 @@
+"""A file system that does not answer: calls below a directory wait, by `hanging.c`, preloaded.
+
+Used by `tests.faults.test_hanging_files`. Needs the C compiler that the engine's build links with.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.harness.killer import compile_library
+
+
+class Hanging:
+    """Holds up whoever is started in `environment`, from `hang` on until `answer`."""
+
+    def __init__(self, directory: Path, under: Path) -> None:
+        library = compile_library(Path(__file__).with_name("hanging.c"), directory)
+        self._hanging = directory / "hanging"
+        self.environment = {
+            "LD_PRELOAD": str(library),
+            "HANGING_UNDER": f"{under}/",
+            "HANGING_WHILE": str(self._hanging),
+        }
+
+    def hang(self) -> None:
+        """From here on nothing below answers."""
+        self._hanging.touch()
+
+    def answer(self) -> None:
+        """From here on all of it does, also to who waits."""
+        self._hanging.unlink(missing_ok=True)
