@@ -11,17 +11,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from reconciler import log
 from reconciler.acme.accounts import Accounts
 from reconciler.acme.order import Order, OrderError
+from reconciler.acme.order_threads import OrderThreads
 from reconciler.durable import make_own_directory, replace_durably
 from reconciler.materials.external import Signature, signature_of
 from reconciler.parts import heard_again_within
@@ -38,8 +38,6 @@ from schemas.messages.files import read_regular
 if TYPE_CHECKING:
     from cryptography import x509
 
-T = TypeVar("T")
-
 DIRECTORY = "acme"
 ACCOUNTS = "accounts"
 ISSUED = "issued"
@@ -47,8 +45,6 @@ ISSUED = "issued"
 ORDERS_AT_ONCE = 4
 ORDER_WITHIN_S = 900.0
 """An authority has three minutes, and each request has a time: what takes longer hangs."""
-HANGING_MAX = 16
-"""Orders that were given up may hang for ever, each in a thread."""
 _FIRST_RETRY = timedelta(minutes=1)
 _LAST_RETRY = timedelta(hours=12)
 # Without a word of the authority, what is left of a certificate when it is renewed.
@@ -138,7 +134,7 @@ class Certifying:
         self._wake = asyncio.Event()
         self._at_once = asyncio.Semaphore(ORDERS_AT_ONCE)
         self._answering: dict[str, _Watched] = {}
-        self._hanging: set[threading.Thread] = set()
+        self._threads = OrderThreads()
         self._on_issued = issued
 
     def wake(self) -> None:
@@ -291,7 +287,7 @@ class Certifying:
         self._accounts.expect(order)
         obtaining = partial(obtain, order, self._accounts.directory, self._publisher(watched))
         try:
-            content = await self._in_thread(obtaining)
+            content = await self._threads.run(obtaining)
         finally:
             self._accounts.note(order)
         try:
@@ -316,7 +312,7 @@ class Certifying:
         watched.ask_again = _now() + _ADVICE_PAUSE
         try:
             content = read_regular(self._path(watched.order.name))
-            at, again = await self._in_thread(partial(suggested_renewal, watched.order, content))
+            at, again = await self._threads.run(partial(suggested_renewal, watched.order, content))
         except (OrderError, OSError) as error:
             # There is time: what the lifetime says stands.
             log.warning("no advice on a renewal", name=watched.order.name, reason=error)
@@ -348,39 +344,6 @@ class Certifying:
         else:
             del self._answering[name]
         return await self._challenges.give(name, answers)
-
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        """Return what `work` returns, or raise what it raises. Left, it goes on for nobody.
-
-        The loop's own threads would keep a daemon from leaving for as long as an authority takes.
-        """
-        self._hanging = {each for each in self._hanging if each.is_alive()}
-        if len(self._hanging) >= HANGING_MAX:
-            raise OrderError(f"{len(self._hanging)} orders hang that were given up: start it anew")
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[T] = loop.create_future()
-
-        def tell(result: Callable[[], None]) -> None:
-            # The loop may have ended meanwhile.
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(lambda: None if done.done() else result())
-
-        def run() -> None:
-            try:
-                found = work()
-            except Exception as error:  # noqa: BLE001  # it is raised where it is waited for
-                failure = error
-                tell(lambda: done.set_exception(failure))
-            else:
-                tell(lambda: done.set_result(found))
-
-        thread = threading.Thread(target=run, name="certificate order", daemon=True)
-        thread.start()
-        try:
-            return await done
-        except asyncio.CancelledError:
-            self._hanging.add(thread)
-            raise
 
     def _failed(self, watched: _Watched, problem: str) -> None:
         watched.failures += 1

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.acme import certifying
+from reconciler.acme import certifying, order_threads
 from reconciler.acme.certifying import Certifying
 from reconciler.storage.store import Store
 from reconciler.workers.telling.challenges import ChallengeKeeper
@@ -156,7 +156,7 @@ def test_a_hostname_more_lets_the_order_that_runs_end(scene: Scene) -> None:
 def test_so_many_orders_may_hang(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def ordering() -> None:
-        monkeypatch.setattr(certifying, "HANGING_MAX", 2)
+        monkeypatch.setattr(order_threads, "HANGING_MAX", 2)
         async with scene.running():
             for number in range(3):
                 await scene.is_asked(number)
