@@ -173,6 +173,14 @@ def _models(annotation: Any) -> Iterator[type[Plain]]:
         yield from _models(argument)
 
 
+def no_items() -> list[Any]:
+    """Return the default of a field that is a list.
+
+    pydantic asks what arguments a factory takes, each time: of `list`, that is read from a text.
+    """
+    return []
+
+
 KEY = "[key]"
 """The last step of a path that leads to a key and not to its value, as pydantic has it."""
 

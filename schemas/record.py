@@ -21,6 +21,8 @@ def record(cls: type[_Value]) -> type[_Value]:
 
     A field that is no argument (`init=False`) has a default.
     """
+    # For a class that has none, `dataclass` has the signature read from a text.
+    cls.__doc__ = cls.__doc__ or cls.__name__
     made: Any = dataclass(init=False, repr=False, eq=False, slots=True)(cls)
     names = [each.name for each in fields(made) if each.compare]
     shown = [each.name for each in fields(made) if each.repr]

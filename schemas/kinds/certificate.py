@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
-from schemas.base import Kind, Model, fault, shown
+from schemas.base import Kind, Model, fault, no_items, shown
 from schemas.entities.material import FilePath, NamedFile, NamedStaple
 from schemas.values.names import SortedUnique, parse_hostname
 
@@ -101,7 +101,7 @@ class Acme(Model):
             description="Mail addresses for what the authority has to tell.",
             examples=[["ops@example.com"]],
         ),
-    ] = Field(default_factory=list)
+    ] = Field(default_factory=no_items)
     directory: Annotated[
         str,
         BeforeValidator(_directory),

@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from schemas.base import KEY, fault, shown
+from schemas.base import KEY, fault, no_items, shown
 from schemas.policies.cors import Cors
 from schemas.policies.effects import Effects
 from schemas.routes.matched import Match, path_groups
@@ -143,7 +143,7 @@ class Frontend(Effects, Match):
             )
         ),
     ] = False
-    policies: Policies = Field(default_factory=list)
+    policies: Policies = Field(default_factory=no_items)
     redirect: Annotated[
         RedirectOrHttps,
         AfterValidator(_redirected),

@@ -4,7 +4,7 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
-from schemas.base import Kind, Model, fault, shown
+from schemas.base import Kind, Model, fault, no_items, shown
 from schemas.entities.material import NamedFile
 from schemas.policies.error_page import ErrorPages
 from schemas.values.names import Address, Name, Network, Policies, SortedUnique
@@ -179,7 +179,7 @@ class Listener(Kind):
             )
         ),
     ] = True
-    policies: Policies = Field(default_factory=list)
+    policies: Policies = Field(default_factory=no_items)
     protocol: Annotated[
         str,
         BeforeValidator(_protocol),
@@ -198,7 +198,7 @@ class Listener(Kind):
             ),
             examples=[["10.0.0.0/8"]],
         ),
-    ] = Field(default_factory=list)
+    ] = Field(default_factory=no_items)
     timeouts: Annotated[ListenerTimeouts, Field(description="How long a client may take.")] = (
         ListenerTimeouts.of_value({})
     )
@@ -216,7 +216,7 @@ class Listener(Kind):
             ),
             examples=[["10.0.0.0/8"]],
         ),
-    ] = Field(default_factory=list)
+    ] = Field(default_factory=no_items)
     underscores_in_headers: Annotated[
         bool,
         Field(

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from schemas.base import Model, fault, shown
+from schemas.base import Model, fault, no_items, shown
 from schemas.values.forms import A_MAP, A_WORD, BY_FORM
 from schemas.values.names import SortedUnique
 from schemas.values.subjects import canonical
@@ -69,7 +69,7 @@ class CertificateConditions(Model):
             description="SHA-256 of the certificates.",
             examples=[["9f" * 32]],
         ),
-    ] = Field(default_factory=list)
+    ] = Field(default_factory=no_items)
     names: Annotated[
         list[Annotated[str, BeforeValidator(parse_san)]],
         SortedUnique,
@@ -81,7 +81,7 @@ class CertificateConditions(Model):
             ),
             examples=[["*.clients.example.com"]],
         ),
-    ] = Field(default_factory=list)
+    ] = Field(default_factory=no_items)
     subjects: Annotated[
         list[Annotated[str, BeforeValidator(parse_subject)]],
         SortedUnique,
@@ -90,7 +90,7 @@ class CertificateConditions(Model):
             description="Subjects, as `openssl x509 -subject -nameopt RFC2253` prints them.",
             examples=[["CN=alice,O=Shop"]],
         ),
-    ] = Field(default_factory=list)
+    ] = Field(default_factory=no_items)
 
     @model_validator(mode="after")
     def _asks_for_something(self) -> Self:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from schemas.base import Model, fault, shown
+from schemas.base import Model, fault, no_items, shown
 from schemas.policies.edits import parse_field_name
 from schemas.values.forms import A_MAP, A_WORD, BY_FORM, inherit_or
 from schemas.values.names import SortedUnique, parse_hostname, parse_method
@@ -74,7 +74,7 @@ class Cors(Model):
             description='Headers of answers that pages may read beside the usual ones. "*": all.',
             examples=[["x-request-id"]],
         ),
-    ] = Field(default_factory=list)
+    ] = Field(default_factory=no_items)
     headers: Annotated[
         list[Annotated[str, BeforeValidator(_name)]],
         SortedUnique,
@@ -83,7 +83,7 @@ class Cors(Model):
             description='Headers that pages may send. "*": all but Authorization.',
             examples=[["authorization", "content-type"]],
         ),
-    ] = Field(default_factory=list)
+    ] = Field(default_factory=no_items)
     max_age: Annotated[
         Annotated[int, Measured("duration", "1s", "24h")] | None,
         Field(
@@ -99,7 +99,7 @@ class Cors(Model):
             description='Methods that pages may use beside GET, HEAD and POST. "*": all.',
             examples=[["DELETE", "PUT"]],
         ),
-    ] = Field(default_factory=list)
+    ] = Field(default_factory=no_items)
     origins: Annotated[
         list[Annotated[str, BeforeValidator(parse_origin)]],
         SortedUnique,

@@ -9,7 +9,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from schemas.base import KEY, Model, fault, shown
+from schemas.base import KEY, Model, fault, no_items, shown
 from schemas.values.names import SortedUnique, is_token
 from schemas.values.templates import check_groups, check_template
 
@@ -100,7 +100,7 @@ class HeaderEdits(Model):
         list[FieldName],
         SortedUnique,
         Field(description="Names that are left out.", examples=[["Server"]]),
-    ] = Field(default_factory=list)
+    ] = Field(default_factory=no_items)
     set: Annotated[
         dict[FieldName, FieldText | None],
         Field(

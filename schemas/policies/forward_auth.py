@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from schemas.base import Model, fault, shown
+from schemas.base import Model, fault, no_items, shown
 from schemas.policies.edits import FieldName, check_copied
 from schemas.values.names import Name, SortedUnique
 from schemas.values.units import Measured
@@ -45,7 +45,7 @@ class ForwardAuth(Model):
             ),
             examples=[["X-User", "X-Groups"]],
         ),
-    ] = Field(default_factory=list)
+    ] = Field(default_factory=no_items)
     path: Annotated[
         Annotated[str, BeforeValidator(parse_question)],
         Field(

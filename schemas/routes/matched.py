@@ -5,7 +5,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
 
-from schemas.base import KEY, Kind, fault, shown
+from schemas.base import KEY, Kind, fault, no_items, shown
 from schemas.routes.match import (
     CookieMatch,
     CookieName,
@@ -120,7 +120,7 @@ class Match(Kind):
         list[Method],
         SortedUnique,
         Field(description="Methods that are matched. None: all of them.", examples=[["GET"]]),
-    ] = Field(default_factory=list)
+    ] = Field(default_factory=no_items)
     path: Annotated[
         PathMatch,
         Field(
