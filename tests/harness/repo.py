@@ -92,4 +92,14 @@ class Repo:
         return self.head()
 
     def head(self) -> str:
-        return self.git("rev-parse", "HEAD")
+        """Return the id of the commit that is checked out.
+
+        Asked for by every commit: mostly it stands in a file, and no process is needed.
+        """
+        place = self.directory / ".git"
+        try:
+            name = (place / "HEAD").read_text().removeprefix("ref: ").strip()
+            commit = (place / name).read_text().strip() if name.startswith("refs/") else name
+        except OSError:
+            return self.git("rev-parse", "HEAD")
+        return commit
