@@ -33,7 +33,7 @@ endif
 FUZZ := --manifest-path $(FUZZ_MANIFEST) --target-dir $(ENGINE)/target --locked --quiet
 
 .PHONY: help build run test test-full test-rust test-engine bench-programs bench-instructions test-fuzz test-python test-tools \
-  lint lint-python lint-sources test-traffic lint-rust fmt bench clean lock
+  compiled-tests lint lint-python lint-sources test-traffic lint-rust fmt bench clean lock
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
@@ -124,6 +124,12 @@ lock: $(VENV)/.locked ## resolve the locked Python packages anew
 
 test-tools: $(VENV)/.locked
 	@tests/install-tools
+
+# Each process that runs tests would compile all of them, and what they import, at the same time as the others. A test
+# that needs the engine is compiled too, before it finds that there is none yet.
+compiled-tests: $(VENV)/.locked
+	$(call say,Python: compiling the tests)
+	@$(BIN)/python -m pytest --collect-only --quiet >/dev/null 2>&1 || true
 
 # The environment holds exactly what the lock says. Rebuilt in place when the lock changes. A module is compiled by who
 # imports it first: most never are, and it is half of what pip does.

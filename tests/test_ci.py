@@ -56,7 +56,7 @@ _DIST = "--dist loadfile --no-loadscope-reorder"
 PARALLEL = f"python -m pytest -n {2 * CORES} {_DIST} -m not serial and not timed --durations=10"
 TIMED = f"python -m pytest -n {CORES} --dist worksteal -m timed --durations=10"
 SERIAL = "python -m pytest -m serial --durations=10"
-PYTHON = "make --jobs=2 build test-tools lint-python"
+PYTHON = "make --jobs=2 build test-tools compiled-tests lint-python"
 RUST = "make --output-sync=target --jobs=2 lint-rust bench-programs test-engine test-fuzz"
 INSTRUCTIONS = "make --output-sync=target bench-instructions"
 TRAFFIC = "make test-traffic"
@@ -171,3 +171,28 @@ def test_a_part_may_have_none_of_the_tests_that_were_asked_for(checkout: Path) -
     for arguments, code in (((), 5), (("tests/test_ci.py",), 0)):
         done = subprocess.run([str(checkout / "tests" / "run"), "serial", *arguments])
         assert done.returncode == code
+
+
+def test_who_is_marked_is_found_by_name() -> None:
+    """`tests/run` reads only files which say `pytest.mark.timed`, or `serial`."""
+    marking = re.compile(r"mark\.(timed|serial)\b|add_marker|(timed|serial) = pytest")
+    for path in (ROOT / "tests").rglob("*.py"):
+        text = path.read_text()
+        if path.name.startswith("test_"):
+            text = re.sub(r"pytest\.mark\.(timed|serial)\b", "", text)
+        if path != Path(__file__):
+            assert not marking.search(text), path
+
+
+def test_a_part_with_marked_tests_reads_those_files_alone(checkout: Path) -> None:
+    marked = {"timed": "tests/a/test_one.py", "serial": "tests/test_two.py"}
+    for mark, name in marked.items():
+        path = checkout / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"@pytest.mark.{mark}\ndef test_it(): ...\n")
+    (checkout / "tests" / "test_other.py").write_text("def test_timed_and_serial(): ...\n")
+    _, _, called = run(checkout)
+    for mark, name in marked.items():
+        (line,) = (line for line in called if f"-m {mark}" in line)
+        assert [word for word in line.split() if word.endswith(".py")] == [name]
+    assert not any(".py" in line for line in called if "-m not serial" in line)
