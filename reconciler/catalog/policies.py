@@ -25,6 +25,7 @@ from schemas.policies.client_certificate import CertificateConditions
 from schemas.policies.compression import Compression
 from schemas.policies.concurrency import Concurrency
 from schemas.policies.cors import Cors
+from schemas.policies.edits import AnswerLine
 from schemas.policies.error_page import ErrorPage
 from schemas.policies.forward_auth import ForwardAuth
 from schemas.policies.hsts import Hsts
@@ -50,6 +51,8 @@ class Edit(NamedTuple):
 
     verb: str
     text: str = ""
+    answers: str = ""
+    """Which of them, where that is said."""
 
 
 class Networks(NamedTuple):
@@ -138,11 +141,16 @@ def _edits(says: Policy | Frontend, entity: Entity) -> Iterator[tuple[Leaf, Word
     for key in _EDITED:
         edits = says.request_headers if key == _EDITED[0] else says.response_headers
         for verb, lines in (("set", edits.set), ("add", edits.add)):
-            for name, text in lines.items():
-                said = Edit(verb, text) if text is not None else None
-                yield Leaf(key, name.lower()), Word(said, entity, name)
+            for name, line in lines.items():
+                yield Leaf(key, name.lower()), Word(_edit(verb, line), entity, name)
         for name in edits.remove:
             yield Leaf(key, name.lower()), Word(Edit("remove"), entity, name)
+
+
+def _edit(verb: str, line: AnswerLine | str | None) -> Edit | None:
+    if isinstance(line, AnswerLine):
+        return Edit(verb, line.text, line.answers)
+    return Edit(verb, line) if line is not None else None
 
 
 def _bounds(says: Policy | Frontend, entity: Entity) -> Iterator[tuple[Leaf, Word]]:

@@ -207,7 +207,14 @@ def _rows(model: type[Model], path: str) -> Iterator[str]:
             yield from _rows(inner, f"{key}{entry}.")
 
 
-_ENTRY = {"cookies": "NAME", "error_pages": "STATUS", "headers": "NAME", "query": "NAME"}
+_ENTRY = {
+    "add": "NAME",
+    "cookies": "NAME",
+    "error_pages": "STATUS",
+    "headers": "NAME",
+    "query": "NAME",
+    "set": "NAME",
+}
 """How an entry of a map is called in the path of a key."""
 
 

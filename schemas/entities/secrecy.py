@@ -18,7 +18,7 @@ _PRIVATE_KEY = ("private_key", "sha256")
 _MATCHES = ("cookies", "headers", "query")
 """The fields of a frontend whose keys are names that are chosen by whoever sends the request."""
 _EDITS = ("request_headers", "response_headers")
-_PLAIN = ("not", "present")
+_PLAIN = ("answers", "not", "present")
 """What is said of a value without telling it."""
 
 _CREDENTIAL_NAME = re.compile(

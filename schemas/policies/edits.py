@@ -4,12 +4,13 @@ What frames a message, is about one connection, or is the proxy's own to say, ca
 of these names is refused with the key that does what was meant.
 """
 
-from collections.abc import Iterator
-from typing import Annotated, Self
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, model_validator
 
 from schemas.base import KEY, Model, fault, no_items, shown
+from schemas.values.forms import A_MAP, A_WORD, MAP, WORD
 from schemas.values.names import SortedUnique, is_token
 from schemas.values.templates import check_groups, check_template
 
@@ -83,34 +84,42 @@ FieldName = Annotated[str, BeforeValidator(parse_field_name)]
 FieldText = Annotated[str, BeforeValidator(_value), AfterValidator(_only_text)]
 
 
-class HeaderEdits(Model):
-    """What is done with header fields: first all of set and remove go, then our lines come."""
+class AnswerLine(Model):
+    """A line, and which answers have it."""
 
-    add: Annotated[
-        dict[FieldName, FieldText | None],
+    answers: Annotated[
+        Literal["all", "success"],
         Field(
             description=(
-                "Lines beside those that are there. null: nothing is done with this header, "
-                "whatever policies say."
-            ),
-            examples=[{"Vary": "Cookie"}],
+                "success: those with a status below 400. all: errors of the proxy's own as well, "
+                "which else keep what they say of how long they may be kept."
+            )
         ),
-    ] = Field(default_factory=dict)
+    ]
+    text: Annotated[FieldText, Field(description="What the line says.", examples=["max-age=60"])]
+
+
+def _form_of(value: object) -> str:
+    # A template without quotes is a map as well, and has a message of its own.
+    is_line = isinstance(value, AnswerLine) or (
+        isinstance(value, dict) and not value.keys().isdisjoint(AnswerLine.model_fields)
+    )
+    return MAP if is_line else WORD
+
+
+Line = Annotated[
+    Annotated[FieldText, A_WORD] | Annotated[AnswerLine, A_MAP], Discriminator(_form_of)
+]
+
+
+class Edits(Model):
+    """What is done with fields of a head: first all of set and remove go, then our lines come."""
+
     remove: Annotated[
         list[FieldName],
         SortedUnique,
         Field(description="Names that are left out.", examples=[["Server"]]),
     ] = Field(default_factory=no_items)
-    set: Annotated[
-        dict[FieldName, FieldText | None],
-        Field(
-            description=(
-                "Lines in place of those that are there. null: nothing is done with this header, "
-                "whatever policies say."
-            ),
-            examples=[{"X-Real-IP": "{client_address}"}],
-        ),
-    ] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _each_once(self) -> Self:
@@ -126,8 +135,73 @@ class HeaderEdits(Model):
 
     def places(self) -> Iterator[tuple[str, str]]:
         """Yield the names of all fields that are edited, behind where each stands."""
-        for key, names in (("set", self.set), ("add", self.add), ("remove", self.remove)):
-            yield from ((key, name) for name in names)
+        for key, lines in self.lines():
+            yield from ((key, name) for name in lines)
+        yield from (("remove", name) for name in self.remove)
+
+    def lines(self) -> Iterator[tuple[str, Mapping[str, AnswerLine | str | None]]]:
+        """Yield what set and add say, behind which of them it is."""
+        raise NotImplementedError
+
+
+class HeaderEdits(Edits):
+    """What is done with header fields: first all of set and remove go, then our lines come."""
+
+    add: Annotated[
+        dict[FieldName, FieldText | None],
+        Field(
+            description=(
+                "Lines beside those that are there. null: nothing is done with this header, "
+                "whatever policies say."
+            ),
+            examples=[{"Vary": "Cookie"}],
+        ),
+    ] = Field(default_factory=dict)
+    set: Annotated[
+        dict[FieldName, FieldText | None],
+        Field(
+            description=(
+                "Lines in place of those that are there. null: nothing is done with this header, "
+                "whatever policies say."
+            ),
+            examples=[{"X-Real-IP": "{client_address}"}],
+        ),
+    ] = Field(default_factory=dict)
+
+    def lines(self) -> Iterator[tuple[str, Mapping[str, AnswerLine | str | None]]]:
+        """Yield what set and add say, behind which of them it is."""
+        yield "set", self.set
+        yield "add", self.add
+
+
+class AnswerEdits(Edits):
+    """The same of answers, some of which may be for a part of them."""
+
+    add: Annotated[
+        dict[FieldName, Line | None],
+        Field(
+            description=(
+                "Lines beside those that are there, in all answers or in some. null: nothing is "
+                "done with this header, whatever policies say."
+            ),
+            examples=[{"Vary": "Cookie"}],
+        ),
+    ] = Field(default_factory=dict)
+    set: Annotated[
+        dict[FieldName, Line | None],
+        Field(
+            description=(
+                "Lines in place of those that are there, in all answers or in some. null: nothing "
+                "is done with this header, whatever policies say."
+            ),
+            examples=[{"Cache-Control": {"text": "max-age=86400", "answers": "success"}}],
+        ),
+    ] = Field(default_factory=dict)
+
+    def lines(self) -> Iterator[tuple[str, Mapping[str, AnswerLine | str | None]]]:
+        """Yield what set and add say, behind which of them it is."""
+        yield "set", self.set
+        yield "add", self.add
 
 
 def _of_name(key: str, name: str) -> tuple[str, ...]:
@@ -144,12 +218,17 @@ RequestEdits = Annotated[
 """Those of a frontend and of a policy, each of which checks them by `check_edits`."""
 
 ResponseEdits = Annotated[
-    HeaderEdits,
+    AnswerEdits,
     Field(
         description=(
-            "What is done with the headers of all answers to clients, the proxy's own included."
+            "What is done with the headers of all answers to clients, the proxy's own included: "
+            "only that these keep their Cache-Control: no-store where they are errors. "
+            "{text: …, answers: success} in place of a text is for no errors at all."
         ),
-        examples=[{"set": {"X-Frame-Options": "DENY"}, "remove": ["Server"]}],
+        examples=[
+            {"set": {"X-Frame-Options": "DENY"}, "remove": ["Server"]},
+            {"set": {"Cache-Control": {"text": "max-age=86400", "answers": "success"}}},
+        ],
     ),
 ]
 """As above, of answers."""
@@ -168,7 +247,7 @@ def check_copied(names: list[str]) -> list[str]:
     return names
 
 
-def check_edits(edits: HeaderEdits, groups: frozenset[str], *, of_requests: bool) -> None:
+def check_edits(edits: Edits, groups: frozenset[str], *, of_requests: bool) -> None:
     """Raise a fault about names that are not to be edited, and values that are none."""
     ours = _IN_REQUESTS if of_requests else _IN_RESPONSES
     for key, name in edits.places():
@@ -176,7 +255,9 @@ def check_edits(edits: HeaderEdits, groups: frozenset[str], *, of_requests: bool
         reason = ours.get(name.lower().replace("_", "-"))
         if reason is not None:
             raise fault(f"{name} is the proxy's own to say", reason, _of_name(key, name))
-    for key, texts in (("set", edits.set), ("add", edits.add)):
-        for name, text in texts.items():
-            if text is not None:
-                check_groups(text, groups, at=(key, name))
+    for key, lines in edits.lines():
+        for name, line in lines.items():
+            if isinstance(line, AnswerLine):
+                check_groups(line.text, groups, at=(key, name, "text"))
+            elif line is not None:
+                check_groups(line, groups, at=(key, name))

@@ -17,7 +17,14 @@ from schemas.policies.client_certificate import CertificateAsked
 from schemas.policies.compression import InheritedCompression
 from schemas.policies.concurrency import Crowded
 from schemas.policies.cors import InheritedCors
-from schemas.policies.edits import HeaderEdits, RequestEdits, ResponseEdits, check_edits
+from schemas.policies.edits import (
+    AnswerEdits,
+    Edits,
+    HeaderEdits,
+    RequestEdits,
+    ResponseEdits,
+    check_edits,
+)
 from schemas.policies.error_page import OwnErrorPages
 from schemas.policies.forward_auth import AskedFirst
 from schemas.policies.hsts import InheritedHsts
@@ -43,7 +50,7 @@ class Effects(Kind):
     limits: Limits = RequestLimits.of_value({})
     rate_limit: RateLimited = None
     request_headers: RequestEdits = HeaderEdits.of_value({})
-    response_headers: ResponseEdits = HeaderEdits.of_value({})
+    response_headers: ResponseEdits = AnswerEdits.of_value({})
     timeouts: Timeouts = RequestTimeouts.of_value({})
 
     @classmethod
@@ -53,7 +60,7 @@ class Effects(Kind):
 
     @field_validator("request_headers", "response_headers", mode="after")
     @classmethod
-    def _edits_take_what_is_there(cls, value: HeaderEdits, info: ValidationInfo) -> HeaderEdits:
+    def _edits_take_what_is_there(cls, value: Edits, info: ValidationInfo) -> Edits:
         groups = cls.path_groups(info)
         if groups is not None:
             check_edits(value, groups, of_requests=info.field_name == "request_headers")

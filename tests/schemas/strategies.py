@@ -63,7 +63,19 @@ TEMPLATES = st.sampled_from(["x", "{client_address}", "{{{header:X-A}}}", "é{pa
 LINES = st.dictionaries(
     st.sampled_from(["X-A", "x_b", "Vary"]), st.one_of(TEMPLATES, st.none()), max_size=2
 )
+ANSWER_LINES = st.dictionaries(
+    st.sampled_from(["X-A", "x_b", "Cache-Control"]),
+    st.one_of(
+        TEMPLATES,
+        st.none(),
+        st.fixed_dictionaries({"answers": st.sampled_from(["all", "success"]), "text": TEMPLATES}),
+    ),
+    max_size=2,
+)
 EDITS = _optional(remove=st.sets(st.sampled_from(["Server", "x-c"])).map(list), set=LINES)
+ANSWER_EDITS = _optional(
+    remove=st.sets(st.sampled_from(["Server", "x-c"])).map(list), set=ANSWER_LINES
+)
 PLACES = st.fixed_dictionaries(
     {"hostname": st.sampled_from(["a.test", "www.{hostname}", "Ä.example", "[2001:DB8::1]"])},
     optional={"path": st.sampled_from([{"full": "/{path}"}, {"full": "/a%2fb/{header:x}"}])},
@@ -202,7 +214,7 @@ POLICIES = _optional(
     limits=LIMITS,
     rate_limit=RATES,
     request_headers=EDITS,
-    response_headers=EDITS,
+    response_headers=ANSWER_EDITS,
     timeouts=TIMEOUTS,
 )
 MATCHING = st.fixed_dictionaries(
@@ -236,7 +248,7 @@ MATCHING = st.fixed_dictionaries(
         "client_addresses": st.sets(
             st.sampled_from(["10.0.0.0/8", "192.0.2.7", "2001:db8::/32"]), min_size=1
         ).map(list),
-        "response_headers": EDITS,
+        "response_headers": ANSWER_EDITS,
     },
 )
 OF_CLUSTERS = _optional(

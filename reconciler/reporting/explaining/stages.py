@@ -143,7 +143,8 @@ def _edits(words: Words, key: str) -> Stages:
     for leaf, word in words.items():
         if leaf.key == key and isinstance(word.said, Edit):
             _, verbs = found.setdefault(str(word.by.key), (word.by, {}))
-            verbs.setdefault(word.said.verb, []).append(word.written)
+            only = f" (answers: {word.said.answers})" if word.said.answers else ""
+            verbs.setdefault(word.said.verb, []).append(f"{word.written}{only}")
     return [
         _stage(
             key,

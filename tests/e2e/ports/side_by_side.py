@@ -103,7 +103,9 @@ class Backends:
                 "headers": fields,
             }
             answer = [("X-Powered-By", "PHP"), ("Content-Type", "application/x-asked")]
-            exchange.send(wire.response(json.dumps(said).encode(), fields=answer))
+            wanted = re.search(rb"[?&]status=([0-9]{3})", request.target)
+            status = f"{wanted[1].decode()} X" if wanted else "200 OK"
+            exchange.send(wire.response(json.dumps(said).encode(), status=status, fields=answer))
 
         return script
 

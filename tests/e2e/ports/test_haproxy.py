@@ -159,6 +159,12 @@ def test_in_clear_text_all_are_sent_to_tls(sides: Sides, host: str, path: str) -
     assert comparable(ours) == comparable(theirs)
 
 
+def test_a_request_is_sent_back_by_nobody_of_ours(sides: Sides) -> None:
+    asked = [side.ask(HOST, "/x", method="TRACE").status for side in (sides.theirs, sides.ours)]
+    assert asked == [200, 405]
+    assert is_told("TRACE is passed on by HAProxy", "haproxy.md")
+
+
 DIFFERENT = {
     "nobody on the machine itself is told of as a client": (
         (HOST, "/", ()),

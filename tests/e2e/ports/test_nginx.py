@@ -177,6 +177,29 @@ def test_bodies_that_are_too_large(sides: Sides) -> None:
         assert (seen.status, seen.asked and seen.asked["backend"]) == (200, "app")
 
 
+def test_how_long_errors_may_be_kept_is_not_said(sides: Sides) -> None:
+    assets = sides.backends.by_port[9106]
+    for path, expected in [
+        ("/static/b.txt", "max-age=2592000, public, immutable"),
+        ("/static/b.txt?status=404", None),
+    ]:
+        seen = both(sides.theirs, sides.ours, HOST, path)
+        assert [each.headers.get("cache-control") for each in seen] == [expected] * 2
+    assets.script = lambda exchange: exchange.close()
+    try:
+        theirs, ours = both(sides.theirs, sides.ours, HOST, "/static/b.txt")
+    finally:
+        assets.script = assets.default
+    assert (theirs.status, ours.status) == (502, 502)
+    assert theirs.headers.get("cache-control") is None
+    assert ours.headers.get("cache-control") == "no-store"
+
+
+def test_a_request_is_sent_back_by_neither(sides: Sides) -> None:
+    for side in (sides.theirs, sides.ours):
+        assert side.ask(HOST, "/x", method="TRACE").status == 405
+
+
 def test_a_login_is_asked_for_a_few_times_only(sides: Sides) -> None:
     for side in (sides.theirs, sides.ours):
         statuses = [side.ask(HOST, "/login").status for _ in range(9)]

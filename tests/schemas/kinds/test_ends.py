@@ -152,6 +152,22 @@ def test_edits_that_are_refused(edits: dict[str, Any], sentence: str) -> None:
     assert sentence in refusal("frontend", TO | {"request_headers": edits})
 
 
+def test_an_edit_may_be_for_some_answers_only() -> None:
+    line = {"text": "max-age=60", "answers": "success"}
+    edits = {"response_headers": {"set": {"Cache-Control": line, "X-A": "a"}}}
+    assert value({"cluster": "c", **edits}) == {"cluster": "c", **edits}
+    for wrong, sentence in [
+        ({**line, "answers": "error"}, 'expected "all" or "success"'),
+        ({"text": "a"}, "answers"),
+        ({**line, "text": ""}, "the text is empty"),
+        ({**line, "text": "{1}"}, "{1} is neither"),
+    ]:
+        said = {"response_headers": {"add": {"X-A": wrong}}}
+        assert sentence in refusal("frontend", TO | said)
+    of_requests = {"request_headers": {"set": {"X-A": line}}}
+    assert "expected text, not a map" in refusal("frontend", TO | of_requests)
+
+
 def test_what_is_the_proxys_own_differs_by_the_way() -> None:
     value({"cluster": "c", "request_headers": {"set": {"Strict-Transport-Security": "x"}}})
     hsts = {"set": {"strict-transport-security": "x"}}

@@ -10,11 +10,17 @@ use crate::state::entity::Frontend;
 const WEBSOCKET_VERSION: &str =
     "Sec-WebSocket-Version: 13\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n";
 
-/// Early data that must not be, and bodies that are known to be too long.
+/// What a client is told whose TRACE is refused (RFC 9110 §15.5.6): nobody but the backend knows better.
+const ALLOW: &str = "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n";
+
+/// Early data that must not be, TRACE that nobody has asked for, and bodies that are known to be too long.
 #[inline]
 pub fn at_the_door(frontend: &Frontend, merged: Option<&Merged>, facts: &Facts<'_>) -> Verdict {
     if facts.is_early && !may_be_repeated(frontend, facts) {
         return Verdict::answer(425, Reason::TooEarly);
+    }
+    if is_unasked_trace(frontend, facts) {
+        return Verdict::with_line(405, Reason::Trace, ALLOW);
     }
     let RequestBody::Length(length) = facts.head.body else {
         return Verdict::Continue;
@@ -25,6 +31,15 @@ pub fn at_the_door(frontend: &Frontend, merged: Option<&Merged>, facts: &Facts<'
         Some(limit) if length > limit => Verdict::answer(413, Reason::TooLarge),
         _ => Verdict::Continue,
     }
+}
+
+/// Whether a backend would send a request back as it has got it (RFC 9110 §9.3.8): with what its client must not see,
+/// such as fields that the proxy sets, or what a script in a browser may not read of its own. A frontend that names the
+/// method takes it.
+#[inline]
+fn is_unasked_trace(frontend: &Frontend, facts: &Facts<'_>) -> bool {
+    let is_trace = facts.head.method(facts.bytes) == b"TRACE";
+    is_trace && frontend.few().is_none_or(|few| few.methods.is_empty())
 }
 
 /// Whether nothing comes of a request that may be somebody else's repetition (RFC 8470 §3): the client of

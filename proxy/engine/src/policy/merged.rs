@@ -17,14 +17,14 @@ use super::basic::Basic;
 use super::bounds;
 use super::compression::Compression;
 use super::crowd::{Crowd, Keys};
-use super::edits::Edits;
+use super::edits::{Edits, Made};
 use super::facts::Facts;
 use super::rate::Rate;
 use super::template::Values;
 use super::{Page, Reason, Verdict};
 use crate::state::entity;
 use crate::state::entity::{
-    ClientCertificate, Cors, ErrorPage, ForwardAuth, HeaderEdits, Hsts, Inherited, Policy,
+    ClientCertificate, Cors, ErrorPage, ForwardAuth, HeaderEdits, Hsts, Inherited, Line, Policy,
 };
 
 /// What holds, compiled.
@@ -346,12 +346,13 @@ impl Merged {
     #[must_use]
     pub fn request_lines(&self, facts: &Facts<'_>) -> Option<Arc<[u8]>> {
         let edits = self.request.as_ref()?;
-        Some(edits.lines(&Values::new(facts, self.expression.as_ref())))
+        let made = edits.lines(&Values::new(facts, self.expression.as_ref()));
+        Some(made.all())
     }
 
-    /// The lines that the answer to a request gets.
+    /// The lines that the answer to a request gets, whichever comes.
     #[must_use]
-    pub fn response_lines<'a>(&self, facts: impl Fn() -> Facts<'a>) -> Option<Arc<[u8]>> {
+    pub fn response_lines<'a>(&self, facts: impl Fn() -> Facts<'a>) -> Option<Made> {
         let edits = self.response.as_ref()?;
         Some(edits.lines(&Values::new(&facts(), self.expression.as_ref())))
     }
@@ -360,8 +361,8 @@ impl Merged {
 /// What is done with a field; its name as it is written.
 #[derive(Clone, Copy)]
 enum Edit<'a> {
-    Set(&'a str, &'a str),
-    Add(&'a str, &'a str),
+    Set(&'a str, &'a Line),
+    Add(&'a str, &'a Line),
     Remove(&'a str),
 }
 
@@ -472,12 +473,12 @@ fn edits<'a>(
     edits: &'a HeaderEdits,
     by: Speaker<'a>,
 ) -> Result<(), String> {
-    let set = edits.set.iter().map(|(name, text)| {
-        let edit = text.as_deref().map(|text| Edit::Set(name, text));
+    let set = edits.set.iter().map(|(name, line)| {
+        let edit = line.as_ref().map(|line| Edit::Set(name, line));
         (name, edit)
     });
-    let add = edits.add.iter().map(|(name, text)| {
-        let edit = text.as_deref().map(|text| Edit::Add(name, text));
+    let add = edits.add.iter().map(|(name, line)| {
+        let edit = line.as_ref().map(|line| Edit::Add(name, line));
         (name, edit)
     });
     let remove = edits
@@ -522,11 +523,11 @@ fn edits_of(leaves: Leaves<'_, Edit<'_>>) -> HeaderEdits {
     for (edit, _) in leaves.into_values() {
         match edit {
             None => {}
-            Some(Edit::Set(name, text)) => {
-                edits.set.insert(name.to_owned(), Some(text.to_owned()));
+            Some(Edit::Set(name, line)) => {
+                edits.set.insert(name.to_owned(), Some(line.clone()));
             }
-            Some(Edit::Add(name, text)) => {
-                edits.add.insert(name.to_owned(), Some(text.to_owned()));
+            Some(Edit::Add(name, line)) => {
+                edits.add.insert(name.to_owned(), Some(line.clone()));
             }
             Some(Edit::Remove(name)) => edits.remove.push(name.to_owned()),
         }

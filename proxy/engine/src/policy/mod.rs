@@ -76,6 +76,8 @@ pub struct Page {
 pub enum Reason {
     /// It came before a handshake was complete, and may be somebody else's repetition.
     TooEarly,
+    /// It asks for itself, with all that the proxy has put into it.
+    Trace,
     /// Its body is longer than its listener takes.
     TooLarge,
     /// It goes somewhere else.
@@ -157,7 +159,7 @@ pub enum Step {
 }
 
 /// Takes a request through the stages of the frontend that matches it, in the one order that there is:
-/// early data, a body that is too long, the redirect to TLS (nothing is asked of a client in clear text),
+/// early data, TRACE, a body that is too long, the redirect to TLS (nothing is asked of a client in clear text),
 /// networks, rates, preflights, the client's certificate, and whoever else is asked; then what stands behind all who may
 /// refuse it.
 #[inline]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::crowd::InFlight;
-use super::edits::Edits;
+use super::edits::{Edits, Reach};
 use super::facts::Facts;
 use super::meter::Meter;
 use super::plan::{Changes, Plan};
@@ -312,6 +312,14 @@ fn early_data_is_taken_where_it_is_allowed_and_safe() {
 }
 
 #[test]
+fn a_request_is_sent_back_by_nobody_who_does_not_say_so() {
+    let trace = Asked::by("TRACE / HTTP/1.1\r\nHost: a.test");
+    assert_eq!(trace.answered_at(CLUSTER), Some((405, Reason::Trace)));
+    let named = format!(r#"{CLUSTER},"methods":["TRACE"]"#);
+    assert_eq!(trace.answered_at(&named), None);
+}
+
+#[test]
 fn a_redirect_changes_what_it_names() {
     let asked = Asked::get("/a/b?x=%20");
     for (redirect, expected) in [
@@ -495,16 +503,58 @@ fn lines_that_are_written_are_edited() {
         r#"{"add":{"Vary":"X"},"remove":["location"],"set":{"X-Frame-Options":"DENY","X-Gone":"{header:x-none}"}}"#,
     );
     let lines = Asked::get("/").seen(|facts| edits.lines(&Values::new(facts, None)));
-    assert_eq!(&*lines, b"X-Frame-Options: DENY\r\nVary: X\r\n");
-    let named: Vec<&str> = edits.drops().iter().map(|name| &**name).collect();
+    assert_eq!(
+        lines.at(Reach::All),
+        b"X-Frame-Options: DENY\r\nVary: X\r\n"
+    );
+    let named: Vec<&str> = edits.drops(Reach::All).iter().map(|name| &**name).collect();
     assert_eq!(named, ["X-Frame-Options", "X-Gone", "location"]);
     let written = "Location: /a\r\nUpgrade: b\r\nx-gone: c\r\n";
-    assert_eq!(edits.without(written.into()), "Upgrade: b\r\n");
+    assert_eq!(edits.without(written.into(), Reach::All), "Upgrade: b\r\n");
     assert!(matches!(
-        edits.without("Upgrade: b\r\n".into()),
+        edits.without("Upgrade: b\r\n".into(), Reach::All),
         Cow::Borrowed(_)
     ));
-    assert_eq!(edits.without("".into()), "");
+    assert_eq!(edits.without("".into(), Reach::All), "");
+}
+
+#[test]
+fn an_edit_may_be_for_some_answers_only() {
+    let edits = edits(
+        r#"{"add":{"Vary":"X"},"remove":["Expires"],"set":{"Cache-Control":"{path}","X-A":{"answers":"success","text":"a"},"CDN-Cache-Control":{"answers":"all","text":"b"}}}"#,
+    );
+    let lines = Asked::get("/").seen(|facts| edits.lines(&Values::new(facts, None)));
+    let seen = |status: u16, is_own: bool| {
+        let reach = Reach::of(status, is_own);
+        let lines = std::str::from_utf8(lines.at(reach)).unwrap().to_owned();
+        (lines, edits.drops(reach).join(" "))
+    };
+    let all = "CDN-Cache-Control: b\r\nVary: X\r\n";
+    let kept = format!("{all}Cache-Control: /\r\n");
+    let success = format!("{kept}X-A: a\r\n");
+    let names = "CDN-Cache-Control Cache-Control Expires";
+    for (status, is_own) in [(200, true), (200, false), (301, true), (101, false)] {
+        assert_eq!(
+            seen(status, is_own),
+            (success.clone(), format!("{names} X-A"))
+        );
+    }
+    assert_eq!(seen(404, false), (kept, names.to_owned()));
+    assert_eq!(
+        seen(502, true),
+        (all.to_owned(), "CDN-Cache-Control".to_owned())
+    );
+}
+
+#[test]
+fn requests_know_of_no_answers() {
+    let keys = |key: &str| {
+        let said = r#"{"set":{"X-A":{"answers":"success","text":"a"}}}"#;
+        let frontend = format!(r#"{{{CLUSTER},"listeners":["web"],"{key}":{said}}}"#);
+        serde_json::from_str::<Frontend>(&frontend).unwrap().check()
+    };
+    assert!(keys("response_headers").is_ok());
+    assert!(keys("request_headers").is_err());
 }
 
 #[test]

@@ -25,7 +25,7 @@ pub use super::kinds::cluster::{
 pub use super::kinds::compression::{Compression, Encoding};
 pub use super::kinds::concurrency::Concurrency;
 pub use super::kinds::cors::Cors;
-pub use super::kinds::edits::HeaderEdits;
+pub use super::kinds::edits::{Answers, HeaderEdits, Line};
 pub use super::kinds::forward_auth::ForwardAuth;
 pub use super::kinds::frontend::{Few, Frontend, FrontendKeys};
 use super::kinds::language::language;

@@ -76,6 +76,8 @@ named_indexes! {
         Rejected400Total = "rejected_400_total",
         /// Requests of clients that have shown no password that is right.
         Rejected401Total = "rejected_401_total",
+        /// TRACE, which no frontend has named.
+        Rejected405Total = "rejected_405_total",
         /// Requests that did not arrive in time.
         Rejected408Total = "rejected_408_total",
         /// Requests of clients that may not ask: by their address, origin or want of a certificate.

@@ -9,6 +9,7 @@
 use std::rc::Rc;
 
 use crate::policy::basic::{Basic, Shown};
+use crate::policy::edits::Reach;
 use crate::policy::merged::Merged;
 use crate::policy::plan::Changes;
 use crate::policy::{self, Step};
@@ -288,7 +289,9 @@ impl<D: Driver> Engine<D> {
         let asked = next.and_then(|next| merged?.asked().get(next));
         let edits = merged.and_then(Merged::request_edits);
         let is_edited = |name: &str| {
-            let mut drops = edits.into_iter().flat_map(|edits| edits.drops());
+            let mut drops = edits
+                .into_iter()
+                .flat_map(|edits| edits.drops(Reach::Success));
             drops.any(|drop| drop.eq_ignore_ascii_case(name))
         };
         let copied = asked.iter().flat_map(|asked| &asked.copy_headers);
@@ -408,7 +411,7 @@ impl<D: Driver> Engine<D> {
         for name in merged
             .and_then(Merged::request_edits)
             .iter()
-            .flat_map(|it| it.drops())
+            .flat_map(|it| it.drops(Reach::Success))
         {
             parked.head.drop_fields(&parked.bytes, name.as_bytes());
         }

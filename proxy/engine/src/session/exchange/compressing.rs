@@ -10,6 +10,7 @@
 use std::borrow::Cow;
 
 use crate::policy::compression::{Compression, Reason, forbids_change};
+use crate::policy::edits::Reach;
 use crate::policy::merged::Merged;
 use crate::protocol::coding::{Coding, Encoder, Then};
 use crate::protocol::h1::{
@@ -147,7 +148,13 @@ impl<D: Driver> Engine<D> {
         };
         let lines = Lines {
             head: Some((head, bytes)),
-            ours: [exchange.response_lines.as_deref().unwrap_or_default(), &[]],
+            ours: [
+                exchange
+                    .response_lines
+                    .as_ref()
+                    .map_or(&[], |lines| lines.at(Reach::of(head.status, false))),
+                &[],
+            ],
         };
         if let Err(reason) = lines.verdict(compression, head.status, length) {
             if let Some(counter) = counter_of(reason) {
@@ -348,10 +355,7 @@ impl<D: Driver> Engine<D> {
         let kind = format!("Content-Type: {content_type}\r\n{line}");
         let lines = Lines {
             head: None,
-            ours: [
-                asked.response_lines.as_deref().unwrap_or_default(),
-                kind.as_bytes(),
-            ],
+            ours: [asked.lines_of(status), kind.as_bytes()],
         };
         let verdict = lines.verdict(compression, status, Some(page.len() as u64));
         if let Err(reason) = verdict {

@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use crate::policy::bounds::Bounds;
 use crate::policy::crowd::Keys;
-use crate::policy::edits::Edits;
+use crate::policy::edits::{Edits, Made};
 use crate::policy::merged::Merged;
 use crate::protocol::grpc;
 use crate::protocol::h1::Version;
@@ -81,6 +81,7 @@ pub(in crate::session) enum Outcome {
     CertificateRefused,
     Misdirected,
     TooEarly,
+    TraceRefused,
     Redirected,
     Responded,
     Closed,
@@ -126,6 +127,7 @@ impl Outcome {
             Self::CertificateRefused => "certificate_refused",
             Self::Misdirected => "misdirected",
             Self::TooEarly => "too_early",
+            Self::TraceRefused => "trace_refused",
             Self::Redirected => "redirected",
             Self::Responded => "responded",
             Self::Closed => "closed",
@@ -200,7 +202,7 @@ pub(in crate::session) struct Exchange {
     /// The `Kakehi-Generation` response header of its generation, when asked for.
     generation_header: Option<Rc<str>>,
     /// Lines that its frontend gives every answer, where it edits their fields.
-    response_lines: Option<Arc<[u8]>>,
+    response_lines: Option<Made>,
     /// What its client takes, and what compresses the answer, where its frontend asks for that.
     compressing: Option<Box<Compressing>>,
     /// Under which keys it is counted while it is in flight, if it is.

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::policy::Page;
+use crate::policy::edits::{Made as MadeLines, Reach};
 use crate::policy::merged::Merged;
 use crate::protocol::coding::Coding;
 use crate::protocol::grpc;
@@ -38,7 +39,7 @@ pub(super) struct Asked {
     /// The one that has taken the request, if any has.
     pub(super) frontend: Option<Rc<Frontend>>,
     /// Lines that its frontend gives every answer, where it edits their fields.
-    pub(super) response_lines: Option<Arc<[u8]>>,
+    pub(super) response_lines: Option<MadeLines>,
     /// The coding that its client gets what may be compressed in.
     pub(super) coding: Option<Coding>,
     pub(super) request_id: Option<RequestId>,
@@ -56,6 +57,12 @@ impl Asked {
             Some(frontend) => frontend.merged(&self.listener),
             None => self.listener.said().map(|(_, merged)| merged),
         }
+    }
+
+    /// Lines that its frontend gives an answer of ours.
+    pub(super) fn lines_of(&self, status: u16) -> &[u8] {
+        let lines = self.response_lines.as_ref();
+        lines.map_or(&[], |lines| lines.at(Reach::of(status, true)))
     }
 
     /// The body of a page of one's own and its media type: of whoever is nearest to the frontend.
@@ -315,12 +322,13 @@ impl<D: Driver> Engine<D> {
         };
         let merged = asked.merged();
         let hsts = hsts_of(merged, &asked.listener);
+        let reach = Reach::of(answer.status, true);
         // What no request is known of gets no lines, and so keeps all that it has.
         let edits = merged
             .and_then(Merged::response_edits)
             .filter(|_| asked.response_lines.is_some());
         if let Some(edits) = edits {
-            line = edits.without(line);
+            line = edits.without(line, reach);
         }
         let content_type = match (own, page) {
             (Some(own), _) => &own.content_type,
@@ -338,8 +346,8 @@ impl<D: Driver> Engine<D> {
             generation: asked.generation_header.as_deref().unwrap_or_default(),
             hsts: hsts.unwrap_or_default(),
             own: line,
-            edited: asked.response_lines.as_deref().unwrap_or_default(),
-            dropped: edits.map_or(&[], |edits| edits.drops()),
+            edited: asked.lines_of(answer.status),
+            dropped: edits.map_or(&[], |edits| edits.drops(reach)),
             request_id,
             date: *self.clock.date(),
             keep_alive: asked.keep_alive && !closing,

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use crate::policy::asking::Asking;
+use crate::policy::edits::Reach;
 use crate::policy::facts::Facts;
 use crate::policy::merged::Merged;
 use crate::policy::plan::Changes;
@@ -84,6 +85,7 @@ impl Own {
 pub(super) fn outcome_of(reason: Reason) -> (Outcome, Option<Counter>) {
     match reason {
         Reason::TooEarly => (Outcome::TooEarly, Some(Counter::Rejected425Total)),
+        Reason::Trace => (Outcome::TraceRefused, Some(Counter::Rejected405Total)),
         Reason::TooLarge => (Outcome::RequestTooLarge, Some(Counter::Rejected413Total)),
         Reason::Redirected => (Outcome::Redirected, None),
         Reason::Denied => (Outcome::AddressDenied, Some(Counter::Rejected403Total)),
@@ -453,7 +455,7 @@ impl<D: Driver> Engine<D> {
             }
             Then::Forward(changes) => {
                 if let Some(edits) = merged.and_then(Merged::request_edits) {
-                    for name in edits.drops() {
+                    for name in edits.drops(Reach::Success) {
                         head.drop_fields(bytes, name.as_bytes());
                     }
                 }

@@ -4,8 +4,8 @@
 //! `back` with what has come; what is sent leaves by `front::answer`.
 
 use std::rc::Rc;
-use std::sync::Arc;
 
+use crate::policy::edits::{Made, Reach};
 use crate::protocol::grpc;
 use crate::protocol::h1::response::ResponseHead;
 use crate::protocol::h1::{
@@ -38,8 +38,9 @@ struct Said {
     listener: Rc<ListenerSettings>,
     /// What is said of a switch of protocols, or of a body that is compressed.
     more: Option<Vec<u8>>,
-    /// What the frontend gives every answer.
-    lines: Option<Arc<[u8]>>,
+    /// What the frontend gives answers, and which of it this one gets.
+    lines: Option<Made>,
+    reach: Reach,
     protocol: Option<Box<[u8]>>,
 }
 
@@ -54,7 +55,9 @@ impl Said {
                 self.generation.as_deref().map_or(&[], str::as_bytes),
                 hsts.map_or(&[], str::as_bytes),
                 self.more.as_deref().unwrap_or_default(),
-                self.lines.as_deref().unwrap_or_default(),
+                self.lines
+                    .as_ref()
+                    .map_or(&[], |lines| lines.at(self.reach)),
             ],
             protocol: self.protocol.as_deref().unwrap_or_default(),
         }
@@ -124,7 +127,7 @@ impl<D: Driver> Engine<D> {
             head.drop_fields(bytes, b"strict-transport-security");
         }
         if let Some(edits) = exchange.response_edits() {
-            for name in edits.drops() {
+            for name in edits.drops(Reach::of(head.status, false)) {
                 head.drop_fields(bytes, name.as_bytes());
             }
         }
@@ -137,6 +140,7 @@ impl<D: Driver> Engine<D> {
             listener: exchange.listener.clone(),
             more: switch(head, exchange).or(compressed),
             lines: exchange.response_lines.clone(),
+            reach: Reach::of(head.status, false),
             protocol: exchange.upgrade.take(),
         };
         let delivery = delivery_of(head.body, exchange.version);

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::language::defaulted;
+use serde::{Deserialize, Serialize};
+
+use super::language::{defaulted, language};
 use crate::protocol::h1::FieldId;
 use crate::state::entity::check::is_token;
 
@@ -10,11 +12,61 @@ defaulted! {
     /// What is done with the fields of a head.
     pub struct HeaderEdits {
         /// Lines beside those that are there; none switches off what others say.
-        pub add: BTreeMap<String, Option<String>> = BTreeMap::new(),
+        pub add: BTreeMap<String, Option<Line>> = BTreeMap::new(),
         /// Names that are left out.
         pub remove: Vec<String> = Vec::new(),
         /// Lines in place of those that are there; none switches off what others say.
-        pub set: BTreeMap<String, Option<String>> = BTreeMap::new(),
+        pub set: BTreeMap<String, Option<Line>> = BTreeMap::new(),
+    }
+}
+
+/// What a line says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Line {
+    /// In every head.
+    Text(String),
+    /// In some answers.
+    Of(AnswerLine),
+}
+
+language! {
+    /// A line, and which answers have it.
+    pub struct AnswerLine {
+        /// Those.
+        pub answers: Answers,
+        /// What it says.
+        pub text: String,
+    }
+}
+
+/// Answers that a line is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Answers {
+    /// Every one.
+    All,
+    /// Those that are no errors.
+    Success,
+}
+
+impl Line {
+    /// What it says.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Text(text) => text,
+            Self::Of(line) => &line.text,
+        }
+    }
+
+    /// Which answers have it, if that is said.
+    #[must_use]
+    pub fn answers(&self) -> Option<Answers> {
+        match self {
+            Self::Text(_) => None,
+            Self::Of(line) => Some(line.answers),
+        }
     }
 }
 
@@ -52,8 +104,12 @@ impl HeaderEdits {
             return Err("remove: expected names, sorted".to_owned());
         }
         let is_control = |char: char| char < ' ' && char != '\t' || char == '\x7f';
-        for (name, text) in self.set.iter().chain(&self.add) {
-            let Some(text) = text else { continue };
+        for (name, line) in self.set.iter().chain(&self.add) {
+            let Some(line) = line else { continue };
+            if of == Of::Requests && line.answers().is_some() {
+                return Err(format!("{name}: it is of requests, and not of answers"));
+            }
+            let text = line.text();
             if text.is_empty() || text.len() > VALUE_BYTES_MAX || text.contains(is_control) {
                 return Err(format!("{name}: its text is no value of a header"));
             }
