@@ -33,6 +33,7 @@ SHOWN_TO_BACKENDS = (
     "x-forwarded-for",
     "x-forwarded-proto",
     "x-api-version",
+    "x-ssl-client-dn",
     "x-user",
     "cookie",
 )
@@ -45,6 +46,7 @@ SHOWN_TO_CLIENTS = (
     "x-content-type-options",
     "x-frame-options",
     "x-powered-by",
+    "x-user",
 )
 
 
@@ -92,8 +94,9 @@ class Backends:
                 status = "200 OK" if signed_in else "401 Unauthorized"
                 exchange.send(wire.response(b"", status=status, fields=[("X-User", "ann")]))
                 return
-            if request.target.startswith(b"/large"):
-                answer = [("Content-Type", "application/json"), ("ETag", '"a"')]
+            if b"/large" in request.target:
+                kind = "text/css" if request.target.endswith(b".css") else "application/json"
+                answer = [("Content-Type", kind), ("ETag", '"a"')]
                 exchange.send(wire.response(LARGE, fields=answer))
                 return
             said = {
@@ -115,7 +118,9 @@ class Front:
 
     def __init__(self, authority: Pair) -> None:
         self.http, self.https = ports.address(), ports.address()
-        self._context = tls.trusting(authority)
+        # Where TLS is passed on unread by its hostname, or ended.
+        self.sni = ports.address()
+        self._authority = authority
 
     def ask(
         self,
@@ -125,15 +130,16 @@ class Front:
         method: str = "GET",
         secure: bool = True,
         body: bytes | None = None,
+        at: str | None = None,
     ) -> Seen:
-        with self.connect(host, secure=secure) as client:
+        with self.connect(host, secure=secure, at=at) as client:
             if body is not None:
                 response = client.post(host, body, path, *fields)
             else:
                 response = client.get(host, path, *fields, method=method)
         location = response.get("location")
         asked = None
-        if response.get("content-type") == b"application/x-asked":
+        if response.get("content-type") == b"application/x-asked" and response.body:
             asked = json.loads(response.body)
         return Seen(
             response.status,
@@ -148,9 +154,12 @@ class Front:
             asked,
         )
 
-    def connect(self, host: str, *, secure: bool = True) -> rawclient.Connection:
+    def connect(
+        self, host: str | None, *, secure: bool = True, at: str | None = None
+    ) -> rawclient.Connection:
         if secure:
-            return tls.TlsConnection(self.https, self._context, host)
+            context = tls.trusting(self._authority, check_hostname=host is not None)
+            return tls.TlsConnection(at or self.https, context, host)
         return rawclient.Connection(self.http)
 
 
@@ -168,7 +177,8 @@ def ported(name: str, front: Front, backends: Backends, pair: Pair, directory: P
     """Kakehi with the configuration of that name, not started yet."""
     text = backends.placed((PORTING / f"{name}.yaml").read_text())
     text = text.replace("0.0.0.0:80", front.http).replace("0.0.0.0:443", front.https)
-    for written in re.findall(r"(?:0\.0\.0\.0|127\.0\.0\.1):(?:8443|8404|9443|993)", text):
+    text = text.replace("0.0.0.0:9443", front.sni)
+    for written in re.findall(r"(?:0\.0\.0\.0|127\.0\.0\.1):(?:8443|8404|993)", text):
         text = text.replace(written, ports.address())
     # The machine of the tests may have no IPv6.
     text = re.sub(r"^  https?6: .*\n", "", text, flags=re.MULTILINE)

@@ -83,10 +83,11 @@ def original(front: Front, backends: Backends, pair: Pair, authority: Pair, plac
     (place / "503.http").write_text("HTTP/1.0 503 Service Unavailable\r\n\r\n")
     (place / "maintenance.html").write_text("<h1>Back soon</h1>\n")
     text = backends.placed((PORTING / "haproxy.cfg").read_text())
-    for port, address in {"80": front.http, "443": front.https}.items():
+    text = text.replace("server self 127.0.0.1:443", f"server self {front.https}")
+    for port, address in {"80": front.http, "443": front.https, "9443": front.sni}.items():
         text = text.replace(f"bind :{port}\n", f"bind {address}\n")
         text = text.replace(f"bind :{port} ", f"bind {address} ")
-    others = r"bind (?:127[.]0[.]0[.]1)?:(?:25|8404|8443|9443)(?=\s)"
+    others = r"bind (?:127[.]0[.]0[.]1)?:(?:25|8404|8443)(?=\s)"
     text = re.sub(others, lambda _: f"bind {ports.address()}", text)
     for written, there in {
         "/etc/haproxy/certs/": f"{place}/certs/",
@@ -126,6 +127,9 @@ def comparable(seen: Seen) -> Seen:
     return replace(seen, headers=headers, asked=asked)
 
 
+# One of each frontend that a path decides on.
+PATHS = ("/", "/ping", "/admin/x", "/admin/a.css", "/api/x", "/api/a.css", "/legacy/x", "/a.css")
+WEBSOCKET = "Upgrade: websocket"
 SAME = [
     (HOST, "/", (), "GET"),
     (HOST, "/search?q=a", (), "GET"),
@@ -137,8 +141,32 @@ SAME = [
     (HOST, "/api/a.png", (CI,), "GET"),
     (HOST, "/a/site.css", (), "GET"),
     (HOST, "/legacy/a/b?c=d", (), "GET"),
+    (HOST, "/", ("X-SSL-Client-DN: CN=root",), "GET"),
+    (HOST, "/api/items", (), "HEAD"),
+    (HOST, "/api/items", (CI,), "HEAD"),
+    (HOST, "/api/items", (), "PUT"),
+    (HOST, "/api", (), "GET"),
+    (HOST, "/admin/a.css", (), "GET"),
+    (HOST, "/administrator", (), "GET"),
+    (HOST, "/legacy", (), "GET"),
+    (HOST, "/legacy/x.css", (), "GET"),
+    (HOST, "/legacy/api/x", (), "GET"),
+    (HOST, "/legacy/api/x", (CI,), "GET"),
+    (HOST, "/legacy/ping", (), "GET"),
+    (HOST, "/ping", (), "GET"),
+    (HOST, "/chat", (WEBSOCKET,), "GET"),
+    *((HOST, path, (BOT,), "GET") for path in PATHS),
     (BLOG, "/", (), "GET"),
+    (BLOG, "/api/x", (), "GET"),
+    (BLOG, "/api/x", (CI,), "GET"),
+    (BLOG, "/api/x", (), "DELETE"),
+    (BLOG, "/admin/x", (), "GET"),
+    (BLOG, "/ping", (), "GET"),
+    (BLOG, "/legacy/a/b", (), "GET"),
+    (BLOG, "/legacy/a.js", (), "GET"),
+    *((BLOG, path, (BOT,), "GET") for path in PATHS),
     (WWW, "/a/b?c=d", (), "GET"),
+    (WWW, "/ping", (), "GET"),
 ]
 
 
@@ -150,6 +178,31 @@ def test_both_do_the_same(
         side.ask(host, path, *fields, method=method) for side in (sides.theirs, sides.ours)
     )
     assert comparable(ours) == comparable(theirs)
+
+
+@pytest.mark.parametrize(("host", "path", "fields", "method"), SAME)
+def test_both_do_the_same_where_tls_is_told_apart(
+    sides: Sides, host: str, path: str, fields: tuple[str, ...], method: str
+) -> None:
+    theirs, ours = (
+        side.ask(host, path, *fields, method=method, at=side.sni)
+        for side in (sides.theirs, sides.ours)
+    )
+    assert comparable(ours) == comparable(theirs)
+
+
+def test_both_compress_what_is_static(sides: Sides) -> None:
+    for path, expected in [("/large.css", b"gzip"), ("/large", None)]:
+        for side in (sides.theirs, sides.ours):
+            with side.connect(HOST) as client:
+                got = client.get(HOST, path, "Accept-Encoding: gzip")
+                assert got.get("content-encoding") == expected, (path, side is sides.ours)
+
+
+def test_without_a_hostname_in_the_handshake_there_is_a_certificate(sides: Sides) -> None:
+    for side in (sides.theirs, sides.ours):
+        with side.connect(None) as client:
+            assert client.get(HOST, "/").status == 200
 
 
 @pytest.mark.parametrize("host", [HOST, WWW, "other.test"])
@@ -165,31 +218,28 @@ def test_a_request_is_sent_back_by_nobody_of_ours(sides: Sides) -> None:
     assert is_told("TRACE is passed on by HAProxy", "haproxy.md")
 
 
+def test_another_hostname_is_known_to_one_of_them(sides: Sides) -> None:
+    for side, expected in ((sides.theirs, 200), (sides.ours, 404)):
+        with side.connect(HOST) as client:
+            assert client.get("other.test", "/").status == expected
+    assert is_told("another hostname gets what there is", "haproxy.md")
+
+
 DIFFERENT = {
     "nobody on the machine itself is told of as a client": (
         (HOST, "/", ()),
         lambda seen: seen.asked and seen.asked["headers"].get("x-forwarded-for"),
         (None, "127.0.0.1"),
     ),
-    "what is asked for is looked at again behind a change of the path": (
-        (HOST, "/legacy/api/x", (CI,)),
+    "a path goes before headers and cookies": (
+        (HOST, "/api/x", (CI, WEBSOCKET)),
         lambda seen: seen.asked and seen.asked["backend"],
-        ("api", "app"),
-    ),
-    "a hostname goes before everything": (
-        (BLOG, "/ping", ()),
-        lambda seen: (seen.asked or {}).get("backend"),
-        (None, "static"),
+        ("ws", "api"),
     ),
     "rules for responses are for those of backends": (
         (HOST, "/ping", ()),
         lambda seen: seen.headers.get("strict-transport-security"),
         (None, "max-age=63072000"),
-    ),
-    "bots are kept from each path": (
-        (HOST, "/legacy/x", (BOT,)),
-        lambda seen: seen.status,
-        (403, 200),
     ),
 }
 

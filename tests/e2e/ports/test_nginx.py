@@ -122,6 +122,8 @@ SAME = [
     (HOST, "/admin/x", (ADMIN,)),
     (API, "/v2/items", ("Origin: https://example.com",)),
     (API, "/nothing", ()),
+    (HOST, "/_auth", ()),
+    (HOST, "/maintenance.html", ()),
     (WWW, "/a/b?c=d", ()),
 ]
 
@@ -193,6 +195,33 @@ def test_how_long_errors_may_be_kept_is_not_said(sides: Sides) -> None:
     assert (theirs.status, ours.status) == (502, 502)
     assert theirs.headers.get("cache-control") is None
     assert ours.headers.get("cache-control") == "no-store"
+
+
+@pytest.mark.parametrize("path", ["/static", "/ws", "/admin", "/internal", "/private?a=b"])
+def test_a_location_has_a_place_without_its_slash(sides: Sides, path: str) -> None:
+    theirs, ours = both(sides.theirs, sides.ours, HOST, path)
+    assert (ours.status, ours.location) == (theirs.status, theirs.location)
+    for bare in ("/v1", "/v2?a=b"):
+        theirs, ours = both(sides.theirs, sides.ours, API, bare)
+        assert (ours.status, ours.location) == (theirs.status, theirs.location)
+
+
+def test_without_a_hostname_in_the_handshake_it_is_the_first_server(sides: Sides) -> None:
+    for side in (sides.theirs, sides.ours):
+        for host, status in ((HOST, 200), ("other.test", 301)):
+            with side.connect(None) as client:
+                got = client.get(host, "/a?b=c")
+                assert got.status == status
+                if status == 301:
+                    assert got.all("location") == [b"https://example.com/a?b=c"]
+
+
+@pytest.mark.parametrize("origin", [(), ("Origin: https://example.com",)])
+def test_methods_are_asked_for_here(sides: Sides, origin: tuple[str, ...]) -> None:
+    fields = (*origin, "Access-Control-Request-Method: PUT") if origin else ()
+    for side in (sides.theirs, sides.ours):
+        seen = side.ask(API, "/v2/x", *fields, method="OPTIONS")
+        assert (seen.status, seen.asked) == (204, None)
 
 
 def test_a_request_is_sent_back_by_neither(sides: Sides) -> None:
@@ -276,6 +305,16 @@ DIFFERENT = {
         (HOST, "/private/x", ()),
         lambda seen: seen.status,
         (302, 401),
+    ),
+    "a path with `%2F` is decoded before nginx looks for its location": (
+        (API, "/v1/x%2fy", ()),
+        lambda seen: seen.asked and seen.asked["target"],
+        ("/x/y", "/x%2Fy"),
+    ),
+    "the answer of a server that was asked reaches the client with all its fields": (
+        (HOST, "/private/x", ()),
+        lambda seen: seen.headers.get("x-user"),
+        (None, "ann"),
     ),
     "bots are kept from each path": (
         (HOST, "/upload/x", (BOT,)),
