@@ -22,6 +22,7 @@ from reconciler.catalog import (
     policies,
     questions,
     references,
+    rounds,
     shadows,
     subjects,
 )
@@ -215,6 +216,7 @@ def _warnings(
         shadows.hidden(keys, view),
         matches.undecided(keys, view),
         circles.possible(keys, view),
+        rounds.endless(keys, view),
         references.unspecified(keys, view),
         references.without_backends(keys, view),
         subjects.turned(keys, view),
