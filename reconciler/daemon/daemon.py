@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import os
 import signal
 from collections.abc import Sequence
@@ -19,12 +18,11 @@ from typing import Any
 from reconciler import log
 from reconciler.daemon import wiring
 from reconciler.daemon.options import DaemonOptions
+from reconciler.daemon.rehearsing import rehearse
 from reconciler.materials.completing import Machine
-from reconciler.planning import differ
 from reconciler.planning.planner import Live
 from reconciler.source.git.errors import RepositoryError
 from reconciler.source.watcher import Watcher
-from reconciler.storage.file.database import DamagedError
 from reconciler.storage.store import Store
 from reconciler.systemd.service import Systemd
 from reconciler.workers.watching.runtime_directory import RuntimeDirectory
@@ -175,17 +173,9 @@ class Daemon:
         self._systemd.ready()
         # The first change would wait for all of it.
         self._base.store.copy_log_if_due()
-        await asyncio.to_thread(differ.load)
         while self._base.store.running.generation == 0:
             await self._base.announcing.wait(READY_WAIT_S)
-        # What cannot be read is found by the change as well, and told then.
-        with (
-            contextlib.suppress(RepositoryError, DamagedError, OSError),
-            self._base.store.snapshot() as seen,
-        ):
-            self._base.stager.rehearse(seen)
-        gc.collect()
-        gc.freeze()
+        await rehearse(self._base.store, self._base.stager)
 
     async def _leave(self, drain: bool) -> None:
         if drain:

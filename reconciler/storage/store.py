@@ -49,6 +49,8 @@ from schemas.kinds.settings import Settings
 
 # The longest that takes its time is a worker that is brought up with a very large state.
 SNAPSHOT_S_MAX = 600.0
+# A file of some hundred entities; what its rows take holds up the loop.
+_REHEARSED_CHARS_MAX = 16 * 1024
 
 
 def unrelated(_: Entity) -> Iterable[tuple[str, str, str]]:
@@ -231,6 +233,37 @@ class Store:
         running.state.digest, running.applied_at = held.digest, None
 
     # One transaction.
+
+    def rehearse(self) -> None:
+        """Write what one file defines as it runs, and take it back.
+
+        So the first commit finds at hand what all of them need. Raises `OSError`, `DamagedError`.
+        """
+        if self._writing_apart:
+            return
+        now, state, writer = self.running, self.running.state, self._opened.writer
+        for path, defines, _ in state.files_after("", 1):
+            if len(defines) > _REHEARSED_CHARS_MAX:
+                return
+            marks = state.marks(path)
+            begun = Begun(
+                generation=now.generation + 1,
+                base_generation=now.generation,
+                base_digest=state.digest,
+                digest=state.digest,
+                commit="",
+                tree="",
+                at="",
+                puts=tuple(state.many(tuple(marks))),
+                removes=(),
+                moved=(),
+                files={path: marks},
+            )
+            with writer.rehearsal():
+                writer.files(begun.files, whole=False)
+                writer.entities(begun)
+                writer.unfinished(begun)
+                writer.header(self._opened.header())
 
     def commit(self, begun: Begun) -> None:
         """The commit point: nothing is written before. Raises `OSError` when it was not passed."""

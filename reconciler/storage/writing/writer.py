@@ -70,6 +70,16 @@ class Writer:
                     self._connection.execute("ROLLBACK")
                 raise
 
+    @contextlib.contextmanager
+    def rehearsal(self) -> Iterator[None]:
+        """What is written within is taken back, and reaches no file. Raises `OSError`."""
+        with translated():
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            finally:
+                self._connection.execute("ROLLBACK")
+
     def header(self, header: Header) -> None:
         """The row by which the next start knows what runs."""
         self._connection.execute(
