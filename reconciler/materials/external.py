@@ -62,7 +62,8 @@ class ExternalFiles:
             self._unread.pop(path, None)
             self._refusals.pop(path, None)
             digest = digests[path]
-            if isinstance(digest, str) and {digest} == running[path]:
+            # What somebody waits for and is not there holds what runs by it: nothing.
+            if ({digest} if isinstance(digest, str) else set()) == running[path]:
                 differing.discard(path)
                 continue
             if not isinstance(digest, str):

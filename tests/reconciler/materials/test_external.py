@@ -100,6 +100,14 @@ def test_a_content_that_is_put_back_differs_no_more(key: Path) -> None:
     assert files.differing == frozenset()
 
 
+def test_a_file_that_is_waited_for_is_nothing_new_before_it_is_there(tmp_path: Path) -> None:
+    files, path = ExternalFiles(), tmp_path / "ordered.pem"
+    assert not look(files, {str(path): frozenset()})
+    assert files.told() == []
+    path.write_bytes(b"one")
+    assert look(files, {str(path): frozenset()})
+
+
 def test_a_file_that_nobody_names_any_more(key: Path) -> None:
     files = ExternalFiles()
     look(files, {str(key): digest(b"old")})
