@@ -49,9 +49,21 @@ fn policy(words: &[u8]) -> Policy {
         };
         match word {
             1 => drop(edits.set.insert(name, None)),
-            2 => drop(edits.set.insert(name, Some("a".to_owned()))),
-            3 => drop(edits.set.insert(name, Some("b".to_owned()))),
-            4 => drop(edits.add.insert(name, Some("a".to_owned()))),
+            2 => drop(
+                edits
+                    .set
+                    .insert(name, Some(entity::Line::Text("a".to_owned()))),
+            ),
+            3 => drop(
+                edits
+                    .set
+                    .insert(name, Some(entity::Line::Text("b".to_owned()))),
+            ),
+            4 => drop(
+                edits
+                    .add
+                    .insert(name, Some(entity::Line::Text("a".to_owned()))),
+            ),
             5 => edits.remove.push(name),
             _ => {}
         }
