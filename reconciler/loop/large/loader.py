@@ -27,10 +27,9 @@ from reconciler.catalog.catalog import Candidate, Settled, files_naming, stage_p
 from reconciler.catalog.relations import View
 from reconciler.catalog.views import MemoryView
 from reconciler.loop.large.parsers import Blob, Parsers, die_with_parent
+from reconciler.loop.large.request import Request
 from reconciler.loop.stager import has_moved, served_before
-from reconciler.materials.completing import Machine
 from reconciler.materials.external import Signature, signature_of
-from reconciler.materials.sealed import Keyring
 from reconciler.planning.planner import position
 from reconciler.source.git.errors import NoConfigurationError, RepositoryError
 from reconciler.source.source import Changed, Source
@@ -42,37 +41,12 @@ from reconciler.storage.reading.upgrade import LANGUAGE
 from reconciler.storage.writing import bulk
 from reconciler.storage.writing.bulk import BulkWriter
 from schemas.entities.entity import Entity, EntityKey
-from schemas.record import record
 
 _TELL_EVERY_S = 0.2
 # Another number is what makes results of another program unknown.
 _FORM = f"3 {LANGUAGE}"
 
 _Change = tuple[EntityKey, Entity | None, Entity | None]
-
-
-@record
-class Request:
-    """What is to be staged; paths as text."""
-
-    directory: str
-    base: str | None
-    """The tree that runs; None stages all files."""
-    tree: str
-    touched: list[str]
-    database: str
-    place: str
-    """The directory for the files of a load."""
-    identity: str | None
-    has_keyring: bool
-    issued: str | None
-
-    @property
-    def machine(self) -> Machine:
-        """What certificates are completed by."""
-        identity = Path(self.identity) if self.identity else None
-        keyring = Keyring(identity) if self.has_keyring else None
-        return Machine(keyring, Path(self.issued) if self.issued else None)
 
 
 class ForkedWork:

@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 from reconciler import log
 from reconciler.catalog.catalog import Candidate
 from reconciler.durable import discard
-from reconciler.loop.large.loader import Request
+from reconciler.loop.large.request import Request
 from reconciler.loop.stager import StagedCommit
 from reconciler.materials.completing import Machine
 from reconciler.parts import heard_again_within
