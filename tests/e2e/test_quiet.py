@@ -14,8 +14,8 @@ from tests.harness import processes
 from tests.harness.rawclient import Connection
 from tests.harness.site import Site
 
-# Wake-ups and processor time of half a percent: what else runs wakes it too.
-pytestmark = pytest.mark.serial
+# Wake-ups and processor time, of half a percent.
+pytestmark = pytest.mark.timed
 
 SETTLED_S = 1
 WATCHED_S = 10

@@ -28,7 +28,7 @@ def test_each_proxy_climbs_to_what_its_places_allow(
         first_rate=60,
         factor=3,
         seconds=1,
-        warm_up_s=0.5,
+        warm_up_s=0.25,
         delays_ms=[DELAY_MS],
         body_bytes=64,
         max_requests=PLACES,
