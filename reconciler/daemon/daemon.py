@@ -250,7 +250,12 @@ class Daemon:
             self._base.following.write(self._base.source)
         self._base.mending.mend()
         history = self._commits.reconciler.outcomes.history
-        for write in (self._workers.challenges.write, self._workers.drains.write, history.write):
+        for write in (
+            self._workers.challenges.write,
+            self._workers.drains.write,
+            history.write,
+            self._commits.applied_ref.write,
+        ):
             try:
                 write()
             except OSError as error:

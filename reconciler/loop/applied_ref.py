@@ -9,27 +9,94 @@ called by `reconciler.transaction.runner` and `reconciler.loop.reconcile`.
 from __future__ import annotations
 
 import os
+import secrets
+import time
 from pathlib import Path
 
+from reconciler import log
 from reconciler.reporting.outcomes import Outcomes
+from reconciler.source.git.applied import Applied, Applier
 from reconciler.source.git.errors import RepositoryError
 from reconciler.source.source import Source
+from reconciler.storage.file.database import DamagedError, UnreadError
+from reconciler.storage.kept.memory import Memory
+
+NAME = "applier"
+_RENEW_S = 86_400.0
+# Each costs a walk through the history.
+_ASKED_MAX = 8
 
 
-def whose(state_dir: Path) -> str:
-    """Return how a daemon says that a commit was applied by it: by its machine and directory."""
+def kept_id(memory: Memory) -> str | None:
+    """By what the repository knows us; None where that is lost, or this is a first start."""
+    try:
+        return memory.kept(NAME)
+    except (DamagedError, OSError):
+        return None
+
+
+def place(state_dir: Path) -> str:
+    """How people know us."""
     return f"{os.uname().nodename}:{state_dir.absolute()}"
+
+
+def newest_on(source: Source, commit: str | None = None) -> Applied | None:
+    """What was applied last by whoever followed what we follow, and lies below a commit of it.
+
+    Raises `RepositoryError`. The newest commit, where none is named.
+    """
+    head = commit or source.head().commit
+    best: tuple[str, Applied] | None = None
+    for each in source.repository.applied.on(source.follows)[:_ASKED_MAX]:
+        try:
+            found = source.head_of(each.ref).commit
+        except RepositoryError:
+            continue
+        # On one line of history, the later one.
+        is_later = best is None or (best[0] != found and source.is_descendant(found, best[0]))
+        if is_later and source.is_descendant(head, found):
+            best = found, each
+    return best[1] if best else None
 
 
 class AppliedRef:
     """Owns `refs/kakehi/applied`, and says whose it is."""
 
-    def __init__(self, source: Source, outcomes: Outcomes, state_dir: Path) -> None:
+    def __init__(self, source: Source, outcomes: Outcomes, memory: Memory, state_dir: Path) -> None:
         self._source = source
-        self._by = whose(state_dir)
+        self._memory = memory
+        self._place = place(state_dir)
+        self._id = self._known_id()
         self._outcomes = outcomes
         self._marked: str | None = None
         self._wanted: str | None = None
+        self._renew_at = 0.0
+
+    def _known_id(self) -> str:
+        fresh = secrets.token_hex(16)
+        try:
+            known = self._memory.kept(NAME)
+        except (OSError, UnreadError):
+            # It is not to be replaced, and comes back with the disk.
+            return fresh
+        except DamagedError:
+            known = None
+        if known is None:
+            self._id = fresh
+            self.write()
+        return known or fresh
+
+    def write(self) -> None:
+        """Keep the id, also after it was lost with the state directory."""
+        try:
+            self._memory.keep(NAME, self._id)
+        except OSError as error:
+            reason = error.strerror or error
+            log.warning("a restart will not know what it has applied itself", reason=reason)
+
+    @property
+    def _by(self) -> Applier:
+        return Applier(self._id, self._source.follows, self._place)
 
     def resume(self, commit: str | None) -> None:
         """Move it to what a start has found to run, unless it is older than what the ref has.
@@ -37,9 +104,11 @@ class AppliedRef:
         A daemon that was killed behind its commit record has left that to be done.
         """
         try:
-            ref = self.last
+            ref = self._source.repository.applied.by(self._by)
             if commit is not None and ref is not None:
                 applied = self._source.head_of(ref).commit
+                if applied == commit:
+                    self._wanted = self._marked = commit
                 if applied == commit or self._source.is_descendant(applied, commit):
                     return
         except RepositoryError:
@@ -47,10 +116,14 @@ class AppliedRef:
             return
         self.mark(commit)
 
-    @property
-    def last(self) -> str | None:
-        """The ref of what this daemon has applied last; None where it has applied nothing."""
-        return self._source.repository.refs.applied_by(self._by)
+    def last(self, head: str) -> Applied | None:
+        """What was applied last of what lies below a commit: by this daemon, or as it may be.
+
+        The state may be lost, and with it by what we know our own. Raises `RepositoryError`.
+        """
+        by = self._by
+        own = self._source.repository.applied.by(by)
+        return newest_on(self._source, head) if own is None else Applied(own, by, 0.0)
 
     def mark(self, commit: str | None) -> None:
         """Let the ref point to a commit that runs; nothing is done where it does."""
@@ -58,12 +131,18 @@ class AppliedRef:
         self.try_again()
 
     def try_again(self) -> None:
-        """Do what could not be done before."""
-        if self._wanted is None or self._wanted == self._marked:
+        """Do what could not be done before, and now and then say anew whose it is."""
+        if self._wanted is None:
             return
         try:
-            self._source.repository.refs.mark_applied(self._wanted, self._by)
-            self._marked = self._wanted
-            self._outcomes.marked(None)
+            applied = self._source.repository.applied
+            if self._wanted != self._marked:
+                applied.mark(self._wanted, self._by)
+                self._marked = self._wanted
+                self._outcomes.marked(None)
+            elif time.monotonic() >= self._renew_at:
+                applied.renew(self._wanted, self._by)
+                self._renew_at = time.monotonic() + _RENEW_S
+                self._outcomes.marked(None)
         except RepositoryError as error:
             self._outcomes.marked(str(error))

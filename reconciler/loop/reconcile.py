@@ -236,12 +236,17 @@ class Reconciler:
 
     async def _serve_applied(self, head: Head) -> None:
         """The state was lost and nobody serves: what was applied last is better than nothing."""
-        ref = self._applied_ref.last
-        if ref is None:
+        last = self._applied_ref.last(head.commit)
+        if last is None:
             return
-        applied = self._source.head_of(ref)
+        applied = self._source.head_of(last.ref)
         if applied != head and self._source.is_descendant(head.commit, applied.commit):
-            log.warning("serving the commit that was applied last", commit=applied.commit[:12])
+            log.warning(
+                "serving the commit that was applied last",
+                commit=applied.commit[:12],
+                by=(last.by and last.by.place) or "unknown",
+                reason=f"nothing is known of what ran, and {head.commit[:12]} is refused",
+            )
             refusal, is_final = self.outcomes.last_error, not self.retrying.waits_for(head.commit)
             await self._applying.apply(applied)
             if is_final:

@@ -20,9 +20,10 @@ from reconciler.language.document import FILE_BYTES_MAX
 from reconciler.materials.reading import MATERIAL_BYTES_MAX, bounded, read_external
 from reconciler.presence import denied_at, is_directory
 from reconciler.source import left_out
+from reconciler.source.git.applied import APPLIED_REF
 from reconciler.source.git.commits import CommitNote
 from reconciler.source.git.errors import NoConfigurationError, RepositoryError
-from reconciler.source.git.refs import APPLIED_REF, followed_ref
+from reconciler.source.git.refs import followed_ref
 from reconciler.source.git.repository import Repository
 from reconciler.source.ignoring import Ignoring
 from reconciler.source.named import not_in_commit
@@ -226,8 +227,13 @@ class Source:
             with contextlib.suppress(FileNotFoundError), path.open("rb") as opened:
                 opened.read(1)
 
+    @property
+    def follows(self) -> str:
+        """The ref that commits are taken from. Raises `RepositoryError` before it is known."""
+        return self.ref if self._remote is None else followed_ref(self._remote, self.branch)
+
     def _fetched(self, repository: Repository, remote: str) -> str:
-        ref = followed_ref(remote, self.branch)
+        ref = self.follows
         if not repository.refs.has(ref):
             waiting = f"nothing was fetched from {without_credentials(remote)} yet"
             raise UnfetchedError(self._fetch_problem or waiting)

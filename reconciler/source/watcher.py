@@ -21,7 +21,7 @@ from watchfiles._rust_notify import RustNotify
 
 from reconciler import log
 from reconciler.presence import found_at, is_directory
-from reconciler.source.git.refs import APPLIED_REF
+from reconciler.source.git.applied import APPLIED_REF
 from reconciler.stalling import looked_at
 
 # watchfiles looks for quiet in steps; 10 ms wakes us 17 ms after a ref moved and costs 0.6 % of a

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from reconciler.source.git.applied import Applier
 from reconciler.source.source import Source
 from tests.harness import ports, processes, rawclient
 from tests.harness.daemon import Kakehi
@@ -76,12 +77,63 @@ def test_each_comes_back_to_what_it_has_applied_itself(tmp_path: Path) -> None:
                 assert connection.get("web.test", "/").body == b"one"
 
 
+@pytest.mark.parametrize("is_lost", [True, False], ids=["lost", "older"])
+def test_who_has_applied_it_does_not_go_by_machine_or_directory(
+    tmp_path: Path, is_lost: bool
+) -> None:
+    """A container has another name at each start, and what it kept comes back elsewhere."""
+    repo, address = Repo(tmp_path / "repository"), ports.address()
+    repo.commit(config(address, "one"))
+    with Kakehi(repo, workers=1) as daemon:
+        daemon.interrupt()
+        before = shutil.copytree(daemon.state_dir, tmp_path / "before")
+        daemon.start()
+        daemon.wait(repo.commit(config(address, "two")))
+        if is_lost:
+            repo.commit({"bad.yaml": {"frontends": {"x": {"cluster": "nobody"}}}})
+        daemon.interrupt()
+        shutil.rmtree(daemon.state_dir)
+        daemon.state_dir = daemon.base / "elsewhere"
+        if is_lost:
+            daemon.start(wait=False)
+            processes.wait_until(lambda: daemon.log().count(" info applied ") == 3, "it serves")
+            assert "serving the commit that was applied last" in daemon.log()
+            [warning] = told(daemon)
+            assert "unless it was another daemon that applied it" in warning
+        else:
+            shutil.copytree(before, daemon.state_dir)
+            daemon.start()
+            [warning] = told(daemon)
+            assert "is older than the repository's refs/kakehi/applied" in warning
+        with rawclient.Connection(address) as connection:
+            assert connection.get("web.test", "/").body == b"two"
+
+
+def test_a_first_start_on_another_branch_takes_nobody_elses(tmp_path: Path) -> None:
+    """Its branch has a commit that is refused, and one below it that another daemon applied."""
+    repo, production = Repo(tmp_path / "repository"), ports.address()
+    repo.commit(config(production, "one"))
+    with Kakehi(repo, workers=1, options=("--ref", "main")):
+        repo.git("checkout", "-q", "-b", "staging")
+        refused = repo.commit({"bad.yaml": {"frontends": {"x": {"cluster": "nobody"}}}})
+        second = Kakehi(repo, workers=1, options=("--ref", "staging"))
+        second.start(wait=False)
+        try:
+            seen = f"refused commit={refused[:12]}"
+            processes.wait_until(lambda: seen in second.log(), "it is refused")
+            assert second.status()["commit"] is None
+            assert "that was applied last" not in second.log()
+        finally:
+            second.stop()
+
+
 MARK = """
 import sys
 from pathlib import Path
+from reconciler.source.git.applied import Applier
 from reconciler.source.source import Source
 directory, commit, by = sys.argv[1:]
-Source(Path(directory), "main").repository.refs.mark_applied(commit, by)
+Source(Path(directory), "main").repository.applied.mark(commit, Applier(by, "refs/heads/main"))
 """
 
 
@@ -91,9 +143,9 @@ def test_a_kill_at_any_moment_leaves_each_its_own_commit(tmp_path: Path, before:
     repo = Repo(tmp_path / "repository")
     old = {by: repo.commit({"a.yaml": f"# {by}"}) for by in ("first", "second")}
     new = repo.commit({"a.yaml": "# new"})
-    refs = Source(repo.directory, "main").repository.refs
+    repository = Source(repo.directory, "main").repository
     for by in before:
-        refs.mark_applied(old[by], by)
+        repository.applied.mark(old[by], Applier(by, "refs/heads/main"))
     killer = Killer(build(tmp_path), tmp_path)
     for call in range(1, 200):
         copy = Repo(tmp_path / f"copy{call}")
@@ -105,8 +157,11 @@ def test_a_kill_at_any_moment_leaves_each_its_own_commit(tmp_path: Path, before:
             env={**os.environ, **killer.environment},
             check=False,
         )
-        refs = Source(copy.directory, "main").repository.refs
-        found = {by: (ref := refs.applied_by(by)) and refs.resolve(ref) for by in old}
+        applied, refs = (opened := Source(copy.directory, "main").repository).applied, opened.refs
+        found = {
+            by: (ref := applied.by(Applier(by, "refs/heads/main"))) and refs.resolve(ref)
+            for by in old
+        }
         if ended.returncode == 0:
             assert found == {"first": old["first"] if "first" in before else None, "second": new}
             assert call > 5

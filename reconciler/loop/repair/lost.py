@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import contextlib
 
-from reconciler.loop.applied_ref import whose
+from reconciler.loop.applied_ref import kept_id, newest_on, place
 from reconciler.source.following import NAME as FOLLOWED
+from reconciler.source.git.applied import APPLIED_REF, Applier
 from reconciler.source.git.errors import RepositoryError
-from reconciler.source.git.refs import APPLIED_REF
 from reconciler.source.source import Source
 from reconciler.storage.file.database import DamagedError
 from reconciler.storage.kept.drains import NAME as DRAINS
@@ -25,30 +25,48 @@ def lost_since(store: Store, source: Source) -> str | None:
 
     What workers hold has been asked before.
     """
-    commit, directory = store.running.commit, store.place.directory
     try:
-        # Another daemon may follow another branch of it.
-        ref = source.repository.refs.applied_by(whose(directory))
-        if ref is None:
-            return None
-        applied = source.head_of(ref).commit
-        if commit is None and not store.running.is_empty:
-            # It is known not to be that of a commit, and nothing else of it is lost.
-            return None
-        if commit is None:
-            what = lost_of(store, source)
-            return what and (
-                f"the state in {directory} holds no commit, though {APPLIED_REF} of the repository "
-                f"names {applied[:12]} as applied: {what} lost"
-            )
-        if applied == commit or not source.is_descendant(applied, commit):
-            return None
+        return _is_older(store, source) if store.running.commit else _is_empty(store, source)
     except RepositoryError:
         return None
+
+
+def _is_older(store: Store, source: Source) -> str | None:
+    commit, known = store.running.commit, kept_id(store)
+    if commit is None or known is None:
+        return None
+    # Another daemon may follow another branch of it.
+    ref = source.repository.applied.by(Applier(known, source.follows))
+    applied = source.head_of(ref).commit if ref else commit
+    if applied == commit or not source.is_descendant(applied, commit):
+        return None
     return (
-        f"the state in {directory} is older than the repository's {APPLIED_REF}: it has "
-        f"{commit[:12]}, and {applied[:12]} was applied after it; history and drains since then "
-        "are lost"
+        f"the state in {store.place.directory} is older than the repository's {APPLIED_REF}: it "
+        f"has {commit[:12]}, and {applied[:12]} was applied after it; history and drains since "
+        "then are lost"
+    )
+
+
+def _is_empty(store: Store, source: Source) -> str | None:
+    directory, known = store.place.directory, kept_id(store)
+    if not store.running.is_empty:
+        # It is known not to be that of a commit, and nothing else of it is lost.
+        return None
+    ref = source.repository.applied.by(Applier(known, source.follows)) if known else None
+    other = ""
+    if ref is None:
+        # By what we knew our own is lost as well, or this is a first start.
+        found = newest_on(source)
+        if found is None:
+            return None
+        ref = found.ref
+        where = found.by.place if found.by else ""
+        if where not in ("", place(directory)):
+            other = f", unless it was another daemon that applied it, of {where}"
+    what = lost_of(store, source)
+    return what and (
+        f"the state in {directory} holds no commit, though {APPLIED_REF} of the repository "
+        f"names {source.head_of(ref).commit[:12]} as applied: {what} lost{other}"
     )
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import time
 from itertools import islice
 from pathlib import Path
 
@@ -22,11 +21,6 @@ from reconciler.source.git.errors import (
 from reconciler.source.git.objects import Objects
 from schemas.entities.secrecy import without_credentials
 
-APPLIED_REF = "refs/kakehi/applied"
-APPLIED_BY_REF = "refs/kakehi/applied-by"
-"""A text: the daemon by whom; none while it changes hands. Several may follow one repository."""
-_OF_OTHERS = "refs/kakehi/applied-by-others/"
-"""Below it, by the id of such a text, what each of the others has applied last."""
 REMOTE_REFS = "refs/kakehi/remote/"
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 _ID = re.compile("[0-9a-fA-F]{4,40}")
@@ -37,12 +31,10 @@ _SPELLED = ("refs/", "refs/tags/", "refs/heads/", "refs/remotes/")
 # Names of refs that one which is not there may have been meant for.
 _SPACES = re.compile("refs/(?:heads|tags|remotes)/")
 _NAMES_LOOKED_AT_MAX = 2_000
-# Git holds the lock of a ref for about a millisecond.
-_LOCK_STALE_S = 5.0
 
 
 class Refs:
-    """The refs of one repository; the ref of the applied commit is the only one that we move."""
+    """The refs of one repository, as somebody reads them."""
 
     def __init__(
         self, git: pygit2.Repository, objects: Objects, git_dir: Path, common_dir: Path
@@ -142,59 +134,6 @@ class Refs:
         except (pygit2.GitError, OSError):
             return []
 
-    def mark_applied(self, commit: str, by: str) -> None:
-        """Keeps the applied commit alive through force-push and gc; `by` is whose it is."""
-        try:
-            former = self._target(APPLIED_BY_REF)
-            if former == _blob_id(by):
-                self._move(APPLIED_REF, commit)
-            else:
-                self._take_over(former, commit, by)
-        except (KeyError, ValueError, pygit2.GitError, OSError) as error:
-            raise RepositoryError(f"cannot move {APPLIED_REF}: {error}") from None
-
-    def _take_over(self, former: pygit2.Oid | None, commit: str, by: str) -> None:
-        """What was another's becomes ours, and whoever is killed on the way takes nobody's.
-
-        A transaction of git moves refs one by one as well, once it has all locks. So the ref is
-        nobody's while it moves, and each has its commit in its own place by then.
-        """
-        if former not in (None, _NOBODY) and (last := self._target(APPLIED_REF)):
-            self._move(f"{_OF_OTHERS}{former}", last)
-        self._move(f"{_OF_OTHERS}{_blob_id(by)}", commit)
-        self._move(APPLIED_BY_REF, self._git.create_blob(b""))
-        self._move(APPLIED_REF, commit)
-        blob = self._git.create_blob(by.encode("utf-8", "surrogateescape"))
-        self._move(APPLIED_BY_REF, blob)
-
-    def applied_by(self, by: str) -> str | None:
-        """The ref of what a daemon has applied last; None where it has applied nothing."""
-        owner = self._target(APPLIED_BY_REF)
-        of_owner = owner is None or owner == _blob_id(by)
-        name = APPLIED_REF if of_owner else f"{_OF_OTHERS}{_blob_id(by)}"
-        return name if self.has(name) else None
-
-    def _target(self, name: str) -> pygit2.Oid | None:
-        try:
-            found = self._git.lookup_reference(name).target
-        except (KeyError, ValueError, pygit2.GitError, OSError):
-            return None
-        return found if isinstance(found, pygit2.Oid) else None
-
-    def _move(self, name: str, to: str | pygit2.Oid) -> None:
-        self._break_stale_lock(name)
-        self._git.references.create(name, to, force=True)
-
-    def _break_stale_lock(self, name: str) -> None:
-        """A daemon that was killed while it moved its ref left the lock behind."""
-        lock = self._common_dir / f"{name}.lock"
-        try:
-            age_s = time.time() - lock.stat().st_mtime
-        except FileNotFoundError:
-            return
-        if age_s > _LOCK_STALE_S:
-            lock.unlink(missing_ok=True)
-
     def _meant(self, name: str) -> str:
         """The nearest name of a ref, as the end of a sentence."""
         try:
@@ -230,13 +169,6 @@ def _spelled(spec: str) -> list[str]:
     """The full names of refs that a name may be short for."""
     names = (spec, *(f"{space}{spec}" for space in _SPELLED))
     return [name for name in names if pygit2.reference_is_valid_name(name)]
-
-
-def _blob_id(text: str) -> pygit2.Oid:
-    return pygit2.hash(text.encode("utf-8", "surrogateescape"))
-
-
-_NOBODY = _blob_id("")
 
 
 def _short(ref: str) -> str:

@@ -12,6 +12,7 @@ from stat import S_ISDIR
 
 from reconciler.libgit2 import pygit2
 from reconciler.presence import found_at, is_directory, leads_to_itself
+from reconciler.source.git.applied import AppliedCommits
 from reconciler.source.git.commits import Commits
 from reconciler.source.git.errors import NoRepositoryError, RepositoryError, expect_not_denied
 from reconciler.source.git.loose import Loose
@@ -64,6 +65,7 @@ class Repository:
         loose = Loose(self.common_dir / "objects", object_directories())
         self.objects = Objects(self._git, self.git_dir, loose)
         self.refs = Refs(self._git, self.objects, self.git_dir, self.common_dir)
+        self.applied = AppliedCommits(self._git, self.common_dir)
         self.commits = Commits(self._git, self.objects, self.prefix)
 
     @property

@@ -11,10 +11,12 @@ import pytest
 
 from reconciler.errors import UnreadableError
 from reconciler.language.document import FILE_BYTES_MAX
+from reconciler.source.git.applied import APPLIED_REF, Applier
 from reconciler.source.git.errors import RepositoryError
-from reconciler.source.git.refs import APPLIED_REF
 from reconciler.source.source import Source
 from tests.harness.repo import Repo
+
+ME = Applier("me", "refs/heads/main")
 
 
 def test_it_follows_the_branch_that_head_names_at_the_start(repo: Repo) -> None:
@@ -119,7 +121,7 @@ def test_the_applied_commit_outlives_force_push_and_gc(repo: Repo) -> None:
     old = repo.commit({"a.yaml": "1"})
     source = Source(repo.directory, None)
     base = source.head()
-    source.repository.refs.mark_applied(old, "me")
+    source.repository.applied.mark(old, ME)
     assert repo.git("rev-parse", APPLIED_REF) == old
     repo.git(
         "commit", "-q", "--amend", "-m", "other", "--allow-empty", "--date=2001-01-01T00:00:00"
@@ -239,7 +241,7 @@ def test_nothing_runs_in_a_repository_of_somebody_else(repo: Repo) -> None:
     repo.git("config", "core.fsmonitor", f"touch {marker}")
     source = Source(repo.directory, None)
     source.changed(None, source.head().tree)
-    source.repository.refs.mark_applied(source.head().commit, "me")
+    source.repository.applied.mark(source.head().commit, ME)
     assert not marker.exists()
 
 
@@ -379,7 +381,7 @@ def test_a_lock_that_a_killed_daemon_left_is_broken(tmp_path: Path, ref: str) ->
     lock.parent.mkdir(parents=True)
     lock.touch()
     os.utime(lock, (0, 0))
-    refs = Source(repo.directory, "main").repository.refs
-    refs.mark_applied(commit, "me")
-    assert refs.applied_by("me") == "refs/kakehi/applied"
+    applied = Source(repo.directory, "main").repository.applied
+    applied.mark(commit, ME)
+    assert applied.by(ME) == "refs/kakehi/applied"
     assert repo.git("rev-parse", "refs/kakehi/applied").strip() == commit

@@ -1,0 +1,125 @@
+"""The refs of what several daemons have applied: each has its own, and who is gone has none."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from reconciler.source.git import applied as module
+from reconciler.source.git.applied import APPLIED_REF, AppliedCommits, Applier
+from reconciler.source.git.errors import RepositoryError
+from reconciler.source.source import Source
+from tests.harness.repo import Repo
+
+MAIN, STAGING = "refs/heads/main", "refs/heads/staging"
+OTHERS = "refs/kakehi/applied-by-others"
+
+
+def appliers(repo: Repo) -> AppliedCommits:
+    return Source(repo.directory, "main").repository.applied
+
+
+def others(repo: Repo) -> list[str]:
+    return repo.git("for-each-ref", "--format=%(refname)", OTHERS).split()
+
+
+def test_another_place_is_the_same_daemon(repo: Repo) -> None:
+    old, new = repo.commit({"a.yaml": "1"}), repo.commit({"a.yaml": "2"})
+    applied, me = appliers(repo), Applier("me", MAIN, "pod-1:/state")
+    applied.mark(old, me)
+    elsewhere = replace(me, place="pod-2:/other")
+    assert applied.by(elsewhere) == APPLIED_REF
+    applied.mark(new, elsewhere)
+    assert applied.by(me) == APPLIED_REF
+    assert repo.git("rev-parse", APPLIED_REF) == new
+
+
+def test_what_was_applied_is_told_by_what_is_followed(repo: Repo) -> None:
+    first, second = repo.commit({"a.yaml": "1"}), repo.commit({"a.yaml": "2"})
+    applied = appliers(repo)
+    one, two = Applier("one", MAIN, "a:/x"), Applier("two", STAGING, "b:/y")
+    assert applied.on(MAIN) == []
+    applied.mark(first, one)
+    applied.mark(second, two)
+    assert next(each.by for each in applied.on(STAGING)) == two
+    [found] = applied.on(MAIN)
+    assert found.by == one
+    assert found.ref == applied.by(one)
+    assert repo.git("rev-parse", f"{found.ref}^{{commit}}") == first
+    assert "error" not in repo.git("fsck", "--strict")
+    repo.git("pack-refs", "--all")
+    assert [each.by for each in appliers(repo).on(MAIN)] == [one]
+
+
+def test_where_nothing_says_whose_it_is_it_is_anybodys(repo: Repo) -> None:
+    repo.git("update-ref", APPLIED_REF, repo.commit({"a.yaml": "1"}))
+    assert [each.ref for each in appliers(repo).on(MAIN)] == [APPLIED_REF]
+
+
+def test_those_of_others_are_bounded(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container that begins with nothing each hour."""
+    monkeypatch.setattr(module, "_OTHERS_MAX", 3)
+    commit = repo.commit({"a.yaml": "1"})
+    applied = appliers(repo)
+    for number in range(8):
+        applied.mark(commit, Applier(f"{number}", MAIN))
+    repo.git("pack-refs", "--all")
+    applied.renew(commit, Applier("7", MAIN))
+    assert len(others(repo)) == 3
+    assert applied.by(Applier("7", MAIN)) == APPLIED_REF
+
+
+def test_who_is_gone_for_long_is_forgotten_and_who_runs_is_not(
+    repo: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = repo.commit({"a.yaml": "1"})
+    applied = appliers(repo)
+    runs, gone, owner = (Applier(name, MAIN) for name in ("runs", "gone", "owner"))
+    for each in (gone, runs, owner):
+        applied.mark(commit, each)
+    now = time.time()
+    monkeypatch.setattr(module.time, "time", lambda: now + module.OLD_S / 2)
+    applied.renew(commit, runs)
+    assert applied.by(gone) is not None
+    monkeypatch.setattr(module.time, "time", lambda: now + module.OLD_S + 60)
+    applied.renew(commit, owner)
+    assert applied.by(gone) is None
+    assert applied.by(runs) is not None
+    assert others(repo) == [runs.ref]
+
+
+def test_what_is_not_ours_there_is_no_failure(repo: Repo, tmp_path: Path) -> None:
+    """Somebody's refs, and a text of an earlier form."""
+    commit = repo.commit({"a.yaml": "1"})
+    repo.git("update-ref", f"{OTHERS}/x", commit)
+    repo.git("update-ref", APPLIED_REF, commit)
+    text = tmp_path / "text"
+    text.write_bytes(os.fsencode("machine:/state\udcff"))
+    blob = subprocess.check_output(
+        ["git", "-C", repo.directory, "hash-object", "-w", text], text=True
+    ).strip()
+    repo.git("update-ref", f"{APPLIED_REF}-by", blob)
+    applied, me = appliers(repo), Applier("me", MAIN)
+    assert applied.on(MAIN) == []
+    assert applied.by(me) is None
+    applied.mark(commit, me)
+    applied.renew(commit, me)
+    assert applied.by(me) == APPLIED_REF
+    assert others(repo) == []
+
+
+def test_a_commit_that_is_nowhere_is_no_ref(repo: Repo) -> None:
+    """A tag of it would end each `git gc`."""
+    commit = repo.commit({"a.yaml": "1"})
+    applied, me, other = appliers(repo), Applier("me", MAIN), Applier("other", MAIN)
+    applied.mark(commit, me)
+    for change in (applied.mark, applied.renew):
+        with pytest.raises(RepositoryError, match="commit abababababab is not here"):
+            change("ab" * 20, other)
+    assert applied.by(me) == APPLIED_REF
+    repo.git("gc", "-q", "--prune=now")
