@@ -52,6 +52,10 @@ class LostDaemonError(CommandError):
         super().__init__(message, "it may be restarting; see what became of it: kakehi status")
 
 
+class BusyDaemonError(CommandError):
+    """Too many ask at once; it has done nothing of what it was asked for."""
+
+
 class NoDaemonError(CommandError):
     """Nobody listens at the control socket; `orphans` are the processes of workers that serve."""
 
@@ -153,4 +157,6 @@ def _result(answer: bytes) -> dict[str, Any]:
         result: dict[str, Any] = body["result"]
         return result
     error = body["error"]
+    if error["code"] == "busy":
+        raise BusyDaemonError(error["message"])
     raise CommandError(error["message"], code=CODES.get(error["code"], FAILED))

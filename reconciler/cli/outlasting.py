@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from reconciler.cli.asking import LostDaemonError, NoDaemonError, ask, is_starting
+from reconciler.cli.asking import BusyDaemonError, LostDaemonError, NoDaemonError, ask, is_starting
 from reconciler.cli.exits import CommandError
 from reconciler.cli.output import note
 
@@ -18,6 +18,9 @@ LOOK_S = 0.1
 
 START_S = 1.0
 """Until one that was just started has its runtime directory: its imports come before."""
+
+BUSY_S = 1.0
+"""How often one is asked again that has too many who ask."""
 
 RESTART_S = 5.0
 """The same where one has ended and its workers serve: systemd starts it again."""
@@ -60,6 +63,8 @@ def ask_within(
 ) -> dict[str, Any]:
     """Ask the daemon, as soon as there is one, and the next one again if it goes away meanwhile.
 
+    One that has too many who ask is asked again.
+
     `asked` asks within the seconds that are left; `first`: the first daemon is waited for, too.
     Raises `NoDaemonError` when none is starting, and `LostDaemonError` when the time is over.
     """
@@ -76,6 +81,10 @@ def ask_within(
                 raise
             note("the daemon went away; waiting for the next one")
             told = is_lost = True
+        except BusyDaemonError:
+            if left_s <= BUSY_S:
+                raise
+            time.sleep(BUSY_S - LOOK_S)
         except NoDaemonError as error:
             if not (first or is_lost):
                 raise

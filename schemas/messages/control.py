@@ -31,7 +31,8 @@ HEIRS_OF_MAX = 200
 # Entities of a listing that are encoded, and wait for their reader, at one time.
 _LISTED_AT_ONCE = 500
 
-ErrorCode = Literal["usage", "invalid", "not_found", "unavailable", "timeout", "internal"]
+ErrorCode = Literal["usage", "invalid", "not_found", "unavailable", "busy", "timeout", "internal"]
+"""`busy`: nothing was done of it, and it may be asked again soon."""
 
 
 class MalformedMessageError(ValueError):

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import os
+import select
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Generator
@@ -19,12 +20,17 @@ from reconciler import log
 from reconciler.errors import MachineError
 from reconciler.patience import within
 from reconciler.reporting.accepting import Accepting
+from reconciler.reporting.control.places import Askers
 from reconciler.reporting.control.refusals import RefusedRequestError
 from reconciler.workers.listening.descriptors import Reserve
 from schemas.messages import control
 
 _PEERCRED = struct.Struct("3i")
-_CONNECTIONS_MAX = 64
+# Who has a connection and asks nothing: the oldest goes when there are more, and each in the end.
+_SILENT_MAX = 256
+_SILENT_S_MAX = 60.0
+# So often it is looked whether who waits is still there.
+_LEFT_LOOK_S = 1.0
 _SOCKET_MODE = 0o600
 # Who reads nothing for so long has left.
 _READ_S_MAX = 30.0
@@ -44,7 +50,9 @@ class ControlSocket:
         self._reserve = reserve
         self._accepting: Accepting | None = None
         self._bound: tuple[int, int] | None = None
-        self._connections = 0
+        self._askers = Askers()
+        self._silent: dict[asyncio.StreamWriter, None] = {}
+        """Connections on which nothing is asked, those that are silent for longest first."""
 
     def open(self) -> None:
         """Listens, also when it did before. Raises `MachineError`.
@@ -99,23 +107,13 @@ class ControlSocket:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if not _may_ask(writer):
             return
-        self._connections += 1
-        try:
-            if self._connections > _CONNECTIONS_MAX:
-                error = f"more than {_CONNECTIONS_MAX} ask at once: try again"
-                writer.write(control.encode_error("unavailable", error))
-                await writer.drain()
-                return
+        with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
             await self._converse(reader, writer)
-        except (OSError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            self._connections -= 1
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
             try:
-                line = await reader.readuntil(b"\n")
+                line = await self._line(reader, writer)
             except asyncio.LimitOverrunError:
                 limit = control.MESSAGE_BYTES_MAX
                 error = f"a request may have at most {limit} bytes"
@@ -124,10 +122,27 @@ class ControlSocket:
                 return
             await self._answer_to(line, writer)
 
+    async def _line(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        """What is asked next. Raises `TimeoutError` where nothing is."""
+        if len(self._silent) >= _SILENT_MAX:
+            oldest = next(iter(self._silent))
+            del self._silent[oldest]
+            oldest.transport.abort()
+        self._silent[writer] = None
+        try:
+            async with within(_SILENT_S_MAX):
+                return await reader.readuntil(b"\n")
+        finally:
+            self._silent.pop(writer, None)
+
     async def _answer_to(self, line: bytes, writer: asyncio.StreamWriter) -> None:
         """Writes the answer at the pace of whoever reads it."""
-        part: bytes | None
-        part, rest = await self._begin(line)
+        with contextlib.ExitStack() as place:
+            await self._write(*await self._begin(line, writer, place), writer)
+
+    async def _write(
+        self, part: bytes | None, rest: Generator[bytes], writer: asyncio.StreamWriter
+    ) -> None:
         try:
             while part is not None:
                 writer.write(part)
@@ -140,14 +155,18 @@ class ControlSocket:
             with contextlib.suppress(ValueError):
                 rest.close()
 
-    async def _begin(self, line: bytes) -> tuple[bytes, Generator[bytes]]:
+    async def _begin(
+        self, line: bytes, writer: asyncio.StreamWriter, place: contextlib.ExitStack
+    ) -> tuple[bytes, Generator[bytes]]:
         """The first part of an answer, or all that is to be said, and what follows it."""
         try:
             request = control.decode_request(line)
-            result = await self._answer(request)
+            place.enter_context(self._askers.place_for(request))
             if isinstance(request, control.WaitRequest):
+                result = await _unless_left(self._answer(request), writer)
                 # A sentence: to hand it to a thread would take longer than to write it.
                 return control.encode_result(result), _nothing()
+            result = await self._answer(request)
             # An answer may have all that runs, and others are waiting.
             if isinstance(result, Generator):
                 return await asyncio.to_thread(next, result), result
@@ -156,12 +175,31 @@ class ControlSocket:
             said = control.encode_error("usage", str(error))
         except RefusedRequestError as error:
             said = control.encode_error(error.code, str(error))
+        except ConnectionResetError:
+            raise
         except (MachineError, OSError) as error:
             said = control.encode_error("unavailable", str(error))
         except Exception as error:  # noqa: BLE001  # a bad request must not end the daemon
             name = _name(line)
             said = control.encode_error("internal", log.internal_error(f"answering {name}", error))
         return said, _nothing()
+
+
+async def _unless_left(answer: Awaitable[Any], writer: asyncio.StreamWriter) -> Any:
+    """What is answered to who waits. Raises `ConnectionResetError` when he has gone."""
+    answering = asyncio.ensure_future(answer)
+    try:
+        # Of a connection on which nothing more can be asked, an answer may still be read.
+        poll = select.poll()
+        if not writer.transport.is_closing():
+            poll.register(writer.get_extra_info("socket").fileno(), 0)
+        while not (await asyncio.wait((answering,), timeout=_LEFT_LOOK_S))[0]:
+            hung_up = any(event & select.POLLHUP for _, event in poll.poll(0))
+            if hung_up or writer.transport.is_closing():
+                raise ConnectionResetError("whoever waited has gone")
+        return answering.result()
+    finally:
+        answering.cancel()
 
 
 def _nothing() -> Generator[bytes]:

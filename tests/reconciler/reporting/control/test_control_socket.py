@@ -138,6 +138,74 @@ def test_somebody_who_waits_holds_up_nobody(tmp_path: Path) -> None:
     conversation(tmp_path, talk)
 
 
+async def connected(tmp_path: Path) -> Client:
+    return Client(*await asyncio.open_unix_connection(str(tmp_path / "control.sock")))
+
+
+WAIT = b'{"request":"wait","commit":"HEAD"}\n'
+
+
+def test_who_waits_takes_no_place_of_who_asks(tmp_path: Path) -> None:
+    """An afternoon of jobs that wait for a commit, while somebody has its port."""
+
+    async def talk(client: Client) -> None:
+        others = [await connected(tmp_path) for _ in range(200)]
+        for other in others:
+            other.writer.write(WAIT)
+        refused = await asyncio.gather(*(other.reader.readline() for other in others[128:]))
+        for line in refused:
+            error = json.loads(line)["error"]
+            assert error["code"] == "busy"
+            assert error["message"] == "128 wait at once already: try again"
+        assert (await client.ask(b'{"request":"status"}'))["ok"]
+        assert (await client.ask(b'{"request":"show"}'))["error"]["code"] == "not_found"
+        # Who goes away waits no more.
+        for other in others[:4]:
+            other.writer.close()
+        await asyncio.sleep(2 * module._LEFT_LOOK_S)
+        again = [await connected(tmp_path) for _ in range(5)]
+        for other in again:
+            other.writer.write(WAIT)
+        assert json.loads(await again[-1].reader.readline())["error"]["code"] == "busy"
+        for other in [*others, *again]:
+            other.writer.close()
+
+    conversation(tmp_path, talk)
+
+
+def test_places_are_kept_for_status_and_stop(tmp_path: Path) -> None:
+    async def talk(client: Client) -> None:
+        others = [await connected(tmp_path) for _ in range(64)]
+        for other in others:
+            other.writer.write(b'{"request":"plan"}\n')
+        await asyncio.sleep(0.1)
+        assert (await client.ask(b'{"request":"history"}'))["error"]["code"] == "busy"
+        assert (await client.ask(b'{"request":"status"}'))["ok"]
+        for other in others:
+            other.writer.close()
+
+    conversation(tmp_path, talk)
+
+
+def test_who_asks_nothing_takes_no_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_SILENT_S_MAX", 1.0)
+
+    async def talk(client: Client) -> None:
+        others = [await connected(tmp_path) for _ in range(300)]
+        later = await connected(tmp_path)
+        assert (await later.ask(b'{"request":"status"}'))["ok"]
+        # The oldest has gone at once, and everybody in the end.
+        async with asyncio.timeout(0.5):
+            assert await others[0].reader.read() == b""
+        async with asyncio.timeout(10):
+            assert await others[-1].reader.read() == b""
+            assert await later.reader.read() == b""
+        for other in [*others, later]:
+            other.writer.close()
+
+    conversation(tmp_path, talk)
+
+
 def test_only_its_owner_may_connect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def talk(client: Client) -> None:
         assert (tmp_path / "control.sock").stat().st_mode & 0o777 == 0o600
