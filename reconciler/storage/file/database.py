@@ -15,7 +15,6 @@ import errno
 import os
 import shutil
 import sqlite3
-import stat
 import time
 from collections.abc import Callable, Iterator
 from hashlib import blake2b
@@ -25,13 +24,13 @@ from typing import Any
 from reconciler.durable import rename_durably, sync_directory
 from reconciler.errors import MachineError
 from reconciler.presence import is_directory, is_there
+from reconciler.storage.file.kept_open import KeptOpen
 
 FILE_NAME = "state.db"
 
 # A reader never waits for a writer in WAL mode; a writer may meet a checkpoint.
 _BUSY_TIMEOUT_S = 5.0
 _CACHE_KIB = 8 * 1024
-_READ_BYTES = 1024 * 1024
 # By what SQLite knows a file, also an empty one once it has been opened for a log.
 _HEAD = b"SQLite format 3\0"
 # Between two looks at the clock: of SQLite's virtual machine, about a millisecond.
@@ -217,6 +216,7 @@ class Database:
 
     def __init__(self, directory: Path) -> None:
         self.path = directory / FILE_NAME
+        self._kept_open = KeptOpen(self.path)
         self.guard: Callable[[], None] | None = None
         """What keeps the index of the log as long as it is mapped."""
 
@@ -293,9 +293,13 @@ class Database:
     def copy_files(self, directory: Path) -> bool:
         """Copy it to another directory: all that is there, or nothing where that cannot be read."""
         try:
-            for path in self.files:
-                with contextlib.suppress(FileNotFoundError):
-                    shutil.copyfile(path, directory / path.name)
+            with (
+                contextlib.suppress(FileNotFoundError),
+                (directory / self.path.name).open("wb") as copy,
+            ):
+                copy.writelines(self._kept_open.parts())
+            with contextlib.suppress(FileNotFoundError):
+                shutil.copyfile(self.log, directory / self.log.name)
         except OSError:
             for path in self.files:
                 (directory / path.name).unlink(missing_ok=True)
@@ -304,12 +308,11 @@ class Database:
 
     def read_through(self) -> None:
         """Raises `OSError` where the disk does not give back what is there: that is no damage."""
-        for path in self.files:
+        # SQLite has no locks on the log.
+        for file in (self._kept_open, KeptOpen(self.log)):
             with contextlib.suppress(FileNotFoundError):
-                if stat.S_ISREG(path.stat().st_mode):
-                    with path.open("rb", buffering=0) as opened:
-                        while opened.read(_READ_BYTES):
-                            pass
+                for _ in file.parts():
+                    pass
 
     def check_head(self) -> None:
         """Raises `DamagedError` where the file does not begin as a database does.
@@ -318,8 +321,8 @@ class Database:
         is what a checkpoint or a start without that log would read.
         """
         # A file that is gone, or a disk that does not read, is met by others.
-        with contextlib.suppress(OSError), self.path.open("rb", buffering=0) as opened:
-            if opened.read(len(_HEAD)) != _HEAD:
+        with contextlib.suppress(OSError):
+            if self._kept_open.beginning(len(_HEAD)) != _HEAD:
                 raise DamagedError("the state database is damaged: it is no database any more")
 
     def fits(self) -> bool:
