@@ -152,6 +152,27 @@ def test_a_damaged_entity_is_mended_when_a_worker_needs_it(tmp_path: Path) -> No
         assert site.everywhere("www.test") == {"red"}
 
 
+def test_where_an_entity_is_written_is_mended_when_a_commit_needs_it(tmp_path: Path) -> None:
+    """One flipped bit, by which an ordinary edit would define it a second time."""
+    with TlsSite(tmp_path) as site:
+        pair = site.leaf("www.test")
+        site.start(site.files({"www": pair}, clusters={"main": ["red"]}))
+        digest = site.running()[1]
+        end(site)
+        with closing(sqlite3.connect(site.daemon.state_dir / "state.db")) as connection:
+            connection.execute(
+                "UPDATE entities SET file = 'j' || substr(file, 2) WHERE kind = 'backend'"
+            )
+            connection.commit()
+        site.daemon.return_()
+        assert site.running()[1] == digest
+        site.commit(site.files({"www": pair}, clusters={"main": ["blue"]}))
+        assert site.everywhere("www.test") == {"blue"}
+        assert "is written anew from the commit that runs" in site.daemon.log()
+        [shown] = site.daemon.json("show", "backend/main/b0")["entities"]
+        assert shown["source"]["file"] == "kakehi.yaml"
+
+
 def with_files_outside(site: TlsSite, directory: Path) -> Path:
     """Serve a certificate that lies outside of the repository; return its file."""
     pair = site.leaf("www.test")

@@ -33,6 +33,9 @@ _BUSY_TIMEOUT_S = 5.0
 _CACHE_KIB = 8 * 1024
 # By what SQLite knows a file, also an empty one once it has been opened for a log.
 _HEAD = b"SQLite format 3\0"
+CONTENT_BYTES = 16
+"""Of a row's hash: what an entity adds to the digest."""
+_PLACE_BYTES = 8
 # Between two looks at the clock: of SQLite's virtual machine, about a millisecond.
 _STEPS = 10_000
 
@@ -98,7 +101,11 @@ DROP TABLE former_files;
 # Values without their defaults. The tables are the same: by the name of the language `upgrade` sees
 # that the values are of before.
 _THIRD = ""
-_FORMS = (_FIRST, _SECOND, _THIRD)
+# The hash of an entity with a sum of where it is written.
+_FOURTH = """
+UPDATE entities SET hash = with_place(hash, kind, name, file, line, position);
+"""
+_FORMS = (_FIRST, _SECOND, _THIRD, _FOURTH)
 """What makes a file of each form from one of the form before."""
 VERSION = len(_FORMS)
 """`user_version`. A newer file is refused untouched; an older one is migrated forward."""
@@ -152,6 +159,17 @@ class NewerError(MachineError):
 def text_hash(name: object, text: object) -> bytes:
     """What a kept text is stored with. A damaged row may have values of another type."""
     return blake2b(f"{name}\0{text}".encode("utf-8", "replace"), digest_size=16).digest()
+
+
+def with_place(content: object, *where: object) -> bytes:
+    """The hash that a row of an entity is checked by: of its content, and of where it is written.
+
+    Only the first is a part of the digest, which is the same wherever things are written. A damaged
+    row may have values of another type.
+    """
+    own = content[:CONTENT_BYTES] if isinstance(content, bytes) else b""
+    place = "\0".join(map(str, where)).encode("utf-8", "replace")
+    return own + blake2b(place, digest_size=_PLACE_BYTES).digest()
 
 
 @contextlib.contextmanager
@@ -370,5 +388,6 @@ class Database:
         if version == VERSION:
             return
         connection.create_function("text_hash", 2, text_hash, deterministic=True)
+        connection.create_function("with_place", 6, with_place, deterministic=True)
         steps = "".join(_FORMS[version:])
         connection.executescript(f"BEGIN IMMEDIATE;{steps}PRAGMA user_version={VERSION};COMMIT;")

@@ -14,9 +14,24 @@ from hashlib import blake2b
 from itertools import islice
 from typing import Any, NoReturn
 
-from reconciler.storage.file.database import Damage, DamagedError, text_hash, translated
+from reconciler.storage.file.database import (
+    CONTENT_BYTES,
+    Damage,
+    DamagedError,
+    text_hash,
+    translated,
+    with_place,
+)
 from schemas.changes.ops import Texts
-from schemas.entities.entity import SETTINGS_KEY, Entity, EntityKey, Json, Mark, Provenance
+from schemas.entities.entity import (
+    SETTINGS_KEY,
+    Entity,
+    EntityKey,
+    Json,
+    Mark,
+    Provenance,
+    canonical,
+)
 from schemas.kinds.settings import Settings
 
 Row = tuple[str, str, bytes, bytes, str, int, int]
@@ -51,7 +66,25 @@ _LAST = "\U0010ffff"
 def content_hash(kind: str, name: str, value: bytes) -> bytes:
     """Return what an entity adds to the digest, of its canonical bytes."""
     content = f"{kind}\0{name}\0".encode() + value
-    return blake2b(content, digest_size=16).digest()
+    return blake2b(content, digest_size=CONTENT_BYTES).digest()
+
+
+def row_hash(kind: str, name: str, value: bytes, file: str, line: int, position: int) -> bytes:
+    """Return the hash of a row: an entity, and where it is written."""
+    return with_place(content_hash(kind, name, value), kind, name, file, line, position)
+
+
+def digest_of(row: Row) -> int:
+    """Return what the entity of a row adds to the digest."""
+    return int.from_bytes(row[3][:CONTENT_BYTES], "big")
+
+
+def row_of(entity: Entity) -> Row:
+    """Return the row of an entity."""
+    kind, name = entity.key
+    value, where = canonical(entity.value), entity.provenance
+    place = where.file, where.line, where.column
+    return (kind, name, value, row_hash(kind, name, value, *place), *place)
 
 
 def decode_entity(row: Row) -> Entity:
@@ -70,7 +103,8 @@ def _check(row: Row) -> None:
 
 def _is_as_written(row: Row) -> bool:
     try:
-        return content_hash(row[0], row[1], row[2]) == row[3]
+        kind, name, value, stored, file, line, position = row
+        return row_hash(kind, name, value, file, line, position) == stored
     except (AttributeError, TypeError, UnicodeEncodeError):
         # A damaged row may have values of another type.
         return False
@@ -173,7 +207,7 @@ class StoredState:
         found = self._all(
             f"{_ENTITY} WHERE (kind, name) > (?, ?) ORDER BY kind, name LIMIT ?", (*key, limit)
         )
-        return [(decode_entity(row), int.from_bytes(row[3], "big")) for row in found]
+        return [(decode_entity(row), digest_of(row)) for row in found]
 
     def related_note(self, relation: str, term: str, key: EntityKey) -> str | None:
         """Return the note of one entity under a term; None when it is not there."""

@@ -18,7 +18,14 @@ from typing import Any, TypeVar, overload
 
 from reconciler.durable import discard
 from reconciler.storage.file.database import DamagedError, translated
-from reconciler.storage.reading.state import PUT, content_hash, decode_entity, file_row
+from reconciler.storage.reading.state import (
+    PUT,
+    content_hash,
+    decode_entity,
+    digest_of,
+    file_row,
+    row_of,
+)
 from schemas.changes.change import Change, Selectable
 from schemas.changes.ops import Texts
 from schemas.changes.plan import Countable
@@ -54,7 +61,8 @@ CREATE TABLE former (
 );
 CREATE TABLE files (path TEXT PRIMARY KEY, defines TEXT, hash BLOB) WITHOUT ROWID;
 CREATE TABLE moved (
-  kind TEXT NOT NULL, name TEXT NOT NULL, file TEXT NOT NULL, line INTEGER, position INTEGER
+  kind TEXT NOT NULL, name TEXT NOT NULL, hash BLOB, file TEXT NOT NULL, line INTEGER,
+  position INTEGER
 );
 BEGIN;
 """
@@ -98,11 +106,9 @@ class BulkWriter:
             self.difference -= _number(content_hash(*key, canonical(before.value)))
         if after is None:
             return ("remove", *key, None, None, None, None, None, former)
-        value, where = canonical(after.value), after.provenance
-        content = content_hash(*key, value)
-        self.difference += _number(content)
-        action = "add" if before is None else "update"
-        return (action, *key, value, content, where.file, where.line, where.column, former)
+        row = row_of(after)
+        self.difference += digest_of(row)
+        return ("add" if before is None else "update", *row, former)
 
     def relations(self, puts: Iterable[Entity], former: Iterable[Entity]) -> None:
         """Take in what entities stand under now, and what others have stood under."""
@@ -136,12 +142,8 @@ class BulkWriter:
     def moved(self, entities: Iterable[Entity]) -> None:
         """Take in entities that are written at another place, and otherwise the same."""
         self._connection.executemany(
-            "INSERT INTO moved VALUES (?, ?, ?, ?, ?)",
-            (
-                (*entity.key, where.file, where.line, where.column)
-                for entity in entities
-                for where in (entity.provenance,)
-            ),
+            "INSERT INTO moved VALUES (?, ?, ?, ?, ?, ?)",
+            ((kind, name, *place) for kind, name, _, *place in map(row_of, entities)),
         )
 
     def finish(self) -> None:

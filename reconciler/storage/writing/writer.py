@@ -14,11 +14,11 @@ from dataclasses import astuple
 from reconciler.storage.file.database import text_hash, translated
 from reconciler.storage.kept.history import HistoryRow, record
 from reconciler.storage.reading.header import Header
-from reconciler.storage.reading.state import StoredState, content_hash, file_row
+from reconciler.storage.reading.state import StoredState, file_row, row_of
 from reconciler.storage.writing.begun import Begun
 from reconciler.storage.writing.bulk import Bulk
 from schemas.changes.state import EMPTY_DIGEST
-from schemas.entities.entity import Entity, EntityKey, Mark, canonical
+from schemas.entities.entity import Entity, EntityKey, Mark
 
 Relate = Callable[[Entity], Iterable[tuple[str, str, str]]]
 """An entity's relations: (relation, term, note)."""
@@ -27,7 +27,8 @@ Relate = Callable[[Entity], Iterable[tuple[str, str, str]]]
 _BULK_PLACES = """
 DELETE FROM files WHERE path IN (SELECT path FROM bulk.files WHERE defines IS NULL);
 REPLACE INTO files SELECT path, defines, hash FROM bulk.files WHERE defines IS NOT NULL;
-UPDATE entities SET file = found.file, line = found.line, position = found.position
+UPDATE entities
+  SET hash = found.hash, file = found.file, line = found.line, position = found.position
   FROM bulk.moved AS found WHERE entities.kind = found.kind AND entities.name = found.name
 """
 _BULK = """
@@ -161,12 +162,9 @@ class Writer:
     def places(self, moved: Iterable[Entity]) -> None:
         """Where entities are written now that are otherwise the same."""
         self._connection.executemany(
-            "UPDATE entities SET file = ?, line = ?, position = ? WHERE kind = ? AND name = ?",
-            [
-                (where.file, where.line, where.column, *entity.key)
-                for entity in moved
-                for where in (entity.provenance,)
-            ],
+            "UPDATE entities SET hash = ?, file = ?, line = ?, position = ?"
+            " WHERE kind = ? AND name = ?",
+            [(*place, kind, name) for kind, name, _, *place in map(row_of, moved)],
         )
 
     def unfinished(self, begun: Begun) -> None:
@@ -224,7 +222,7 @@ class Writer:
         # In the order of the trees, which makes a large load several times as fast.
         fresh = sorted(entities, key=lambda each: each.key)
         self._connection.executemany(
-            "INSERT INTO entities VALUES (?, ?, ?, ?, ?, ?, ?)", map(_row, fresh)
+            "INSERT INTO entities VALUES (?, ?, ?, ?, ?, ?, ?)", map(row_of, fresh)
         )
         self._connection.executemany(
             "INSERT INTO relations VALUES (?, ?, ?, ?, ?)",
@@ -245,12 +243,6 @@ class Writer:
             " ON CONFLICT (kind) DO UPDATE SET number = number + excluded.number",
             change.items(),
         )
-
-
-def _row(entity: Entity) -> tuple[str, str, bytes, bytes, str, int, int]:
-    kind, name = entity.key
-    value, where = canonical(entity.value), entity.provenance
-    return kind, name, value, content_hash(kind, name, value), where.file, where.line, where.column
 
 
 def _compact(value: object) -> str:

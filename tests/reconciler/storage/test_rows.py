@@ -52,6 +52,14 @@ DAMAGES = {
         "UPDATE entities SET value = replace(value, 'h400.test', 'h401.test') WHERE name = 'f400'",
         'frontend "f400" is not what was written',
     ),
+    "in which file it is written": (
+        "UPDATE entities SET file = 'b' || substr(file, 2) WHERE name = 'f400'",
+        'frontend "f400" is not what was written',
+    ),
+    "at which line it is written": (
+        "UPDATE entities SET line = line + 1 WHERE name = 'f400'",
+        'frontend "f400" is not what was written',
+    ),
     "a row that is gone": ("DELETE FROM entities WHERE name = 'f007'", "entities are missing"),
     "a relation": (
         "UPDATE relations SET term = 'h1.test' WHERE relation = 'host' AND term = 'h0.test'",
@@ -98,6 +106,23 @@ def test_damage_is_found(store: Store, tmp_path: Path, damage: str) -> None:
     with pytest.raises(DamagedError, match=told):
         audited(store)
     store.close()
+
+
+def test_what_a_version_wrote_without_its_places_gets_a_sum_of_these(
+    store: Store, tmp_path: Path
+) -> None:
+    digest = store.running.state.digest
+    store.close()
+    # The hash of a row was that of its content alone.
+    altered(tmp_path, "UPDATE entities SET hash = CAST(substr(hash, 1, 16) AS BLOB)")
+    altered(tmp_path, "PRAGMA user_version=3")
+    again = Store(tmp_path, relations_of)
+    assert again.running.state.digest == digest
+    audited(again)
+    altered(tmp_path, DAMAGES["in which file it is written"][0])
+    with pytest.raises(DamagedError):
+        audited(again)
+    again.close()
 
 
 def test_a_commit_within_it_is_no_damage(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
