@@ -17,6 +17,7 @@ from typing import NamedTuple
 from reconciler.catalog import (
     circles,
     coverage,
+    heads,
     matches,
     passthroughs,
     policies,
@@ -215,6 +216,7 @@ def _warnings(
         passthroughs.hidden(keys, view),
         shadows.hidden(keys, view),
         matches.undecided(keys, view),
+        heads.unprotected(keys, view),
         circles.possible(keys, view),
         rounds.endless(keys, view),
         references.unspecified(keys, view),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from reconciler.language.elsewhere import SENTENCES, SENTENCES_OF
 from schemas.base import shown
 from schemas.kinds.registry import MODELS, SECTIONS, fields_at, inner_model
 
@@ -125,7 +126,6 @@ _SENTENCES: dict[str, str] = {
     "custom_response_headers": _EDITED,
     "header_down": _EDITED,
     "header_up": _EDITED,
-    "http_request": _EDITED,
     "http_response": _EDITED,
     "more_clear_headers": _EDITED,
     "more_set_headers": _EDITED,
@@ -143,12 +143,15 @@ _SENTENCES: dict[str, str] = {
     "replace_path": _REWRITTEN,
     "replace_path_regex": _REWRITTEN,
     "strip_path": _REWRITTEN,
+    "addprefix": _REWRITTEN,
+    "replacepath": _REWRITTEN,
+    "stripprefix": _REWRITTEN,
+    "url_rewrite": _REWRITTEN,
     "strip_prefix": _REWRITTEN,
     "strip_prefix_regex": _REWRITTEN,
     "split_clients": _SPLIT,
     "weighted": _SPLIT,
     "weighted_clusters": _SPLIT,
-    "acl": _NETWORKS,
     "allow_list": _NETWORKS,
     "allowlist": _NETWORKS,
     "blacklist": _NETWORKS,
@@ -269,7 +272,8 @@ def sentence(word: str, kind: str = "", loc: tuple[int | str, ...] = ()) -> str 
     """Return what to say about a word that has none of ours."""
     plain = normal(word)
     place = str(loc[-1]) if loc else kind
-    return _SENTENCES_OF.get((place, plain)) or _SENTENCES.get(plain)
+    of_place = _SENTENCES_OF.get((place, plain)) or SENTENCES_OF.get((place, plain))
+    return of_place or _SENTENCES.get(plain) or SENTENCES.get(plain)
 
 
 def belongs(key: str, kind: str, loc: tuple[int | str, ...]) -> str | None:

@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 from reconciler.language import foreign, outline
 from reconciler.language.document import Node
 from reconciler.language.expressions import warn_of_expressions
+from reconciler.language.normal_paths import warn_of_texts
 from reconciler.language.outline import keys_of
 from reconciler.language.raw import RawEntity, report_moved
 from reconciler.language.suggest import suggest
@@ -41,6 +42,7 @@ def validate(raw: RawEntity) -> Entity | None:
         return None
     _warn_of_repetitions(raw)
     warn_of_expressions(raw)
+    warn_of_texts(raw)
     return Entity.of(raw.key, model, raw.provenance)
 
 

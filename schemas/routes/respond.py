@@ -9,6 +9,7 @@ from schemas.entities.material import NamedFile
 from schemas.values.content import BODY_BYTES_MAX, parse_body, parse_content_type
 
 _BODILESS = (204, 304)
+_MOVED = (301, 302, 303, 307, 308)
 
 
 class Respond(Model):
@@ -39,9 +40,14 @@ class Respond(Model):
 
     @model_validator(mode="after")
     def _has_one_body_at_most(self) -> Self:
-        others = sorted(self.value().keys() - {"close"})
+        others = sorted(self.model_fields_set - {"close"})
         if self.close and others:
             raise fault(f"close: nothing is answered, so {others[0]} has no place")
+        if self.status in _MOVED:
+            hint = f"write redirect: {{hostname: …, path: {{full: /…}}, status: {self.status}}}"
+            raise fault(
+                f"status: {self.status} sends to another place, of which nothing is said", hint
+            )
         if self.body and self.file:
             raise fault("body and file: an answer has one body")
         if (self.body or self.file) and self.status in _BODILESS:

@@ -226,6 +226,11 @@ def _hostname_hint(value: str) -> str | None:
         return "a hostname has no port; the port belongs to the listener"
     if "*" in value:
         return 'a "*" can only stand for the first labels, as in "*.example.com"'
+    if value.startswith("."):
+        name = value.removeprefix(".")
+        return f'write hostnames: [{name}, "*.{name}"], or one of both'
+    if value.startswith("~") or any(char in value for char in "^$\\()|"):
+        return 'a hostname is no expression: name each in hostnames:, or all below one by "*.name"'
     return None
 
 

@@ -35,7 +35,19 @@ _VARIABLE = re.compile(
     r"\$\{?(host|http_host|remote_addr|scheme|request_uri|uri|args|query_string|request_id|"
     r"ssl_protocol)\b\}?"
 )
+_FETCHED = re.compile(
+    r"%(?:\{[^{}]*\})?\[([^\],]*)[^\]]*\]|%[A-Z_]{3,}(?:\([^()]*\))?(?::[0-9]+)?%"
+)
+"""What HAProxy and Envoy put in: `%[src]`, `%{+Q}[ssl_c_s_dn]`, `%REQ(…)%`."""
 _MEANT = {
+    "src": "{client_address}",
+    "req.hdr(host)": "{hostname}",
+    "hdr(host)": "{hostname}",
+    "path": "{path}",
+    "query": "{query}",
+    "ssl_c_s_dn": "{client_certificate_subject}",
+    "ssl_fc_protocol": "{tls_version}",
+    "unique-id": "{request_id}",
     "host": "{hostname}",
     "http_host": "{hostname}",
     "remote_addr": "{client_address}",
@@ -65,6 +77,11 @@ def check_template(value: object) -> str:
     variable = _VARIABLE.search(value)
     if variable is not None:
         raise fault(f'"{variable[0]}" is no value here', f'write "{_MEANT[variable[1]]}"')
+    fetched = _FETCHED.search(value)
+    if fetched is not None:
+        meant = _MEANT.get(fetched[1] or "")
+        hint = f'write "{meant}"' if meant else f"known: {', '.join(VALUES)}"
+        raise fault(f'"{fetched[0]}" is no value here', hint)
     for found in _IN_BRACES.finditer(value):
         if found[0] in ("{", "}"):
             raise fault(f'the "{found[0]}" stands alone', f'a brace is written "{found[0] * 2}"')

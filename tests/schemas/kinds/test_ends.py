@@ -152,6 +152,34 @@ def test_edits_that_are_refused(edits: dict[str, Any], sentence: str) -> None:
     assert sentence in refusal("frontend", TO | {"request_headers": edits})
 
 
+@pytest.mark.parametrize(
+    ("respond", "sentence"),
+    [
+        ({"close": True, "status": 200}, "status has no place"),
+        ({"status": 302}, "302 sends to another place"),
+        ({"status": 308, "body": "x"}, "308 sends to another place"),
+    ],
+)
+def test_answers_that_contradict_themselves(respond: dict[str, Any], sentence: str) -> None:
+    assert sentence in refusal("frontend", ON | {"respond": respond})
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("%[src]", "{client_address}"),
+        ("a%{+Q}[ssl_c_s_dn]", "{client_certificate_subject}"),
+        ("%[req.hdr(host),lower]", "{hostname}"),
+        ("%REQ(:path)%", "known:"),
+        ("%DOWNSTREAM_REMOTE_ADDRESS%", "known:"),
+    ],
+)
+def test_what_others_put_in_is_no_value(text: str, meant: str) -> None:
+    said = refusal("frontend", TO | {"request_headers": {"set": {"X-A": text}}})
+    assert "is no value here" in said
+    assert value({"cluster": "c", "request_headers": {"set": {"X-A": "100%, %41%42 [a]"}}})
+
+
 def test_an_edit_may_be_for_some_answers_only() -> None:
     line = {"text": "max-age=60", "answers": "success"}
     edits = {"response_headers": {"set": {"Cache-Control": line, "X-A": "a"}}}

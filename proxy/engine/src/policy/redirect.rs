@@ -24,7 +24,7 @@ pub(super) fn to_tls(facts: &Facts<'_>) -> Verdict {
         HTTPS_PORT => String::new(),
         port => format!(":{port}"),
     };
-    let place = [b"https://", host, port.as_bytes(), head.path(bytes)].concat();
+    let place = [b"https://", host, port.as_bytes(), path_of(facts)].concat();
     sent(308, &place, head.query(bytes))
 }
 
@@ -98,7 +98,7 @@ impl Redirect {
         let from = place.len();
         match &self.path {
             Some(path) => path.write(values, facts.listener.slashes, &mut place)?,
-            None => place.extend_from_slice(head.path(bytes)),
+            None => place.extend_from_slice(path_of(facts)),
         }
         if host.is_empty() {
             // Two slashes would begin a host.
@@ -107,6 +107,14 @@ impl Redirect {
             place.drain(from..from + doubled.saturating_sub(1));
         }
         Ok(place)
+    }
+}
+
+/// The path of a request as a place has it: `OPTIONS *` asks about the host alone (RFC 9110 §7.1).
+fn path_of<'a>(facts: &Facts<'a>) -> &'a [u8] {
+    match facts.head.path(facts.bytes) {
+        b"*" => b"",
+        path => path,
     }
 }
 

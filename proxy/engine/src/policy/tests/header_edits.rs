@@ -1,0 +1,106 @@
+//! Fields of heads that are edited.
+
+use std::borrow::Cow;
+
+use super::super::edits::{Edits, Reach};
+use super::*;
+use crate::state::entity::HeaderEdits;
+
+fn edits(value: &str) -> Edits {
+    let edits: HeaderEdits = serde_json::from_str(value).unwrap();
+    Edits::of(&edits, None).unwrap().unwrap()
+}
+
+#[test]
+fn lines_that_are_written_are_edited() {
+    let edits = edits(
+        r#"{"add":{"Vary":"X"},"remove":["location"],"set":{"X-Frame-Options":"DENY","X-Gone":"{header:x-none}"}}"#,
+    );
+    let lines = Asked::get("/").seen(|facts| edits.lines(&Values::new(facts, None)));
+    assert_eq!(
+        lines.at(Reach::All),
+        b"X-Frame-Options: DENY\r\nVary: X\r\n"
+    );
+    let named: Vec<&str> = edits.drops(Reach::All).iter().map(|name| &**name).collect();
+    assert_eq!(named, ["X-Frame-Options", "X-Gone", "location"]);
+    let written = "Location: /a\r\nUpgrade: b\r\nx-gone: c\r\n";
+    assert_eq!(edits.without(written.into(), Reach::All), "Upgrade: b\r\n");
+    assert!(matches!(
+        edits.without("Upgrade: b\r\n".into(), Reach::All),
+        Cow::Borrowed(_)
+    ));
+    assert_eq!(edits.without("".into(), Reach::All), "");
+}
+
+#[test]
+fn an_edit_may_be_for_some_answers_only() {
+    let edits = edits(
+        r#"{"add":{"Vary":"X"},"remove":["Expires"],"set":{"Cache-Control":"{path}","X-A":{"answers":"success","text":"a"},"CDN-Cache-Control":{"answers":"all","text":"b"}}}"#,
+    );
+    let lines = Asked::get("/").seen(|facts| edits.lines(&Values::new(facts, None)));
+    let seen = |status: u16, is_own: bool| {
+        let reach = Reach::of(status, is_own);
+        let lines = std::str::from_utf8(lines.at(reach)).unwrap().to_owned();
+        (lines, edits.drops(reach).join(" "))
+    };
+    let all = "CDN-Cache-Control: b\r\nVary: X\r\n";
+    let kept = format!("{all}Cache-Control: /\r\n");
+    let success = format!("{kept}X-A: a\r\n");
+    let names = "CDN-Cache-Control Cache-Control Expires";
+    for (status, is_own) in [(200, true), (200, false), (301, true), (101, false)] {
+        assert_eq!(
+            seen(status, is_own),
+            (success.clone(), format!("{names} X-A"))
+        );
+    }
+    assert_eq!(seen(404, false), (kept, names.to_owned()));
+    assert_eq!(
+        seen(502, true),
+        (all.to_owned(), "CDN-Cache-Control".to_owned())
+    );
+}
+
+#[test]
+fn requests_know_of_no_answers() {
+    let keys = |key: &str| {
+        let said = r#"{"set":{"X-A":{"answers":"success","text":"a"}}}"#;
+        let frontend = format!(r#"{{{CLUSTER},"listeners":["web"],"{key}":{said}}}"#);
+        serde_json::from_str::<Frontend>(&frontend).unwrap().check()
+    };
+    assert!(keys("response_headers").is_ok());
+    assert!(keys("request_headers").is_err());
+}
+
+#[test]
+fn the_proxys_own_fields_are_not_to_be_edited() {
+    let checked = |key: &str, name: &str| {
+        let keys = format!(r#"{CLUSTER},"listeners":["web"],"{key}":{{"remove":["{name}"]}}"#);
+        let frontend: Frontend = serde_json::from_str(&format!("{{{keys}}}")).unwrap();
+        frontend.check().is_ok()
+    };
+    for name in [
+        "Host",
+        "connection",
+        "Content-Length",
+        "TE",
+        "Upgrade",
+        "Transfer_Encoding",
+        "Via",
+    ] {
+        assert!(!checked("request_headers", name), "{name}");
+        assert!(!checked("response_headers", name), "{name}");
+    }
+    for name in [
+        "X-Forwarded-For",
+        "forwarded",
+        "X_Forwarded_Proto",
+        "Client-Cert",
+        "X-Request-Id",
+    ] {
+        assert!(!checked("request_headers", name), "{name}");
+    }
+    assert!(!checked("response_headers", "Strict-Transport-Security"));
+    for name in ["X-Real-IP", "Cookie", "Server"] {
+        assert!(checked("request_headers", name), "{name}");
+    }
+}

@@ -1,0 +1,123 @@
+"""What to say about words of other programs for what has another shape here.
+
+Those of routes, backends and files, and of what is not there; what policies do is in `foreign`,
+which alone asks for these.
+"""
+
+_SERVED_BY = (
+    "backends stand in a cluster: write clusters: {NAME: {backends: {a: {address: …}}}} at the "
+    "top of a file, and cluster: NAME in the frontend"
+)
+_NO_FILES = (
+    "files are not served: a backend does that; respond: {file: …} answers by one committed file, "
+    "and error_pages by texts"
+)
+_KEPT = (
+    'write response_headers: {set: {Cache-Control: {text: "max-age=86400", answers: success}}}, '
+    "in a frontend or a policy"
+)
+_ALL_MUST = (
+    "whoever asks has to pass allow, deny, basic_auth, forward_auth and client_certificate, all of "
+    "them: there is no any"
+)
+_NOT_STICKY = (
+    "a client has no backend of its own: load_balancing: is round_robin or least_connections; "
+    "split_by: {cookie: NAME} in a frontend keeps it at one cluster of a split"
+)
+_IN_ONE = (
+    "each way is a frontend by itself: its conditions are hostname, path, methods, headers, query, "
+    "cookies and client_addresses, and cluster, split, redirect or respond says where it ends"
+)
+_HOST = "write rewrite: {hostname: …}, in a frontend"
+_MIRRORED = "write mirror: {cluster: NAME, share: 10%}, in a frontend"
+_RETRIED = (
+    "write retries: 3 in the cluster: each goes to another backend, for connections that fail"
+)
+_BROKEN = (
+    "backends that cannot be reached get no requests for a while that doubles, by themselves; "
+    "max_requests under settings: and concurrency: of a frontend bound how many are in flight"
+)
+_CLIENTS = (
+    "write tls: {client_ca: ca.pem, client_auth: required} in the listener; client_certificate: "
+    "of a frontend or a policy says which of them may ask"
+)
+_BALANCED = "write load_balancing: least_connections, in the cluster"
+_NO_CACHE = (
+    "answers are not kept: put a cache before or behind; its word is Cache-Control as it comes"
+)
+_NO_SPEED = "how fast bodies are sent is not bounded"
+_NAMED_CONDITIONS = (
+    "conditions have no names: hostname, path, methods, headers, query, cookies and "
+    "client_addresses of a frontend are all of its conditions; allow: and deny: are for networks"
+)
+_IN_ORDER = (
+    "each is a key of the frontend or of a policy: request_headers: {set: {NAME: VALUE}}, "
+    "redirect, respond, rewrite, allow, deny, rate_limit and basic_auth, in an order that stays"
+)
+_TABLES = (
+    "write rate_limit: {requests: 5, per: 1m} for how often, concurrency: {requests: 20} for how "
+    "many at a time: each keeps a table of its own by client_address, header, cookie or frontend"
+)
+
+SENTENCES: dict[str, str] = {
+    "acl": _NAMED_CONDITIONS,
+    "http_request": _IN_ORDER,
+    "try_files": _NO_FILES,
+    "file_server": _NO_FILES,
+    "root": _NO_FILES,
+    "alias": _NO_FILES,
+    "index": _NO_FILES,
+    "expires": _KEPT,
+    "satisfy": _ALL_MUST,
+    "stick_table": _TABLES,
+    "sticky": _NOT_STICKY,
+    "sticky_cookie": _NOT_STICKY,
+    "stick": _NOT_STICKY,
+    "hash_policy": _NOT_STICKY,
+    "ip_hash": _NOT_STICKY,
+    "session_affinity": _NOT_STICKY,
+    "session_persistence": _NOT_STICKY,
+    "rule": _IN_ONE,
+    "rules": _IN_ONE,
+    "handle": _IN_ONE,
+    "handle_path": _IN_ONE,
+    "route": _IN_ONE,
+    "virtual_hosts": _IN_ONE,
+    "virtual_host": _IN_ONE,
+    "match": _IN_ONE,
+    "matches": _IN_ONE,
+    "matchers": _IN_ONE,
+    "route_config": _IN_ONE,
+    "reverse_proxy": _SERVED_BY,
+    "host_rewrite": _HOST,
+    "host_rewrite_literal": _HOST,
+    "pass_host_header": _HOST,
+    "request_mirror_policies": _MIRRORED,
+    "request_mirror": _MIRRORED,
+    "mirroring": _MIRRORED,
+    "retry": _RETRIED,
+    "retry_on": _RETRIED,
+    "retry_policy": _RETRIED,
+    "proxy_next_upstream": _RETRIED,
+    "circuit_breaker": _BROKEN,
+    "circuit_breakers": _BROKEN,
+    "outlier_detection": _BROKEN,
+    "max_fails": _BROKEN,
+    "ssl_verify_client": _CLIENTS,
+    "ssl_client_certificate": _CLIENTS,
+    "mtls": _CLIENTS,
+    "cache": _NO_CACHE,
+    "proxy_cache": _NO_CACHE,
+    "http_cache": _NO_CACHE,
+    "limit_rate": _NO_SPEED,
+    "limit_rate_after": _NO_SPEED,
+    "bwlim": _NO_SPEED,
+}
+SENTENCES_OF: dict[tuple[str, str], str] = {
+    ("frontend", "servers"): _SERVED_BY,
+    ("frontend", "upstreams"): _SERVED_BY,
+    ("frontend", "backends"): _SERVED_BY,
+    ("frontend", "balance"): _BALANCED,
+    ("frontend", "services"): _SERVED_BY,
+}
+"""Where the same word means another thing in one kind."""

@@ -1,0 +1,48 @@
+"""Words of nginx, HAProxy, Traefik, Caddy and Envoy for what has another shape here."""
+
+from __future__ import annotations
+
+import pytest
+
+from reconciler.language.unknown import hint_for
+
+
+@pytest.mark.parametrize(
+    ("kind", "word", "said"),
+    [
+        ("frontend", "servers", "clusters: {NAME: {backends:"),
+        ("cluster", "servers", 'did you mean "backends"?'),
+        ("cluster", "services", 'did you mean "backends"?'),
+        ("frontend", "backends", "cluster: NAME in the frontend"),
+        ("frontend", "reverse_proxy", "cluster: NAME in the frontend"),
+        ("frontend", "balance", "load_balancing"),
+        ("frontend", "retry", "retries: 3"),
+        ("frontend", "retry_policy", "retries: 3"),
+        ("frontend", "acl", "conditions have no names"),
+        ("frontend", "http-request", "redirect, respond"),
+        ("frontend", "limit_rate", "is not bounded"),
+        ("frontend", "try_files", "files are not served"),
+        ("frontend", "expires", "answers: success"),
+        ("frontend", "satisfy", "there is no any"),
+        ("listener", "stick-table", "concurrency"),
+        ("cluster", "sticky", "split_by"),
+        ("cluster", "hash_policy", "split_by"),
+        ("frontend", "rule", "hostname, path"),
+        ("frontend", "handle", "hostname, path"),
+        ("frontend", "handle_path", "hostname, path"),
+        ("frontend", "route", "hostname, path"),
+        ("frontend", "virtual_hosts", "hostname, path"),
+        ("frontend", "host_rewrite_literal", "rewrite: {hostname"),
+        ("frontend", "request_mirror_policies", "mirror: {cluster"),
+        ("frontend", "circuitBreaker", "max_requests"),
+        ("cluster", "circuit_breaker", "max_requests"),
+        ("listener", "ssl_verify_client", "client_auth: required"),
+        ("frontend", "stripprefix", "rewrite: {path"),
+        ("frontend", "servername", 'did you mean "hostname"?'),
+        ("frontend", "cache", "answers are not kept"),
+    ],
+)
+def test_a_word_of_others_has_an_answer(kind: str, word: str, said: str) -> None:
+    hint = hint_for(kind, (word,), "x")
+    assert said in hint
+    assert not hint.startswith("known here")
