@@ -72,10 +72,34 @@ def test_what_is_answered_here(front: Front) -> None:
     assert (plain.status, plain.location) == (301, f"https://{HOST}/a?b")
     # Nobody is signed in.
     assert front.ask(HOST, "/files/abcd0123").status == 401
-    assert front.ask(f"admin.{HOST}", "/").status == 401
+    # Its rule is for another network, whatever its list lets in.
+    assert front.ask(f"admin.{HOST}", "/").status == 404
     seen = front.ask(HOST, "/", "Origin: https://a.example")
     assert seen.headers["access-control-allow-origin"] == "https://a.example"
     assert seen.headers["strict-transport-security"] == "max-age=31536000; includeSubDomains"
+
+
+def test_who_signs_in_says_nothing_else_of_himself(front: Front) -> None:
+    seen = front.ask(HOST, "/files/abcd0123", ADMIN, "X-User: root")
+    assert seen.asked is not None
+    assert seen.asked["headers"] == {
+        "host": HOST,
+        "x-forwarded-for": "127.0.0.1",
+        "x-forwarded-proto": "https",
+    }
+
+
+def test_a_prefix_that_is_left_out_is_told(front: Front) -> None:
+    seen = front.ask(HOST, "/api/x", "X-Forwarded-Prefix: /evil")
+    assert seen.asked is not None
+    assert seen.asked["headers"]["x-forwarded-prefix"] == "/api"
+
+
+def test_what_is_compressed(front: Front) -> None:
+    for path, expected in [("/large", b"gzip"), ("/api/large", None)]:
+        with front.connect(HOST) as client:
+            got = client.get(HOST, path, "Accept-Encoding: gzip")
+            assert (got.status, got.get("content-encoding")) == (200, expected)
 
 
 def test_every_part_is_told_of() -> None:
