@@ -49,7 +49,7 @@ def consequences(
     drained: Collection[str] = (),
 ) -> dict[EntityKey, Consequence]:
     """Return what each change means for others, where it means anything."""
-    renamed = renames(changes)
+    renamed = renames(changes, before, after)
     found: dict[EntityKey, Consequence] = {}
     unusable = _unusable(changes, before, after, drained)
     lost = unserved(changes, before, after)
@@ -77,7 +77,7 @@ def consequences(
     return found
 
 
-def renames(changes: Sequence[Change]) -> dict[EntityKey, EntityKey]:
+def renames(changes: Sequence[Change], before: View, after: View) -> dict[EntityKey, EntityKey]:
     """Return pairs of what is removed and added with the same value, by either key."""
     gone: defaultdict[tuple[str, bytes], list[EntityKey]] = defaultdict(list)
     come: defaultdict[tuple[str, bytes], list[EntityKey]] = defaultdict(list)
@@ -88,9 +88,52 @@ def renames(changes: Sequence[Change]) -> dict[EntityKey, EntityKey]:
             come[change.key.kind, canonical(change.after.value)].append(change.key)
     pairs: dict[EntityKey, EntityKey] = {}
     for value, removed in gone.items():
-        for one, other in _paired(removed, come.get(value, [])):
+        added = come.get(value, [])
+        found = (
+            _alike(_signs(removed, before), _signs(added, after))
+            if value[0] == "cluster"
+            else _paired(removed, added)
+        )
+        for one, other in found:
             pairs[one], pairs[other] = other, one
     return pairs
+
+
+_Signs = dict[EntityKey, set[object]]
+
+
+def _signs(keys: Iterable[EntityKey], view: View) -> _Signs:
+    """By what clusters are known again: their backends, or without any those who lead there.
+
+    Most have no value of their own.
+    """
+    found: _Signs = {}
+    for key in keys:
+        backends = view.names("backend", f"{key.name}/")
+        found[key] = {view[EntityKey("backend", name)].typed(Backend).address for name in backends}
+        found[key] = found[key] or {*users(view, key)}
+    return found
+
+
+def _alike(removed: _Signs, added: _Signs) -> list[tuple[EntityKey, EntityKey]]:
+    """Pair clusters of which each has something that one other has, and nobody else."""
+    owners: list[defaultdict[object, list[EntityKey]]] = [defaultdict(list), defaultdict(list)]
+    for signs, owner in zip((removed, added), owners, strict=True):
+        for key, each in signs.items():
+            for sign in each:
+                owner[sign].append(key)
+    ways: defaultdict[EntityKey, set[EntityKey]] = defaultdict(set)
+    for sign, was in owners[0].items():
+        if len(was) == len(owners[1].get(sign, ())) == 1:
+            one, other = was[0], owners[1][sign][0]
+            ways[one].add(other)
+            ways[other].add(one)
+    return [(one, next(iter(ways[one]))) for one in removed if _is_sure(one, ways)]
+
+
+def _is_sure(one: EntityKey, ways: Mapping[EntityKey, set[EntityKey]]) -> bool:
+    others = ways.get(one, set())
+    return len(others) == 1 and all(len(ways[other]) == 1 for other in others)
 
 
 def _ends_drain(other: EntityKey | None, change: Change, drained: Collection[str]) -> bool:

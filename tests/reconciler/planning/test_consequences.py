@@ -302,6 +302,60 @@ def test_what_has_another_name_is_renamed() -> None:
     assert found["frontend/all"].heirs is None
 
 
+def clusters_renamed(before: str, after: str, frontends: tuple[str, str] = ("", "")) -> set[str]:
+    """The clusters that are told to be renamed, of those of two bases."""
+    start, _ = BASE.split("clusters:\n")
+    old, new = (
+        state_of(
+            f"  all: {{listeners: [web], respond: {{status: 200}}}}\n{leads}", f"{start}{base}"
+        )
+        for base, leads in zip((before, after), frontends, strict=True)
+    )
+    found = meant(old, new)
+    return {name for name, each in found.items() if each.renamed and name.startswith("cluster/")}
+
+
+def clusters(**backends: str) -> str:
+    lines = [
+        f"  {name.replace('_', '-')}: {{backends: {{{text}}}}}\n" if text else f"  {name}: {{}}\n"
+        for name, text in backends.items()
+    ]
+    return f"clusters:\n{''.join(lines)}frontends:\n"
+
+
+ONE, TWO, THREE = (f'b{number}: {{address: "10.0.0.{number}:80"}}' for number in (1, 2, 3))
+LEADS = "  pay: {{listeners: [web], hostname: pay.test, cluster: {}}}\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "leads", "renamed"),
+    [
+        # Most clusters have no value of their own: it is their backends that say what they are.
+        (clusters(legacy=ONE), clusters(payments=f"{TWO}, {THREE}"), None, set()),
+        (clusters(legacy=ONE), clusters(payments=TWO), ("legacy", "payments"), set()),
+        (clusters(one=ONE), clusters(uno=ONE.replace("b1", "x1")), None, {"one", "uno"}),
+        # One machine more or less, and what is told of it otherwise.
+        (clusters(one=f"{ONE}, {TWO}"), clusters(uno=f"{ONE}, {THREE}"), None, {"one", "uno"}),
+        (
+            clusters(one=ONE, two=TWO),
+            clusters(uno=ONE, due=TWO),
+            None,
+            {"one", "two", "uno", "due"},
+        ),
+        (clusters(one=ONE, two=ONE), clusters(uno=ONE, due=ONE), None, set()),
+        (clusters(one=f"{ONE}, {TWO}"), clusters(uno=ONE, due=TWO), None, set()),
+        # Without backends it is those who lead to it.
+        (clusters(one=""), clusters(uno=""), None, set()),
+        (clusters(one=""), clusters(uno=""), ("one", "uno"), {"one", "uno"}),
+    ],
+)
+def test_a_cluster_is_renamed_where_its_backends_go_along(
+    before: str, after: str, leads: tuple[str, str] | None, renamed: set[str]
+) -> None:
+    frontends = ("", "") if leads is None else (LEADS.format(leads[0]), LEADS.format(leads[1]))
+    assert clusters_renamed(before, after, frontends) == {f"cluster/{name}" for name in renamed}
+
+
 POLICIES = BASE.replace(
     "frontends:\n",
     "policies:\n  p: {hsts: {max_age_days: 1}}\n  q: {hsts: {max_age_days: 1}}\nfrontends:\n",
