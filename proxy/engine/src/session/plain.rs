@@ -9,7 +9,8 @@ use crate::runtime::buffer::BufferPool;
 use crate::runtime::pipe::Pipe;
 use crate::runtime::socket::Stream;
 
-/// Passed on at once; what is behind it waits for its turn.
+/// Passed on at once, and the filling of a pipe that exceeds it; what is behind waits for its turn. To fill no more
+/// than what is left of this would take 1.4 of the processor time for long bodies.
 const BYTES_PER_TURN: usize = 256 * 1024;
 
 /// The socket of a connection in clear text.

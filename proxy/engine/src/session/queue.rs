@@ -20,7 +20,8 @@ const HANDSHAKES_US_PER_TURN: u64 = 1000;
 /// Handshakes that wait beyond which no connection over TLS is accepted.
 const HANDSHAKES_WAITING_MAX: usize = 256;
 
-/// Bytes that large transfers may bring, or be sent of what waited, in one turn: some 200 µs of it.
+/// Bytes that large transfers may bring, or be sent of what waited, in one turn: some 200 µs of it. Whoever exceeds
+/// it may have passed on as much as [`plain`](super::plain) says.
 const BULK_BYTES_PER_TURN: usize = 512 * 1024;
 
 /// Large transfers that get their turn in one of the loop, at most.
