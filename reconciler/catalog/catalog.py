@@ -18,6 +18,7 @@ from reconciler.catalog import (
     circles,
     coverage,
     heads,
+    identities,
     matches,
     passthroughs,
     policies,
@@ -200,7 +201,7 @@ def _errors(staged: ChangedFiles, keys: Sequence[EntityKey], view: View) -> Iter
     yield from matches.conflicts(keys, view)
     yield from matches.crowded(keys, view)
     yield from policies.conflicts(keys, view)
-    yield from policies.believed(keys, view)
+    yield from identities.untimely(keys, view)
     yield from passthroughs.misplaced(keys, view)
 
 

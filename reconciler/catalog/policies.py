@@ -263,33 +263,6 @@ def conflicts(changed: Iterable[EntityKey], view: View) -> Iterator[Finding]:
                 yield _conflict(entity, leaf, *pair)
 
 
-def believed(changed: Iterable[EntityKey], view: View) -> Iterator[Finding]:
-    """Yield warnings about frontends that match by what clients say of themselves.
-
-    Their policies have somebody else say it, who is asked only behind the match. Of a listener's
-    policies it is looked at when the frontend changes.
-    """
-    suspects: set[EntityKey] = set()
-    for key in changed:
-        suspects |= users(view, key) if key.kind == "policy" else {key}
-    for key in sorted(key for key in suspects if key.kind == "frontend" and key in view):
-        frontend = view[key].typed(Frontend)
-        matched = {name.lower(): name for name in frontend.headers}
-        for listener in frontend.listeners if matched else ():
-            words = merged(levels_of(view[key], listener, view))
-            copied = {
-                name.lower(): by for asked, by in asked_first(words) for name in asked.copy_headers
-            }
-            both = sorted(matched.keys() & copied.keys())
-            if both:
-                name, by = matched[both[0]], copied[both[0]]
-                message = f"{key}: it is matched by {name} as the client says it, before whoever "
-                message += f"is asked by forward_auth of {by.key} ({place(by)}) says it"
-                hint = f'match by something else, or leave {name} out of "copy_headers"'
-                yield Finding("warning", key, ("headers", name), message, hint)
-                break
-
-
 def _clashing(policies: Sequence[Entity]) -> Iterator[tuple[Leaf, tuple[Entity, Entity]]]:
     first: dict[Leaf, Word] = {}
     for policy in policies:
