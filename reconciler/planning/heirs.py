@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import TypeVar
 
-from reconciler.catalog.candidates import candidates, passes_tls_on
+from reconciler.catalog.candidates import candidates, covering, passes_tls_on
 from reconciler.catalog.relations import HOST, View, is_passthrough, is_wide, listeners_of
-from reconciler.planning.near import Moved, area_of, near_to
+from reconciler.planning.near import Moved, area_of, is_at, near_to
 from reconciler.planning.samples import (
     STATES_MAX,
     Dimension,
@@ -121,7 +121,10 @@ class Search:
                 return
             known.add(shape)
             taken.whole &= whole
-            sides = [Side(self.frontend, here=True, there=False), *self._sides(near)]
+            sides = [
+                Side(self.frontend, here=True, there=False),
+                *self._sides(near, listener, hostname),
+            ]
             if is_wide(name) and not is_passthrough(self.frontend):
                 # Under a hostname that is more exact TLS may end here, and nobody pass it on.
                 taken.whole &= not any(is_passthrough(each.entity) for each in sides)
@@ -167,9 +170,13 @@ class Search:
         self._ask(listener, list(samples), sides, taken)
         taken.whole &= cut <= taken.names.keys()
 
-    def _sides(self, near: Iterable[EntityKey]) -> Iterator[Side]:
+    def _sides(self, near: Iterable[EntityKey], listener: str, hostname: str) -> Iterator[Side]:
+        names = tuple(covering(hostname))
         for key in near:
-            was, will_be = self.here.get(key), self.there.get(key)
+            was, will_be = (
+                each if is_at(listener, names, each) else None
+                for each in (self.here.get(key), self.there.get(key))
+            )
             if was is not None and will_be is not None and was.value == will_be.value:
                 yield Side(will_be, here=True, there=True)
                 continue

@@ -5,7 +5,7 @@ Pure: asks two views. Called by `heirs`, which tries requests on what is found h
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import islice
 from typing import NamedTuple
@@ -54,7 +54,9 @@ def near_to(
         mark = name if is_wide(name) else ""
         for view in reversed(views):
             every, below, cut = _sharing(view, term(listener, name), area)
-            some = [key for key in moved.keys.get(name, ()) if _is_on(listener, view.get(key))]
+            some = [
+                key for key in moved.keys.get(name, ()) if is_at(listener, [name], view.get(key))
+            ]
             new = [key for key in dict.fromkeys((*every, *some)) if key not in found]
             found |= dict.fromkeys(new[:ALL_NEAR_MAX], mark)
             kept = [key for key in below if key not in found][: ALL_NEAR_MAX - len(found)]
@@ -71,8 +73,11 @@ def near_to(
     return found, whole
 
 
-def _is_on(listener: str, frontend: Entity | None) -> bool:
-    return frontend is not None and listener in listeners_of(frontend)
+def is_at(listener: str, names: Collection[str], frontend: Entity | None) -> bool:
+    """Tell whether a frontend stands there under one of some hostnames: one that moves may not."""
+    if frontend is None or listener not in listeners_of(frontend):
+        return False
+    return any(name in names for name in frontend.typed(Frontend).names)
 
 
 class Area(NamedTuple):

@@ -215,10 +215,11 @@ def changed(dice: random.Random, every: list[Entity], keys: list[str]) -> list[E
                 after.pop(dice.choice([*after]))
             case _:
                 old = dice.choice([*after.values()])
-                key = dice.choice(["path", *keys])
-                value = {name: each for name, each in old.value.items() if name != key}
-                if key in other.value and not old.value.get("passthrough"):
-                    value[key] = other.value[key]
+                key = dice.choice(["path", "hostname", "listeners", *keys])
+                what = {key, "hostnames"} if key == "hostname" else {key}
+                value = {name: each for name, each in old.value.items() if name not in what}
+                if what != {key} or key == "listeners" or not old.value.get("passthrough"):
+                    value |= {name: other.value[name] for name in what & other.value.keys()}
                 after[old.key.name] = of(old.key.name, {"cluster": "c", **value})
     return list(after.values())
 
@@ -261,6 +262,32 @@ def meant(before: MemoryView, after: MemoryView) -> dict[EntityKey, Consequence]
     state = State(before.values())
     desired = {each.key: after.get(each.key) for view in (before, after) for each in view.values()}
     return consequences(diff_entities(desired, state), before, after, EngineRouter())
+
+
+@pytest.mark.parametrize(
+    "change", [{"hostname": "g.test"}, {"listeners": ["m"]}, {"listeners": ["l", "m"]}]
+)
+def test_who_has_moved_is_asked_where_it_is(change: dict[str, Any]) -> None:
+    """The others of its former place have its requests, and none of them is not tried."""
+    common: dict[str, Any] = {"cluster": "c", "listeners": ["l"]}
+    others = [
+        of("all", {**common, "listeners": ["l", "m"]}),
+        of("one", {**common, "path": {"prefix": "/one"}}),
+        of("two", {**common, "listeners": ["l", "m"], "path": {"prefix": "/two"}}),
+    ]
+    own = {**common, "hostname": "h.test"}
+    before, after = (view_of([*others, of("h", each)]) for each in (own, {**own, **change}))
+    consequence = meant(before, after)[EntityKey("frontend", "h")]
+    every, there = ("all", "one", "two"), ("all", "two")
+    heirs, takes_from = {
+        "g.test": (every, every),
+        ("m",): (every, there),
+        ("l", "m"): (None, there),
+    }[change["hostname"] if "hostname" in change else tuple(change["listeners"])]
+    assert consequence == Consequence(heirs=heirs, takes_from=takes_from)
+    for_one = [of("all", common), of("h", own)], [of("all", common), of("h", {**own, **change})]
+    consequence = meant(*map(view_of, for_one))[EntityKey("frontend", "h")]
+    assert consequence.untried == ()
 
 
 TOLD_APART: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
