@@ -231,7 +231,8 @@ class Status:
 def _of_former(former: Former) -> str:
     who = f"worker {former.id}: process {former.process.pid}"
     if former.holds_more:
-        return f"{who} serves on as it is until a commit is applied: {former.reason}"
+        until = "serves on as it is until a commit is applied, and hears of no drain"
+        return f"{who} {until}: {former.reason}"
     return f"{who} serves until another one holds a commit: {former.reason}"
 
 
