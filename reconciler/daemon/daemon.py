@@ -22,6 +22,7 @@ from reconciler.daemon.rehearsing import rehearse
 from reconciler.materials.completing import Machine
 from reconciler.planning.planner import Live
 from reconciler.source.git.errors import RepositoryError
+from reconciler.source.source import Source
 from reconciler.source.watcher import Watcher
 from reconciler.storage.store import Store
 from reconciler.systemd.service import Systemd
@@ -53,6 +54,7 @@ class Daemon:
         options: DaemonOptions,
         store: Store,
         machine: Machine,
+        source: Source,
         places: int,
         runtime: RuntimeDirectory,
     ) -> None:
@@ -65,7 +67,7 @@ class Daemon:
         self._loop.set_exception_handler(_stray)
         for note in store.notes.told():
             log.warning(note)
-        self._base = wiring.ground(options, store, machine, runtime)
+        self._base = wiring.ground(options, store, machine, source, runtime)
         self._workers = wiring.worker_plane(self._base, self)
         self._commits = wiring.commit_plane(self._base, self._workers, self)
         self._watcher = Watcher(self._commits.reconciler.wake)
@@ -123,9 +125,12 @@ class Daemon:
         try:
             self._base.source.check_ref()
         except RepositoryError as error:
-            if self._base.store.running.generation == 0 and self._places == 0:
+            is_stalled = self._base.source.is_stalled
+            if self._base.store.running.generation == 0 and self._places == 0 and not is_stalled:
                 raise
-            if self._base.options.ref is None:
+            if is_stalled and self._base.store.running.generation == 0:
+                log.warning("there is nothing to serve yet", reason=error)
+            elif is_stalled or self._base.options.ref is None:
                 log.warning("serving the last committed state", reason=error)
             else:
                 # To end here would be an outage for a slip of the pen.

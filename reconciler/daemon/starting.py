@@ -25,6 +25,7 @@ from reconciler.loop.repair.recovery import Recovery
 from reconciler.materials.completing import Machine
 from reconciler.materials.sealed import Keyring
 from reconciler.source.following import Following
+from reconciler.source.probing import Probe, StalledError
 from reconciler.source.source import Source
 from reconciler.storage.file.database import DamagedError
 from reconciler.storage.store import Store
@@ -80,23 +81,37 @@ async def _begin(
     What cannot be read is begun anew, from what workers serve or from the repository.
     """
     try:
-        places = await _recover(options, store, machine)
-        return Daemon(options, store, machine, places, runtime)
+        source = await _opened(options, store)
+        places = await _recover(options, store, machine, source)
+        return Daemon(options, store, machine, source, places, runtime)
     except (DamagedError, OSError) as error:
         # To whoever writes it is a disk that cannot be written.
         found = store.damage.take() or error
         if isinstance(found, OSError) and found.errno != errno.EIO:
             raise
         store.start_anew(found)
-    places = await _recover(options, store, machine)
-    return Daemon(options, store, machine, places, runtime)
+    source = await _opened(options, store)
+    places = await _recover(options, store, machine, source)
+    return Daemon(options, store, machine, source, places, runtime)
 
 
-async def _recover(options: DaemonOptions, store: Store, machine: Machine) -> int:
-    """What workers serve comes before what files say; returns how many places they serve in."""
+async def _opened(options: DaemonOptions, store: Store) -> Source:
+    """What is followed. Where it does not answer, nobody touches it until the loop has asked again.
+
+    All that was committed lies in the state directory, and is served without it.
+    """
     directory = options.directory.absolute()
     wanted = Following(store, directory, options.ref).wanted
     source = Source(directory, wanted, options.remote)
+    try:
+        await Probe(source.probe).wait()
+    except StalledError as error:
+        source.probed(stalled=str(error))
+    return source
+
+
+async def _recover(options: DaemonOptions, store: Store, machine: Machine, source: Source) -> int:
+    """What workers serve comes before what files say; returns how many places they serve in."""
     places = await Recovery(store, options.runtime_dir, source, machine).run()
     if not store.running.is_empty:
         with contextlib.suppress(OSError):

@@ -122,14 +122,16 @@ class CommitPlane:
 
 
 def ground(
-    options: DaemonOptions, store: Store, machine: Machine, runtime: RuntimeDirectory
+    options: DaemonOptions,
+    store: Store,
+    machine: Machine,
+    source: Source,
+    runtime: RuntimeDirectory,
 ) -> Ground:
     """Reads what was kept of another start."""
     # Before all else: a limit that is lowered later is below what is opened last.
     reserve = Reserve()
-    directory = options.directory.absolute()
-    following = Following(store, directory, options.ref)
-    source = Source(directory, following.wanted, options.remote)
+    following = Following(store, source.directory, options.ref)
     stager = Stager(source, machine, lambda: store.materials.directory)
     return Ground(
         options=options,

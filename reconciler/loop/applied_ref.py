@@ -71,6 +71,8 @@ class AppliedRef:
         self._marked: str | None = None
         self._wanted: str | None = None
         self._renew_at = 0.0
+        self._to_resume: str | None = None
+        """What a start has found to run, while the repository cannot be asked."""
 
     def _known_id(self) -> str:
         fresh = secrets.token_hex(16)
@@ -113,6 +115,7 @@ class AppliedRef:
                     return
         except RepositoryError:
             # Told by the looks, which need it as well.
+            self._to_resume = commit
             return
         self.mark(commit)
 
@@ -127,11 +130,17 @@ class AppliedRef:
 
     def mark(self, commit: str | None) -> None:
         """Let the ref point to a commit that runs; nothing is done where it does."""
-        self._wanted = commit
-        self.try_again()
+        self._wanted, self._to_resume = commit, None
+        self._try()
 
     def try_again(self) -> None:
         """Do what could not be done before, and now and then say anew whose it is."""
+        if self._to_resume is not None:
+            commit, self._to_resume = self._to_resume, None
+            self.resume(commit)
+        self._try()
+
+    def _try(self) -> None:
         if self._wanted is None:
             return
         try:

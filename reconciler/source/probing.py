@@ -4,12 +4,14 @@ A file system that has stopped answering (a dead NFS server, a failing disk) blo
 for hours if need be. libgit2 knows no time limit, so before each look a thread of its own reads
 what the look begins with. While that hangs nothing else touches the repository: the running state
 is held, workers serve, questions are answered. What begins to hang between the probe and the look
-is left to the service manager's watchdog. Called by `reconciler.loop.reconcile`.
+is left to the service manager's watchdog. Called by `reconciler.loop.reconcile`, and before what a
+start asks of a repository.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import weakref
 from collections.abc import Callable
@@ -71,6 +73,19 @@ class Probe:
             threading.Thread(target=_answer, args=(self._asked,), name="probe", daemon=True).start()
             weakref.finalize(self, self._asked.put, None)
         self._asked.put(run)
+
+
+def answers(check: Callable[[], object], within_s: float) -> bool:
+    """Whether a repository answers, for who has no event loop and may wait for so long."""
+
+    def run() -> None:
+        with contextlib.suppress(Exception):
+            check()
+
+    asked = threading.Thread(target=run, name="probe", daemon=True)
+    asked.start()
+    asked.join(within_s)
+    return not asked.is_alive()
 
 
 def _answer(asked: _Asked) -> None:

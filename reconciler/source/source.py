@@ -124,6 +124,11 @@ class Source:
         self._stalled = stalled
 
     @property
+    def is_stalled(self) -> bool:
+        """Whether the repository did not answer when it was last asked."""
+        return self._stalled is not None
+
+    @property
     def repository(self) -> Repository:
         """The open repository. Raises `RepositoryError`."""
         if self._stalled is not None:
@@ -221,11 +226,21 @@ class Source:
         """
         repository = self._repository
         if repository is None:
-            self.directory.stat()
+            self._probe_way()
             return
         for path in (repository.git_dir / "HEAD", repository.common_dir / (self._ref or "HEAD")):
             with contextlib.suppress(FileNotFoundError), path.open("rb") as opened:
                 opened.read(1)
+
+    def _probe_way(self) -> None:
+        """Read what is looked for where no repository has been opened yet. Raises `OSError`."""
+        self.directory.stat()
+        for folder in (self.directory, *self.directory.parents):
+            for head in (folder / ".git" / "HEAD", folder / "HEAD"):
+                with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                    with head.open("rb") as opened:
+                        opened.read(1)
+                    return
 
     @property
     def follows(self) -> str:

@@ -29,6 +29,8 @@ FILES_MAX = 20_000
 """In a larger working tree nobody waits for what is not committed to be found."""
 TELLING_S = 3.0
 """Nor for longer."""
+ANSWERS_S = 1.0
+"""A repository that does not answer for so long is not asked."""
 _AGAIN_S = 0.1
 
 
@@ -146,10 +148,14 @@ def _tell_uncommitted(options: "DaemonOptions") -> None:
     """Say what is not in the commit that will be served."""
     from reconciler.cli.trees.working_tree import WorkingTree
     from reconciler.source.git.errors import RepositoryError
+    from reconciler.source.probing import answers
     from reconciler.source.source import Source
 
     directory = options.directory.absolute()
     source = Source(directory, options.ref, options.remote)
+    if not answers(source.probe, ANSWERS_S):
+        # The daemon tells.
+        return
     try:
         with _at_most(TELLING_S):
             head = source.head().commit

@@ -211,7 +211,8 @@ class Recovery:
 
     async def _read_commit(self, name: str) -> _Loaded | None:
         try:
-            await Probe(self._source.probe).wait()
+            if not self._source.is_stalled:
+                await Probe(self._source.probe).wait()
             return await asyncio.to_thread(self._load_commit, name)
         except (RepositoryError, StalledError) as error:
             log.warning("a commit that was served cannot be read", commit=name, reason=error)
