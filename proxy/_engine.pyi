@@ -5,6 +5,7 @@ from typing import Self, final
 __all__ = [
     "Engine",
     "Refused",
+    "other_readings",
     "rank_frontends",
     "rank_requests",
     "read_request",
@@ -73,6 +74,9 @@ def rank_requests(
 def share_of(
     frontend: tuple[str, str], headers: list[tuple[str, bytes]], client: str | None
 ) -> str | None: ...
+
+# The paths that servers may read in a normal one, unlike the engine (`/a%2Fb`, `/a;b`).
+def other_readings(path: bytes) -> list[bytes]: ...
 
 # Host, normal path and query of a request head, read as a listener reads it; `ValueError(reason,
 # status)` when it would be refused.

@@ -182,6 +182,11 @@ def place_of(method: str, target: str, host: str, *, merge_slashes: bool) -> Req
     return RequestPlace(_text(hostname), _text(path), _text(query or b""))
 
 
+def other_readings(path: str) -> list[str]:
+    """Return the paths that servers may read in a normal one that the engine reads otherwise."""
+    return [_text(each) for each in _engine.other_readings(_bytes(path))]
+
+
 def _text(content: bytes) -> str:
     return content.decode("utf-8", "surrogateescape")
 

@@ -1,10 +1,10 @@
 """The engine's routing, for the control plane to ask: the one door from `reconciler` to `proxy`.
 
 What would serve a request is not worked out a second time in Python: `place_of` reads it as a
-listener does, `rank_frontends` and `rank_requests` ask the very tables that serve, on the frontends
-they are given, `share_of` which cluster of a split it comes to, and `witnesses` which texts tell
-expressions apart. They are pure, so that no worker is needed. Called by `question` and `ranking` of
-`reconciler.reporting.explaining`; nothing else belongs here.
+listener does, `other_readings` what servers read in its path otherwise, `rank_frontends` and
+`rank_requests` ask the very tables that serve, on the frontends they are given, `share_of` which
+cluster of a split it comes to, and `witnesses` which texts tell expressions apart. They are pure,
+so that no worker is needed. Called by `reconciler.reporting.explaining`; nothing else belongs here.
 """
 
 from proxy.engine_api import (
@@ -12,6 +12,7 @@ from proxy.engine_api import (
     PrepareRefusedError,
     RequestPlace,
     RoutedRequest,
+    other_readings,
     place_of,
     rank_frontends,
     rank_requests,
@@ -24,6 +25,7 @@ __all__ = [
     "PrepareRefusedError",
     "RequestPlace",
     "RoutedRequest",
+    "other_readings",
     "place_of",
     "rank_frontends",
     "rank_requests",

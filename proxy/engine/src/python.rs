@@ -22,6 +22,7 @@ use crate::routing::explain::Miss;
 use crate::routing::matcher::HeaderLookup;
 use crate::routing::matcher::Missed;
 use crate::routing::matcher::Request;
+use crate::routing::readings;
 use crate::routing::regexes::Regexes;
 use crate::routing::rule::Rule;
 use crate::routing::split::Split;
@@ -402,9 +403,16 @@ fn read_request(
     }
 }
 
+/// The paths that servers may read in a normal one that we read otherwise; nearly always none.
+#[pyfunction]
+fn other_readings(path: &[u8]) -> Vec<Vec<u8>> {
+    readings::others(path)
+}
+
 #[pymodule]
 fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Engine>()?;
+    module.add_function(wrap_pyfunction!(other_readings, module)?)?;
     module.add_function(wrap_pyfunction!(rank_frontends, module)?)?;
     module.add_function(wrap_pyfunction!(rank_requests, module)?)?;
     module.add_function(wrap_pyfunction!(read_request, module)?)?;

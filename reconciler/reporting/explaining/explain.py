@@ -17,6 +17,7 @@ from reconciler.catalog.relations import View, is_passthrough, is_secure, listen
 from reconciler.planning.consequences import usable
 from reconciler.reporting.explaining.question import Asked, as_read, asked_by
 from reconciler.reporting.explaining.ranking import clusters_of, rank
+from reconciler.reporting.explaining.slipping import slips_past
 from reconciler.reporting.explaining.stages import stages_of, stages_of_nobody
 from schemas.entities.entity import Entity, EntityKey
 from schemas.kinds.backend import Backend
@@ -68,9 +69,7 @@ def _answered(
 ) -> ExplainResult:
     asked = asked_by(request)
     listeners, note = _listeners(asked, state)
-    keeping = bool(listeners) and not any(each.typed(Listener).merge_slashes for each in listeners)
-    head_bytes = max((each.typed(Listener).limits.head_bytes for each in listeners), default=None)
-    asked = as_read(asked, merge_slashes=not keeping, head_bytes=head_bytes)
+    asked = _as_read_by(listeners, asked)
     secure = [each for each in listeners if is_secure(each)]
     passing = {each.key.name for each in secure if passes_tls_on(state, each.key.name, asked.name)}
     shown = {
@@ -108,6 +107,10 @@ def _answered(
         return _not_taken(result, merged(beyond(min(names), state)), secure=bool(secure))
     if is_passthrough(won):
         result["message"] += "TLS is passed on unread; "
+    elif (slip := slips_past(won, asked, names, passing, state)) is not None:
+        result["status"] = 400
+        result["message"] += slip
+        return result
     stages, answered = stages_of(
         won.typed(Frontend),
         _words(won, names, state),
@@ -124,6 +127,12 @@ def _answered(
         return result
     _describe_winner(result, won, clusters_of(won, asked), state, drained, tls_fault)
     return result
+
+
+def _as_read_by(listeners: Sequence[Entity], asked: Asked) -> Asked:
+    keeping = bool(listeners) and not any(each.typed(Listener).merge_slashes for each in listeners)
+    head_bytes = max((each.typed(Listener).limits.head_bytes for each in listeners), default=None)
+    return as_read(asked, merge_slashes=not keeping, head_bytes=head_bytes)
 
 
 def _not_taken(result: ExplainResult, said: Mapping[Leaf, Word], *, secure: bool) -> ExplainResult:

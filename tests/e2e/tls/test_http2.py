@@ -156,3 +156,31 @@ def test_an_old_connection_is_not_confused(shop: Shop) -> None:
     with shop.connect("shop.test", context) as connection:
         connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
         assert connection.recv(12) in (b"HTTP/1.1 400", b"HTTP/1.1 505")
+
+
+def test_curl_sees_an_answer_that_comes_before_its_upload_has_ended(shop: Shop) -> None:
+    """curl 7.88 forgets one that it reads together with the reset behind it."""
+    files = shop.files({"default_certificate": "shop"}, shop=pki.make("shop.test"))
+    document = files["kakehi.yaml"]
+    frontend = {"listeners": ["front"], "cluster": "shop"}
+    document["frontends"] |= {
+        "closed": {**frontend, "path": {"prefix": "/closed"}, "deny": ["0.0.0.0/0", "::/0"]},
+        "small": {**frontend, "path": {"prefix": "/small"}, "limits": {"body_bytes": "1KiB"}},
+        "pong": {"listeners": ["front"], "path": {"exact": "/pong"}, "respond": {"status": 418}},
+    }
+    shop.daemon.begin(files)
+    ask = ["curl", "-sk", "--http2", "-H", "Expect:", "-o", "/dev/null", "-w", "%{http_code} "]
+    for path, expected, body in (
+        ("closed", "403", 18),
+        ("small", "413", 300_000),
+        ("pong", "418", 18),
+    ):
+        # Connections of their own, since what was lost was so by chance.
+        for _ in range(10):
+            done = subprocess.run(
+                [*ask, "--data-binary", "@-", f"https://{shop.address}/{path}"],
+                input=b"x" * body,
+                capture_output=True,
+                timeout=20,
+            )
+            assert done.stdout.decode().split() == [expected], (path, done.stderr)

@@ -11,7 +11,7 @@ use crate::state::entity::Policy;
 use crate::state::entity::cidr::Networks;
 
 /// Who may ask, by all who have a word.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Access {
     denied: Networks,
     /// One for each who allows only some.

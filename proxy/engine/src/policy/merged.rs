@@ -238,6 +238,39 @@ impl Merged {
         self.bounds.as_deref()
     }
 
+    /// Whether somebody may be stopped here whom the other one lets pass.
+    #[must_use]
+    pub fn guards_beyond(&self, other: Option<&Self>) -> bool {
+        let Some(other) = other else {
+            return self.access.is_some()
+                || !self.basics.is_empty()
+                || !self.certificates.is_empty()
+                || !self.asked.is_empty()
+                || !self.rates.is_empty()
+                || !self.crowds.is_empty();
+        };
+        let asks_another = |basic: &Basic| !other.basics.iter().any(|known| known.is_like(basic));
+        // What a frontend counts for itself is counted apart from any other's.
+        let counts = |rate: &Rate| rate.policy().is_none() || !other.rates.contains(rate);
+        let crowds = |crowd: &Crowd| crowd.policy().is_none() || !other.crowds.contains(crowd);
+        (self.access.is_some() && self.access != other.access)
+            || self.basics.iter().any(asks_another)
+            || !self
+                .certificates
+                .iter()
+                .all(|asked| other.certificates.contains(asked))
+            || !self.asked.iter().all(|asked| other.asked.contains(asked))
+            || self.rates.iter().any(counts)
+            || self.crowds.iter().any(crowds)
+    }
+
+    /// Whether the head of a request is changed, so that nothing may be said behind its body that was taken out
+    /// or put right there.
+    #[must_use]
+    pub fn edits_requests(&self) -> bool {
+        self.request.is_some()
+    }
+
     /// Whether a request comes from where it may.
     pub(super) fn admit(&self, facts: &Facts<'_>) -> Verdict {
         self.access().map_or(Verdict::Continue, |access| {

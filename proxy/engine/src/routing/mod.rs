@@ -17,6 +17,7 @@ pub mod explain;
 pub mod hostname;
 pub mod matcher;
 pub mod path;
+pub mod readings;
 pub mod regexes;
 pub mod rule;
 pub mod split;

@@ -40,6 +40,7 @@ use crate::session::exchange::compressing::BYTES_PER_TURN;
 use crate::session::exchange::verifying::Verifier;
 use crate::session::exchange::waiting::Ticket;
 use crate::session::front::client::Client;
+use crate::session::front::multiplex::AnsweredEarly;
 use crate::session::front::stream::Stream;
 use crate::session::ids::{self, Arena, ExchangeId, Owner};
 use crate::session::transport::TlsBuffers;
@@ -151,6 +152,8 @@ pub struct Engine<D> {
     pub(super) flush_now: bool,
     /// Turns since frames have left.
     turns_unflushed: u32,
+    /// Streams that were answered before all of their requests had come, the first one first.
+    pub(super) answered_early: VecDeque<AnsweredEarly>,
     /// Turns since deadlines were last looked at.
     turns_unjudged: u32,
     pub(super) accept_paused: bool,
@@ -232,6 +235,7 @@ impl<D: Driver> Engine<D> {
             unflushed: Vec::new(),
             flush_now: false,
             turns_unflushed: 0,
+            answered_early: VecDeque::new(),
             turns_unjudged: 0,
             accept_paused: false,
             removed: Vec::new(),
@@ -285,6 +289,7 @@ impl<D: Driver> Engine<D> {
             && self.encoders.in_use_bytes() == 0
             && self.pool.queued_bytes() == 0
             && self.timers.is_empty()
+            && self.answered_early.is_empty()
     }
 
     /// Whether the end has come.

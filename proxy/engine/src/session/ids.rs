@@ -32,6 +32,8 @@ pub(super) const FLUSH_LOG: Token = 1;
 pub(super) const CHECK_DRAINS: Token = 2;
 /// Timer: accept again after descriptors ran out.
 pub(super) const RESUME_ACCEPT: Token = 3;
+/// Streams whose answers have gone are to be reset.
+pub(super) const RESET_STREAMS: Token = 4;
 
 const KIND_SHIFT: u32 = 60;
 const SERIAL_SHIFT: u32 = 32;
@@ -382,7 +384,7 @@ mod tests {
         let call = CallId::new(4, 3);
         assert_eq!(Owner::of(call.token()), Owner::Call(call));
         assert_eq!(Owner::of(listener_token(7)), Owner::Listener(7));
-        for token in [WAKE, FLUSH_LOG, CHECK_DRAINS, RESUME_ACCEPT] {
+        for token in [WAKE, FLUSH_LOG, CHECK_DRAINS, RESUME_ACCEPT, RESET_STREAMS] {
             assert_eq!(Owner::of(token), Owner::Engine);
         }
         assert_eq!(Owner::of(u64::MAX), Owner::Nobody);

@@ -26,6 +26,7 @@ impl<D: Driver> Engine<D> {
                 Owner::Engine if due == ids::FLUSH_LOG => self.flush_log(),
                 Owner::Engine if due == ids::CHECK_DRAINS => self.check_drains(),
                 Owner::Engine if due == ids::RESUME_ACCEPT => self.resume_accepting(),
+                Owner::Engine if due == ids::RESET_STREAMS => self.reset_answered(),
                 Owner::Engine | Owner::Listener(_) | Owner::Nobody => {}
             }
         }

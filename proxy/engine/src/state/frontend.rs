@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::entity;
+use super::entity::{self, PathMatch};
 use super::entry::Entry;
 use super::kinds::registry::Runs;
 use super::listener::ListenerSettings;
@@ -122,6 +122,28 @@ impl Frontend {
             (Some(plan), None) => plan.merged(),
             (Some(plan), Some((name, _))) => plan.merged_at(name),
         }
+    }
+
+    /// Whether it answers itself what another one would pass on, or lets fewer pass. What has no backend behind
+    /// it has nothing to be got past to.
+    #[must_use]
+    pub fn guards_beyond(&self, other: &Self, listener: &ListenerSettings) -> bool {
+        if matches!(other.to, To::Nowhere) {
+            return false;
+        }
+        let guards = self.merged(listener);
+        self.entity().rare().respond.is_some()
+            || guards.is_some_and(|guards| guards.guards_beyond(other.merged(listener)))
+    }
+
+    /// Whether its path names escapes or parameters, so that it knows what it does with them.
+    #[must_use]
+    pub fn spells_escapes(&self) -> bool {
+        let text = match &self.entity().path {
+            PathMatch::Exact(text) | PathMatch::Prefix(text) => text,
+            PathMatch::Regex(pattern) | PathMatch::Suffix(pattern) => &pattern.text,
+        };
+        text.contains(['%', ';'])
     }
 
     /// What it has done with its requests; most frontends have nothing done.

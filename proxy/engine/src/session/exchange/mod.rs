@@ -14,6 +14,7 @@ mod own;
 pub(super) mod record;
 mod request;
 mod response;
+mod routed;
 mod text;
 mod upload;
 pub(super) mod verifying;
@@ -79,6 +80,7 @@ pub(in crate::session) enum Outcome {
     OriginRefused,
     CertificateMissing,
     CertificateRefused,
+    AmbiguousPath,
     Misdirected,
     TooEarly,
     TraceRefused,
@@ -125,6 +127,7 @@ impl Outcome {
             Self::OriginRefused => "origin_refused",
             Self::CertificateMissing => "certificate_missing",
             Self::CertificateRefused => "certificate_refused",
+            Self::AmbiguousPath => "ambiguous_path",
             Self::Misdirected => "misdirected",
             Self::TooEarly => "too_early",
             Self::TraceRefused => "trace_refused",

@@ -2,10 +2,8 @@
 //!
 //! Rule: a head has one form whatever version it came by. Called by `front` with each that is whole.
 
-use std::net::IpAddr;
 use std::rc::Rc;
 
-use crate::policy::asking::Asking;
 use crate::policy::edits::Reach;
 use crate::policy::facts::Facts;
 use crate::policy::merged::Merged;
@@ -15,7 +13,6 @@ use crate::protocol::h1::forward::{self, Changed, Forward};
 use crate::protocol::h1::reply::DEFAULT_CONTENT_TYPE;
 use crate::protocol::h1::request::RequestHead;
 use crate::protocol::h1::{ChunkLimits, ChunkedDecoder, RequestBody, Version};
-use crate::routing::matcher::{HeaderLookup, Request};
 use crate::runtime::driver::Driver;
 use crate::session::engine::Engine;
 use crate::session::engine::RequestId;
@@ -129,24 +126,6 @@ impl From<policy::Answer> for Answer {
     }
 }
 
-/// A parsed head and its sender, for the routing table.
-struct Fields<'a> {
-    head: &'a RequestHead,
-    bytes: &'a [u8],
-    listener: &'a ListenerSettings,
-    peer: IpAddr,
-}
-
-impl HeaderLookup for Fields<'_> {
-    fn any_value(&self, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
-        self.head.values(self.bytes, name).any(test)
-    }
-
-    fn client_address(&self) -> Option<IpAddr> {
-        Asking::of(self.head, self.bytes, self.listener, self.peer).client()
-    }
-}
-
 impl<D: Driver> Engine<D> {
     /// A head is complete: from here on one generation serves this request.
     pub(in crate::session) fn request_arrived(
@@ -229,6 +208,10 @@ impl<D: Driver> Engine<D> {
             let counter = Counter::NotFound404Total;
             return Err(Own::apart(404, Outcome::NoFrontend, counter));
         };
+        if self.slips_past(asker, listener, (head, bytes), &frontend) {
+            let counter = Counter::Rejected400Total;
+            return Err(Own::apart(400, Outcome::AmbiguousPath, counter));
+        }
         let facts = self.facts(asker, listener, (head, bytes), Some(&frontend), record);
         let merged = frontend.merged(listener);
         let decided = policy::decide(frontend.entity(), frontend.plan(), merged, &facts);
@@ -359,55 +342,6 @@ impl<D: Driver> Engine<D> {
             && self
                 .passthrough_of(self.connection_of(asker), host)
                 .is_some()
-    }
-
-    #[inline]
-    fn fields<'a>(
-        &self,
-        asker: Asker,
-        listener: &'a ListenerSettings,
-        head: &'a RequestHead,
-        bytes: &'a [u8],
-    ) -> Fields<'a> {
-        Fields {
-            head,
-            bytes,
-            listener,
-            peer: self.client_of(asker).peer.ip(),
-        }
-    }
-
-    /// Where a request goes, if its frontend does not answer it.
-    #[inline]
-    fn cluster_of(
-        &self,
-        frontend: &Frontend,
-        asker: Asker,
-        listener: &ListenerSettings,
-        (head, bytes): (&RequestHead, &[u8]),
-        record: &Record,
-    ) -> Option<Rc<Cluster>> {
-        let fields = self.fields(asker, listener, head, bytes);
-        frontend.cluster_of(&fields, record.id()).cloned()
-    }
-
-    fn route(
-        &self,
-        asker: Asker,
-        listener: &ListenerSettings,
-        head: &RequestHead,
-        bytes: &[u8],
-    ) -> Option<Rc<Frontend>> {
-        let frontends = self.client_of(asker).listener.routes.frontends.borrow();
-        let fields = self.fields(asker, listener, head, bytes);
-        let request = Request {
-            host: head.host(bytes),
-            path: head.path(bytes),
-            query: head.query(bytes),
-            method: head.method(bytes),
-            headers: &fields,
-        };
-        frontends.lookup(&request).cloned()
     }
 
     /// From here on one generation serves a request.

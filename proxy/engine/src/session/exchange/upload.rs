@@ -18,14 +18,16 @@ impl Exchange {
         !self.request.is_whole_with(waiting) || self.reply.has_begun()
     }
 
-    /// Whether its client has no word behind its body: somebody else says who it is, and there are backends that
-    /// read trailers as headers (T26).
+    /// Whether its client has no word behind its body: somebody else says who it is, or fields are set and
+    /// removed, and there are backends that read trailers as headers (T26).
     pub(super) fn drops_trailers(&self) -> bool {
         let merged = self.frontend.merged(&self.listener);
         merged.is_some_and(|it| {
-            it.asked()
-                .iter()
-                .any(|asked| !asked.copy_headers.is_empty())
+            it.edits_requests()
+                || it
+                    .asked()
+                    .iter()
+                    .any(|asked| !asked.copy_headers.is_empty())
         })
     }
 

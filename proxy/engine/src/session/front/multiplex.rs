@@ -13,7 +13,7 @@ use crate::runtime::driver::Driver;
 use crate::session::engine::Engine;
 use crate::session::front::client::Phase;
 use crate::session::front::ending::LEAVE_MS;
-use crate::session::ids::{ClientId, Fate, Owner, StreamId};
+use crate::session::ids::{ClientId, Fate, Owner, RESET_STREAMS, StreamId};
 use crate::state::listener::{Listener, ListenerSettings};
 use crate::telemetry::names::Counter;
 
@@ -87,6 +87,19 @@ impl Multiplex {
         }
         &mut self.out
     }
+}
+
+/// How long a client has for an answer before it is told that the rest of its request is not wanted.
+const RESET_DELAY_MS: u64 = 20;
+
+/// Beyond so many it is told at once.
+const ANSWERED_EARLY_MAX: usize = 4096;
+
+/// A stream whose answer has gone while its request was still coming.
+pub(in crate::session) struct AnsweredEarly {
+    connection: ClientId,
+    stream: u32,
+    at_ms: u64,
 }
 
 impl<D: Driver> Engine<D> {
@@ -194,6 +207,45 @@ impl<D: Driver> Engine<D> {
             multiplex.h2.reset(stream, code);
         }
         self.queue_multiplexed(id);
+    }
+
+    /// Ends a stream that is answered, and of whose request the rest is not wanted (RFC 9113 §8.1). Its client is
+    /// told a moment later: curl forgets an answer that comes in one piece with the reset (7.88).
+    pub(super) fn reset_stream_later(&mut self, connection: ClientId, stream: u32) {
+        if self.answered_early.len() >= ANSWERED_EARLY_MAX {
+            return self.reset_stream(connection, stream, ErrorCode::NoError);
+        }
+        if let Some(multiplex) = self.clients[connection].multiplex.as_mut() {
+            multiplex.h2.end_unread(stream);
+        }
+        let at_ms = self.clock.ms() + RESET_DELAY_MS;
+        if self.answered_early.is_empty() {
+            self.timers.queue_check(RESET_STREAMS, at_ms);
+        }
+        self.answered_early.push_back(AnsweredEarly {
+            connection,
+            stream,
+            at_ms,
+        });
+        self.queue_multiplexed(connection);
+    }
+
+    /// Tells the clients of those whose moment has passed.
+    pub(in crate::session) fn reset_answered(&mut self) {
+        let now_ms = self.clock.ms();
+        while let Some(next) = self.answered_early.front() {
+            if next.at_ms > now_ms {
+                self.timers.queue_check(RESET_STREAMS, next.at_ms);
+                return;
+            }
+            let (id, stream) = (next.connection, next.stream);
+            self.answered_early.pop_front();
+            let client = self.clients.get_mut(id);
+            if let Some(multiplex) = client.and_then(|client| client.multiplex.as_mut()) {
+                multiplex.h2.tell_unread(stream);
+                self.queue_multiplexed(id);
+            }
+        }
     }
 
     /// Begins to leave: streams that are open are served to their ends.

@@ -244,13 +244,10 @@ impl<D: Driver> Engine<D> {
         self.timers.remove(&mut stream.deadline);
         stream.input.clear(&mut self.pool);
         stream.output.clear(&mut self.pool);
-        let code = match (stream.finished, stream.received) {
-            (true, true) => None,
-            (true, false) => Some(ErrorCode::NoError),
-            (false, _) => Some(why),
-        };
-        if let Some(code) = code {
-            self.reset_stream(stream.connection, stream.number, code);
+        match (stream.finished, stream.received) {
+            (true, true) => {}
+            (true, false) => self.reset_stream_later(stream.connection, stream.number),
+            (false, _) => self.reset_stream(stream.connection, stream.number, why),
         }
         self.stream_closed(stream.connection, id);
     }

@@ -227,6 +227,16 @@ impl Connection {
         self.write_reset(stream, code);
     }
 
+    /// Gives a stream up as [`Connection::reset`] does, and leaves it to [`Connection::tell_unread`] to tell so.
+    pub fn end_unread(&mut self, stream: u32) {
+        self.remove(stream, End::ByUs);
+    }
+
+    /// Tells that the rest of a request is not wanted that has been answered.
+    pub fn tell_unread(&mut self, stream: u32) {
+        self.write_reset(stream, ErrorCode::NoError);
+    }
+
     /// The next stream that has waited for a window; see [`Connection::place`].
     pub(super) fn find_writable(&mut self) -> Option<Event<'static>> {
         if self.send_window.available() == 0 {

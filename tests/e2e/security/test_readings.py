@@ -1,0 +1,113 @@
+"""Paths in which servers read another one than the proxy does (T20): `%2F`, `%5C`, parameters.
+
+WSGI, CGI and PHP decode a path before they split it, servlets take off what follows a `;`. No
+request gets past a frontend that lets only some through by spelling its path for another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.harness import ports
+from tests.harness.gateway import Gateway
+from tests.harness.h2client import H2Client
+from tests.harness.rawbackend import RawBackend
+
+HOST = "readings.test"
+NOBODY = {"allow": ["192.0.2.0/24"]}
+GUARDED: dict[str, dict[str, Any]] = {
+    "admin": {"path": {"prefix": "/admin"}, **NOBODY},
+    "exact": {"path": {"exact": "/exact"}, **NOBODY},
+    "hidden": {"path": {"prefix": "/hidden"}, "respond": {"status": 404}},
+    "spelled": {"path": {"prefix": "/admin%2Fopen"}},
+    "plain": {"path": {"prefix": "/plain"}},
+    "alike": {"path": {"prefix": "/alike"}, "policies": ["readings"]},
+    "also": {"path": {"prefix": "/alike/also"}, "policies": ["readings"]},
+}
+REFUSED = [
+    "/admin%2Fx",
+    "/admin%2fx",
+    "/%2Fadmin/x",
+    "/admin%5Cx",
+    "/a/..%2fadmin",
+    "/x/.%2F..;a/admin",
+    "/admin;v=1/x",
+    "/;v=1/admin",
+    "/admin;v=1%2Fx",
+    "/exact;jsessionid=1",
+    "/hidden%2Fx",
+]
+SERVED = {
+    "/projects/a%2Fb": "/projects/a%2Fb",
+    "/plain%2Fx": "/plain%2Fx",
+    "/x;v=1/y": "/x;v=1/y",
+    "/admin%2Fopen/x": "/admin%2Fopen/x",
+    "/alike/also%2Fx": "/alike/also%2Fx",
+    "/alike%2Falso": None,
+    "/%C3%BC%20;": "/%C3%BC%20;",
+}
+
+
+@pytest.fixture(scope="module")
+def site(shared_gateway: Gateway) -> Iterator[tuple[Gateway, RawBackend]]:
+    backend = RawBackend()
+    common = {"listeners": ["readings"], "hostname": HOST, "cluster": "readings"}
+    shared_gateway.extend(
+        listeners={"readings": {"address": ports.address(), "h2c": True}},
+        policies={"readings": {"allow": ["127.0.0.0/8"]}},
+        clusters={"readings": {"backends": {"raw": {"address": backend.address}}}},
+        frontends={
+            "readings": common,
+            **{
+                f"readings-{name}": {
+                    key: value
+                    for key, value in {**common, **own}.items()
+                    if key != "cluster" or "respond" not in own
+                }
+                for name, own in GUARDED.items()
+            },
+        },
+    )
+    yield shared_gateway, backend
+    backend.stop()
+
+
+@pytest.mark.parametrize("target", REFUSED)
+def test_nobody_gets_past_a_guard(site: tuple[Gateway, RawBackend], target: str) -> None:
+    gateway, backend = site
+    backend.reset()
+    assert gateway.connect("readings").get(HOST, target).status == 400
+    with H2Client(gateway.addresses["readings"]) as client:
+        stream = client.get(HOST, path=target)
+        client.read_until(lambda: stream in client.ended)
+        assert client.statuses[stream] == 400
+    assert backend.requests == []
+
+
+@pytest.mark.parametrize("target", SERVED)
+def test_where_nothing_is_guarded_paths_are_as_they_are(
+    site: tuple[Gateway, RawBackend], target: str
+) -> None:
+    gateway, backend = site
+    backend.reset()
+    expected = SERVED[target]
+    if expected is None:
+        # Who reads it otherwise comes to a frontend that stops whom its own frontend lets pass.
+        assert gateway.connect("readings").get(HOST, target).status == 400
+        return
+    assert gateway.connect("readings").get(HOST, target).status == 200
+    assert [request.path for request in backend.requests] == [expected]
+
+
+def test_explain_says_so(site: tuple[Gateway, RawBackend]) -> None:
+    gateway, _ = site
+    url = f"http://{HOST}:{gateway.addresses['readings'].rpartition(':')[2]}"
+    for target in REFUSED:
+        done = gateway.daemon.run_cli("explain", f"{url}{target}")
+        assert "400" in done.stdout + done.stderr, (target, done.stdout, done.stderr)
+    for target, expected in SERVED.items():
+        done = gateway.daemon.run_cli("explain", f"{url}{target}")
+        assert ("ambiguous_path" in done.stdout) == (expected is None), (target, done.stdout)
