@@ -16,8 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import MappingProxyType
 
-# What `awatch` is made of: that imports anyio for a thread, a tenth of all that a start imports.
-from watchfiles._rust_notify import RustNotify
+# And not `awatch`, which imports all of anyio for a thread: a tenth of what a start imports.
+from watchfiles import watch
 
 from reconciler import log
 from reconciler.presence import found_at, is_directory
@@ -32,9 +32,6 @@ _DEBOUNCE_MS = 50
 _TIMEOUT_MS = 10_000
 # Two that watch, and those before them, which take a step to see that they are to end.
 _THREADS_MAX = 6
-# Where the kernel tells nothing of changes, such as on a directory of another machine.
-_POLLING = "WATCHFILES_FORCE_POLLING"
-_POLL_MS = "WATCHFILES_POLL_DELAY_MS"
 _RESTART_DELAY_S = 1.0
 # A watch stands long before; what moved until then is found by one look more.
 _STANDS_WITHIN_S = 0.1
@@ -134,15 +131,20 @@ def _until_told(
     paths: list[Path], recursive: bool, step: int, stop: threading.Event, moved: Callable[[], None]
 ) -> None:
     """In a thread of its own: calls `moved` for each event, until `stop` is set."""
-    polling, poll_ms = bool(os.environ.get(_POLLING)), int(os.environ.get(_POLL_MS, "300"))
-    with (
-        _as_text(paths) as named,
-        RustNotify(named, False, polling, poll_ms, recursive, True) as notify,
-    ):
-        while not stop.is_set():
-            found = notify.watch(_DEBOUNCE_MS, step, _TIMEOUT_MS, stop)
-            if isinstance(found, set) and any(_is_news(path) for _, path in found):
-                moved()
+    with _as_text(paths) as named:
+        for _ in watch(
+            *named,
+            # The default filter ignores everything below a `.git`.
+            watch_filter=_is_news,
+            debounce=_DEBOUNCE_MS,
+            step=step,
+            stop_event=stop,
+            rust_timeout=_TIMEOUT_MS,
+            raise_interrupt=False,
+            recursive=recursive,
+            ignore_permission_denied=True,
+        ):
+            moved()
 
 
 @contextlib.contextmanager
@@ -166,7 +168,7 @@ def _opened(path: Path, stack: contextlib.ExitStack) -> str:
     return f"/proc/self/fd/{descriptor}"
 
 
-def _is_news(path: str) -> bool:
+def _is_news(_: object, path: str) -> bool:
     """The refs that we move ourselves tell us nothing."""
     return f"/{APPLIED_REF}" not in path
 
