@@ -36,6 +36,8 @@ class Renewing:
         self._retrying = retrying
         self._applying = applying
         self._is_due = False
+        self._files: dict[str, frozenset[str]] = {}
+        self._moment: tuple[int, str] | None = None
 
     def retry(self) -> None:
         """What was refused is tried once more."""
@@ -62,7 +64,12 @@ class Renewing:
         return True
 
     async def _differs(self) -> bool:
-        return await self._external.look(outside_files(self._store.running.state))
+        running = self._store.running
+        moment = running.generation, running.state.digest
+        if moment != self._moment:
+            # A question about all of them: not at each look.
+            self._files, self._moment = outside_files(running.state), moment
+        return await self._external.look(self._files)
 
     async def _renew(self, running: Head) -> End:
         touched = self._external.differing

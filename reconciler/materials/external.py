@@ -11,8 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
+import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from reconciler import log
 from reconciler.errors import UnreadableError
@@ -25,6 +28,21 @@ Signature = tuple[int, int, int, int, int]
 """What a file looks like without being read."""
 
 _TOLD_MAX = 20
+# Of more files than these a look comes when so many times what the last one took have passed.
+_FEW = 500
+_PAUSE_SHARE = 20.0
+
+_Seen = tuple[Signature | None, frozenset[str]]
+
+
+class _Glance(NamedTuple):
+    """What a look has found, without having read anything."""
+
+    seen: dict[str, _Seen]
+    new: list[str]
+    """Those that look otherwise than before, or are to have another content."""
+    silent: set[str]
+    directories: dict[Path, int]
 
 
 class ExternalFiles:
@@ -33,7 +51,9 @@ class ExternalFiles:
     def __init__(self, opened: Callable[[bytes], bytes] = bytes) -> None:
         """`opened` gives what runs of a file's content."""
         self._opened = opened
-        self._seen: dict[str, tuple[Signature | None, frozenset[str]]] = {}
+        self._seen: dict[str, _Seen] = {}
+        self._running: Mapping[str, frozenset[str]] | None = None
+        self._again_at = 0.0
         self._wanted: dict[str, Signature | None] = {}
         self._unread: dict[str, str] = {}
         self._refusals: dict[str, str] = {}
@@ -47,17 +67,27 @@ class ExternalFiles:
         """Look at the files of the running state, given with the hashes that run.
 
         Tells whether one of them has got a content that differs from what runs. A file that is new
-        here is read: it may have changed while no daemon ran, or while it was taken over.
+        here is read: it may have changed while no daemon ran, or while it was taken over. The same
+        mapping stands for a state that has not changed.
         """
-        looks = await self._glance(running)
-        seen = {path: (look, running[path]) for path, look in looks.items()}
-        new = [path for path, each in seen.items() if self._seen.get(path) != each]
-        digests = await asyncio.to_thread(self._digests, new) if new else {}
-        differing = set(self.differing & running.keys())
-        changed = False
-        for path in new:
+        if not (running or self._seen or self._wanted):
+            return False
+        now = time.monotonic()
+        if running is self._running and now < self._again_at:
+            return False
+        found = await asyncio.to_thread(self._glance, running, tuple(self._wanted))
+        took = time.monotonic() - now
+        self._running, seen, self._directories = running, found.seen, found.directories
+        digests = await asyncio.to_thread(self._digests, found.new) if found.new else {}
+        differing = {path for path in self.differing if path in running}
+        silent, changed = found.silent, False
+        for path in found.new:
             if path not in digests:
-                del seen[path]
+                silent.add(path)
+                if path in self._seen:
+                    seen[path] = self._seen[path]
+                else:
+                    del seen[path]
                 continue
             self._unread.pop(path, None)
             self._refusals.pop(path, None)
@@ -70,22 +100,33 @@ class ExternalFiles:
                 self._unread[path] = str(digest)
             differing.add(path)
             changed = True
-        silent = frozenset(running.keys() - seen.keys())
-        for path in silent & self._seen.keys():
-            seen[path] = self._seen[path]
-        self._tell(silent)
+        self._tell(frozenset(silent))
         self._seen, self.differing = seen, frozenset(differing)
+        self._again_at = time.monotonic() + (took * _PAUSE_SHARE if len(running) > _FEW else 0.0)
         return changed
 
-    async def _glance(self, running: Iterable[str]) -> dict[str, Signature | None]:
-        """What these files look like, without those that do not answer."""
+    def _glance(self, running: Mapping[str, frozenset[str]], wanted: tuple[str, ...]) -> _Glance:
+        """What these files look like, in a thread: there may be very many."""
         # Those that did not answer come last.
-        paths = sorted(running, key=self.silent.__contains__)
-        if not paths and not self._wanted:
-            self._directories = {}
-            return {}
-        found, self._directories = await asyncio.to_thread(_glance, paths, tuple(self._wanted))
-        return found
+        looks = looked_at(sorted(running, key=self.silent.__contains__), _signature)
+        seen: dict[str, _Seen] = {}
+        new: list[str] = []
+        silent: set[str] = set()
+        for path, held in running.items():
+            before = self._seen.get(path)
+            if path not in looks:
+                silent.add(path)
+                if before is not None:
+                    seen[path] = before
+                continue
+            seen[path] = looks[path], held
+            if seen[path] != before:
+                new.append(path)
+        # Whoever asks for a directory asks the one above it: what is in it is what may hang.
+        named = {os.path.dirname(path) for path in (*looks, *wanted)}  # noqa: PTH120  # of thousands
+        inodes = looked_at((f"{each}/." for each in sorted(named)), _inode)
+        there = {Path(path): inode for path, inode in inodes.items() if inode is not None}
+        return _Glance(seen, new, silent, there)
 
     def _tell(self, silent: frozenset[str]) -> None:
         if silent != self.silent:
@@ -160,17 +201,6 @@ def _signature(path: str) -> Signature | None:
         return None
     # The time of the inode is another one also when nothing but the right to read it is.
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
-
-
-def _glance(
-    paths: list[str], wanted: tuple[str, ...]
-) -> tuple[dict[str, Signature | None], dict[Path, int]]:
-    """What files look like, and where they and others lie."""
-    found = looked_at(paths, _signature)
-    named = {Path(path).parent for path in (*found, *wanted)}
-    # Whoever asks for a directory asks the one above it: what is in it is what may hang.
-    looks = looked_at((f"{each}/." for each in sorted(named)), _inode)
-    return found, {Path(path): inode for path, inode in looks.items() if inode is not None}
 
 
 def _inode(path: str) -> int | None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import time
 from pathlib import Path
 
 import pytest
 
+from reconciler.materials import external
 from reconciler.materials.external import ExternalFiles, signature_of
 
 
@@ -178,3 +180,25 @@ def test_directories_that_are_not_there_are_not_watched(tmp_path: Path) -> None:
     files.want({str(tmp_path / "nor-here" / "key.pem"): None})
     look(files, {})
     assert files.directories() == {}
+
+
+def test_very_many_are_looked_at_now_and_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look that takes long comes the more seldom, but at once where the state is another."""
+    for number in range(600):
+        (tmp_path / f"{number}").write_bytes(b"one")
+    held = {str(tmp_path / f"{number}"): digest(b"one") for number in range(600)}
+    files = ExternalFiles()
+    monkeypatch.setattr(external, "_PAUSE_SHARE", 1e6)
+    assert not look(files, held)
+    (tmp_path / "7").write_bytes(b"another")
+    assert not look(files, held)
+    monkeypatch.setattr(external, "_PAUSE_SHARE", 20.0)
+    held = dict(held)
+    assert look(files, held), "another state"
+    (tmp_path / "8").write_bytes(b"another")
+    deadline = time.monotonic() + 60
+    while not look(files, held):
+        assert time.monotonic() < deadline
+    assert files.differing == {str(tmp_path / name) for name in ("7", "8")}
