@@ -7,13 +7,14 @@ import contextlib
 import os
 from collections.abc import Iterator
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 from reconciler.cli.exits import CommandError
 from reconciler.cli.trees import files, known, staged, unstaged
 from reconciler.cli.trees.cleaned import cleaned
 from reconciler.libgit2 import pygit2
-from reconciler.presence import is_there
+from reconciler.presence import is_directory, is_there
 from reconciler.source import left_out as rules
 from reconciler.source.ignoring import NAME, NOTHING, Ignoring, parse
 from schemas.entities.diagnostic import Diagnostic
@@ -21,6 +22,8 @@ from schemas.record import record
 
 FILTERED_MAX = 1000
 """Of so many files that differ it is looked up whether git changes them."""
+IGNORED_MAX = 100_000
+"""So many files of a folder that git ignores are looked at for configuration."""
 NAMED_MAX = 5
 """So many files are named that no commit has."""
 
@@ -75,11 +78,24 @@ class WorkingTree:
         """Tell whether this clone has a commit."""
         return commit in self._git
 
-    def committable(self) -> Iterator[str]:
-        """Return the path of every file, hidden or not, that git does not ignore."""
-        for path in files.all_files(self.directory, hidden=True, ignored=self._ignores):
-            if not self._ignores(path):
+    def committable(self, left_out: dict[str, str] | None = None) -> Iterator[str]:
+        """Return the path of every file, hidden or not, that a commit of this tree may have.
+
+        What looks like configuration and is ignored, or a link, is put into `left_out`.
+        """
+        links: dict[str, str] = {}
+        skipped = {} if left_out is None else left_out
+        for path in files.all_files(
+            self.directory, hidden=True, left_out=links, ignored=self._ignores
+        ):
+            if not self.never_commits(path):
                 yield path
+            elif files.is_configuration(path) and not self.ignoring.covers(path):
+                skipped[path] = rules.IGNORED
+        for path, reason in links.items():
+            is_hidden = any(part.startswith(".") for part in Path(path).parts)
+            if not is_hidden and not self.ignoring.covers(path):
+                skipped[path] = reason
         yield from sorted(self._kept)
 
     def content(self, path: str, most: int = files.FILE_BYTES_MAX) -> bytes | None:
@@ -152,7 +168,7 @@ class WorkingTree:
         ignoring = self.ignoring
         if left_out is not None:
             left_out |= self.ignoring_in_vain()
-        for path in self.committable():
+        for path in self.committable(left_out):
             raw = os.fsencode(path)
             is_read = files.is_configuration(path) and not ignoring.covers(path)
             reason = None if ignoring.covers(path) else rules.reason(raw)
@@ -223,7 +239,7 @@ class WorkingTree:
                 continue
             on_disk = self.directory / name
             reason = _reason(on_disk, name, is_ignored=is_ignored)
-            if reason is not None and left_out is not None:
+            if reason is not None and left_out is not None and not ignoring.covers(name):
                 left_out[rules.shown(os.fsencode(name))] = reason
             is_beside = not files.is_configuration(name) or ignoring.covers(name)
             if is_beside and beside is not None and not is_ignored:
@@ -334,7 +350,7 @@ class WorkingTree:
         if any(part.startswith(".") for part in Path(name.removeprefix(self._prefix)).parts):
             return {name: False}
         if self._git.path_is_ignored(folder):
-            return {name: True}
+            return {name: True, **self._ignored_below(place)}
         if place.is_symlink() or is_there(place / ".git"):
             return {name: False}
         found: dict[str, bool] = {}
@@ -345,6 +361,19 @@ class WorkingTree:
             else:
                 found[path] = self._ignores(path.removeprefix(self._prefix))
         return found
+
+    def _ignored_below(self, folder: Path) -> dict[str, bool]:
+        """Return what looks like configuration in a folder that git ignores as a whole."""
+        if not is_directory(folder) or folder.is_symlink():
+            return {}
+        links: dict[str, str] = {}
+        # Where nobody may look there is nothing to be told.
+        with contextlib.suppress(OSError):
+            there = files.all_files(folder, left_out=links, ignored=lambda _: True)
+            found = [path for path in islice(there, IGNORED_MAX) if files.is_configuration(path)]
+            begins = folder.relative_to(self._git.workdir).as_posix()
+            return {f"{begins}/{path}": True for path in (*found, *links)}
+        return {}
 
     def _unreadable(self, error: pygit2.GitError) -> Exception:
         """Return why git failed, which names a file that cannot be read otherwise than we do."""

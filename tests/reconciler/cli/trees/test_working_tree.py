@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.cli.exits import CommandError
+from reconciler.cli.trees import files
 from reconciler.cli.trees.working_tree import WorkingTree
 from tests.harness.repo import Repo
 from tests.reconciler.cli.conftest import VALID
@@ -36,6 +37,43 @@ def test_every_kind_of_edit(shop: Repo) -> None:
         "new/e.yml": b"e",
         "sub/d.yaml": None,
     }
+
+
+def test_what_git_ignores_is_told_as_validate_tells_it(shop: Repo) -> None:
+    """A file, whole folders, and a folder in one that git does not know."""
+    shop.commit({".gitignore": "/x\nnode_modules/\n/y.yaml\n/o.yaml\n*.tmp.yaml\n"})
+    shop.commit({".kakehiignore": "/o.yaml\n/x/o/\n"})
+    lying = ["x/new.yaml", "x/a/b/c.yml", "node_modules/q/z.yaml", "y.yaml", "new/x.tmp.yaml"]
+    lying.append("new/node_modules/w.yaml")
+    others = [
+        "o.yaml",
+        "x/o/o.yaml",
+        "x/README.md",
+        "x/.hidden/a.yaml",
+        "node_modules/q/package.json",
+    ]
+    shop.write(dict.fromkeys([*lying, *others], "a"))
+    (shop.directory / "x" / "link.yaml").symlink_to("new.yaml")
+    closed = shop.directory / "node_modules" / "closed"
+    closed.mkdir()
+    validated: dict[str, str] = {}
+    planned: dict[str, str] = {}
+    list(files.of_working_tree(shop.directory, validated))
+    assert WorkingTree(shop.directory).edited_since(shop.head(), planned) == {}
+    assert set(planned) == {*lying, "x/link.yaml"}
+    assert planned == validated
+    # Where nothing is applied yet, all of the tree is sent.
+    first: dict[str, str] = {}
+    assert dict(WorkingTree(shop.directory).wanted(first)) == {"shop.yaml": VALID.encode()}
+    assert first == validated
+
+
+def test_what_was_added_though_it_is_ignored_is_wanted(shop: Repo) -> None:
+    shop.write({".gitignore": "a.yaml\n", "a.yaml": "a"})
+    shop.git("add", "-f", "a.yaml", ".gitignore")
+    left_out: dict[str, str] = {}
+    assert dict(WorkingTree(shop.directory).wanted(left_out))["a.yaml"] == b"a"
+    assert left_out == {}
 
 
 def test_commits_since_then_count_too(shop: Repo) -> None:
