@@ -265,6 +265,8 @@ class Frontend(Effects, Match):
             raise fault('"cluster" is missing', hint)
         if len(given) > 1:
             beside = 'beside a cluster there may be "redirect: https"' if to else None
+            if "split" in given and "cluster" in given:
+                beside = "leave cluster out: split names all of them, with their shares"
             raise fault(f"requests end in one place, not in {' and '.join(given)}", beside)
         needless = [key for key in _OF_BACKENDS if self._says(key)]
         if self.split_by is not None and split is None:

@@ -4,6 +4,7 @@ What frames a message, is about one connection, or is the proxy's own to say, ca
 of these names is refused with the key that does what was meant.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal, Self
 
@@ -61,7 +62,9 @@ _IN_RESPONSES = _FRAMING | {
 def parse_field_name(value: object) -> str:
     """Return the name of a header field as it is written."""
     if not is_token(value):
-        raise fault(f'expected the name of a header like "X-Tier", not {shown(value)}')
+        better = re.sub(r"[ _]+", "-", value.strip(" :")) if isinstance(value, str) else ""
+        hint = f'did you mean "{better}"?' if is_token(better) else None
+        raise fault(f'expected the name of a header like "X-Tier", not {shown(value)}', hint)
     return value
 
 

@@ -3,6 +3,7 @@
 A path that is written is a normal one, since no request has another when it is matched.
 """
 
+import posixpath
 import re
 from typing import Annotated, Self
 from urllib.parse import quote
@@ -30,7 +31,10 @@ def parse_path_text(value: object) -> str:
     if not _PATH.fullmatch(value):
         raise fault(f"{shown(value)} has characters that no path has", _path_hint(value))
     if "//" in value or any(element in (".", "..") for element in value.split("/")):
-        raise fault(f"{shown(value)} is not a normal path: no request has it after clean-up")
+        better = posixpath.normpath(re.sub("/+", "/", value))
+        better += "/" if value.endswith("/") and better != "/" else ""
+        hint = f'did you mean "{better}"?'
+        raise fault(f"{shown(value)} is not a normal path: no request has it after clean-up", hint)
     if len(value) > PATH_CHARS_MAX:
         raise fault(f"the path is too long: at most {PATH_CHARS_MAX} characters")
     return _ESCAPE.sub(_normal_escape, value)

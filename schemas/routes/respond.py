@@ -40,7 +40,7 @@ class Respond(Model):
 
     @model_validator(mode="after")
     def _has_one_body_at_most(self) -> Self:
-        others = sorted(self.model_fields_set - {"close"})
+        others = sorted(self.value().keys() - {"close"})
         if self.close and others:
             raise fault(f"close: nothing is answered, so {others[0]} has no place")
         if self.status in _MOVED:
@@ -49,7 +49,7 @@ class Respond(Model):
                 f"status: {self.status} sends to another place, of which nothing is said", hint
             )
         if self.body and self.file:
-            raise fault("body and file: an answer has one body")
+            raise fault("body and file: an answer has one body", "leave one of the two out")
         if (self.body or self.file) and self.status in _BODILESS:
             raise fault(f"body: an answer with the status {self.status} has none")
         return self

@@ -29,6 +29,7 @@ _REFUSED_GROUPS = (
     ("(?#", "a comment group"),
 )
 _REPEAT_MAX = 1000
+_INSTEAD = "name what is meant, or give what is not meant a frontend of its own that goes first"
 
 
 def check_regex(pattern: object) -> str:
@@ -41,7 +42,10 @@ def check_regex(pattern: object) -> str:
         raise fault(f"the regular expression is too long: at most {PATTERN_CHARS_MAX} characters")
     reason = _Scanner(pattern).reason()
     if reason:
-        raise fault(f"{shown(pattern)} is not a regular expression of the engine: {reason}")
+        raise fault(
+            f"{shown(pattern)} is not a regular expression of the engine: {reason}",
+            _INSTEAD if "look-" in reason or "back-reference" in reason else None,
+        )
     return pattern
 
 

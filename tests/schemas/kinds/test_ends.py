@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from schemas.kinds.frontend import Frontend
 from tests.schemas.refusals import refusal
@@ -155,7 +156,6 @@ def test_edits_that_are_refused(edits: dict[str, Any], sentence: str) -> None:
 @pytest.mark.parametrize(
     ("respond", "sentence"),
     [
-        ({"close": True, "status": 200}, "status has no place"),
         ({"status": 302}, "302 sends to another place"),
         ({"status": 308, "body": "x"}, "308 sends to another place"),
     ],
@@ -214,3 +214,22 @@ def test_values_and_groups() -> None:
     # Where the path is wrong, that is all that is said.
     broken = {**fields, "path": {"regex": "("}}
     assert "never closed" in refusal("frontend", TO | broken)
+
+
+@pytest.mark.parametrize(
+    ("fields", "hint"),
+    [
+        ({"hostname": ".example.com"}, '[example.com, "*.example.com"]'),
+        ({"hostname": r"~^www\d"}, "a hostname is no expression"),
+        ({"path": {"regex": "/a(?!b)"}}, "a frontend of its own"),
+        ({"path": {"regex": r"/(a)\1"}}, "a frontend of its own"),
+        ({"path": {"prefix": "/a/../b//c/"}}, 'did you mean "/b/c/"?'),
+        ({"request_headers": {"set": {"X Y:": "a"}}}, 'did you mean "X-Y"?'),
+        ({"split": {"shop": 1}}, "leave cluster out"),
+    ],
+)
+def test_what_is_refused_has_a_way_out(fields: dict[str, Any], hint: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        Frontend.model_validate(TO | fields)
+    hints = [each.get("ctx", {}).get("hint", "") for each in refused.value.errors()]
+    assert any(hint in each for each in hints), hints
