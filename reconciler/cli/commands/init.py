@@ -3,6 +3,7 @@
 The files are those of `config.example`, so that what a newcomer gets is what the tests prove.
 """
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -102,11 +103,19 @@ def _commit(place: Path) -> str:
     repository.index.add_all()
     repository.index.write()
     try:
-        author = repository.default_signature
+        known = repository.default_signature
     except KeyError:
         # Nobody told git who this is. The first commit should not fail for that.
-        author = pygit2.Signature("kakehi init", "kakehi@localhost")
+        known = pygit2.Signature("kakehi init", "kakehi@localhost")
+    author, committer = (
+        # As git takes them, which libgit2 does not.
+        pygit2.Signature(
+            os.environ.get(f"GIT_{role}_NAME") or known.name,
+            os.environ.get(f"GIT_{role}_EMAIL") or known.email,
+        )
+        for role in ("AUTHOR", "COMMITTER")
+    )
     message = "Start from the example shop\n"
     tree = repository.index.write_tree()
-    commit = repository.create_commit("refs/heads/main", author, author, message, tree, [])
+    commit = repository.create_commit("refs/heads/main", author, committer, message, tree, [])
     return str(commit)

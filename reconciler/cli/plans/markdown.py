@@ -1,5 +1,6 @@
 """Writes a plan as Markdown, for a comment on a change that is looked over. Pure."""
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -109,6 +110,6 @@ def _plain(text: str) -> str:
 
 
 def _code(text: str) -> str:
-    """Return text as code in a table, where a bar ends a cell and a back-tick the code."""
-    fence = "``" if "`" in text else "`"
+    """Return text as code in a table, where a bar ends a cell and as many back-ticks the code."""
+    fence = "`" * (max(map(len, re.findall("`+", text)), default=0) + 1)
     return f"{fence}{text.replace('|', chr(92) + '|')}{fence}"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 from pathlib import Path
 
 from reconciler.cli.commands.init import EXAMPLE, SCHEMA_FILE
@@ -57,3 +58,21 @@ def test_what_is_not_empty_is_left_alone(tmp_path: Path) -> None:
     assert sorted(tmp_path.rglob("*")) == before
     (tmp_path / "file").write_text("")
     assert "file is not an empty directory" in kakehi("init", "file", cwd=tmp_path).stderr
+
+
+def test_the_first_commit_is_of_whom_git_would_say(tmp_path: Path) -> None:
+    names = {"GIT_AUTHOR_NAME": "Ada", "GIT_COMMITTER_EMAIL": "ci@shop.test"}
+    done = kakehi(
+        *("init", "shop"), cwd=tmp_path, GIT_CONFIG_GLOBAL=os.devnull, HOME=str(tmp_path), **names
+    )
+    assert done.returncode == 0
+    shown = subprocess.run(
+        ["git", "-C", str(tmp_path / "shop"), "log", "-1", "--format=%an %ae %cn %ce"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert shown.stdout.split() == [
+        *("Ada", "kakehi@localhost"),
+        *("kakehi", "init", "ci@shop.test"),
+    ]

@@ -192,3 +192,18 @@ def test_markdown_is_a_table_that_nothing_breaks_out_of() -> None:
     assert bars == {6}
     assert "**The daemon would refuse this now:** no" in text
     assert "> **Warning:** a.yaml:3: careful \\| now" in text
+
+
+@pytest.mark.parametrize(
+    ("given", "code"),
+    [
+        ("a", '`"a"`'),
+        ("a`b", '``"a`b"``'),
+        ("a``b", '```"a``b"```'),
+        ("`a``", '```"`a``"```'),
+    ],
+)
+def test_no_value_ends_the_code_that_it_stands_in(given: str, code: str) -> None:
+    """Markup, links and mentions of a value are no part of the comment (CommonMark §6.1)."""
+    change = {"action": "add", "fields": {"path": {"from": None, "to": given}}}
+    assert markdown._fields(change, 1) == f"path: {code}"
