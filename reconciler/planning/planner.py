@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field
 
-from schemas.changes.change import Change
+from schemas.changes.change import Change, FieldChange
 from schemas.changes.plan import Consequence, InUse, Plan
 from schemas.entities.diagnostic import Diagnostic
-from schemas.entities.entity import EntityKey
+from schemas.entities.entity import Entity, EntityKey
 from schemas.kinds.backend import Backend
 from schemas.kinds.certificate import Certificate
 from schemas.kinds.frontend import Frontend
+from schemas.kinds.listener import Listener
+from schemas.kinds.settings import Settings
 from schemas.record import record
 from schemas.routes.split import shares_of
 
@@ -151,14 +153,47 @@ def _ending(key: EntityKey, live: Live, where: str = "") -> str:
 
 
 def _update_settings(change: Change, live: Live) -> str:
-    others = "takes effect with the next request; no connection is closed"
     changed = _changed(change)
     if "workers" not in changed:
-        return others
+        return _soon(change)
     texts = [_change_of_workers(live)]
     if len(changed) > 1:
         texts.append("the rest takes effect with the next request")
+        texts += [_MAKES_ROOM] if _is_lowered(change) else []
     return "; ".join(texts)
+
+
+def _soon(change: Change) -> str:
+    """Say when a change counts that ends nothing, unless it allows fewer connections."""
+    is_alone = all(map(_is_of_connections, change.fields))
+    when = f"takes effect with the next {'connection' if is_alone else 'request'}"
+    return f"{when}; {_MAKES_ROOM if _is_lowered(change) else 'no connection is closed'}"
+
+
+def _is_lowered(change: Change) -> bool:
+    was, will_be = (_connections(each) for each in (change.before, change.after))
+    return was > will_be
+
+
+def _connections(side: Entity | None) -> int:
+    """Return how many connections settings, or a listener, allow."""
+    if side is None:
+        return 0
+    if side.key.kind == "settings":
+        return side.typed(Settings).max_connections
+    return side.typed(Listener).limits.connections
+
+
+def _is_of_connections(changed: FieldChange) -> bool:
+    whole = [each for each in (changed.before, changed.after) if isinstance(each, Mapping)]
+    if changed.path == "limits":
+        return all(each.keys() <= {"connections"} for each in whole)
+    return changed.path in ("limits.connections", "max_connections")
+
+
+_MAKES_ROOM = (
+    "where more are open, each new one closes an idle one, and gets 503 where none is idle"
+)
 
 
 def _change_of_workers(live: Live) -> str:
@@ -185,11 +220,12 @@ def _update_listener(change: Change, live: Live) -> str:
         return f"opens the new socket on every worker, then drains {drained} on the old"
     begun = sorted(_changed(change) & _AT_THE_BEGINNING)
     if not begun:
-        return "takes effect with the next request; no connection is closed"
+        return _soon(change)
     when = "counts from the next connection on"
     if _changed(change) - _AT_THE_BEGINNING:
         when = f"takes effect with the next request, {' and '.join(begun)} with the next connection"
-    return f"{when}; what is open goes on as it began: {_open(change.key, live)}"
+    room = f"; {_MAKES_ROOM}" if _is_lowered(change) else ""
+    return f"{when}; what is open goes on as it began: {_open(change.key, live)}{room}"
 
 
 _AT_THE_BEGINNING = {"h2c", "protocol", "proxy_protocol", "tls"}

@@ -116,7 +116,12 @@ class ListenerLimits(Model):
     ] = None
     connections: Annotated[
         int,
-        Field(ge=1, le=1_000_000, description="Open connections per worker; 503 beyond them."),
+        Field(
+            ge=1,
+            le=1_000_000,
+            description="Open connections per worker. A new one takes the place of one that is "
+            "idle; where none is, it gets 503.",
+        ),
     ] = 10_000
     head_bytes: Annotated[
         Annotated[int, Measured("size", "1KiB", "64KiB")],

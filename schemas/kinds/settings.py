@@ -99,7 +99,12 @@ class Settings(Kind):
     ] = 64 << 20
     max_connections: Annotated[
         int,
-        Field(ge=1, le=1_000_000, description="Open client connections per worker; 503 beyond."),
+        Field(
+            ge=1,
+            le=1_000_000,
+            description="Open client connections per worker. A new one takes the place of one that "
+            "is idle; where none is, it gets 503.",
+        ),
     ] = 10_000
     max_counted_entities: Annotated[
         int,

@@ -66,7 +66,7 @@ def test_a_plan_keeps_commit_and_warnings() -> None:
         ),
         (
             listener(),
-            listener(limits={"connections": 5}),
+            listener(limits={"header_count": 5}),
             "takes effect with the next request; no connection is closed",
         ),
         (None, backend(), "gets its share of new requests"),
@@ -267,6 +267,33 @@ def test_a_rename_tells_that_counts_begin_anew() -> None:
     assert effect(None, counting, NOTHING_KNOWN, renamed) == (
         "is renamed: its value stays, rate_limit begins to count anew; no connection is closed"
     )
+
+
+NEXT = "takes effect with the next connection"
+MAKES_ROOM = "where more are open, each new one closes an idle one, and gets 503 where none is idle"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "text"),
+    [
+        (20, 3, f"{NEXT}; {MAKES_ROOM}"),
+        (None, 3, f"{NEXT}; {MAKES_ROOM}"),
+        (3, 20, f"{NEXT}; no connection is closed"),
+    ],
+)
+def test_fewer_connections_close_idle_ones(before: int | None, after: int, text: str) -> None:
+    def limits(count: int | None, **others: Any) -> Entity:
+        return listener(limits={} if count is None else {"connections": count}, **others)
+
+    def settings(count: int | None, **others: Any) -> Entity:
+        given = {} if count is None else {"max_connections": count}
+        return entity("settings", "settings", **given, **others)
+
+    assert effect(limits(before), limits(after)) == text
+    assert effect(settings(before), settings(after)) == text
+    rest = text.replace(NEXT, "takes effect with the next request")
+    assert effect(limits(before), limits(after, merge_slashes=False)) == rest
+    assert effect(settings(before), settings(after, max_requests=2)) == rest
 
 
 @pytest.mark.parametrize(
