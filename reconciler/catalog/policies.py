@@ -1,7 +1,7 @@
 """What holds for a frontend on a listener: its own word, its policies', the listener's policies'.
 
-Merged by leaf: the name of a header, the status of a page; HSTS, CORS and compression as a
-whole. Whoever is
+Merged by leaf: the name of a header or a cookie, the status of a page; HSTS, CORS and compression
+as a whole. Whoever is
 nearer to the frontend goes first, and a written null switches off. Two policies of one list that
 differ about a leaf are in conflict, unless the frontend itself decides. Who may ask, who is asked
 whether they may, how often and how much, is a leaf of each who says something of it, so that
@@ -30,6 +30,7 @@ from schemas.policies.error_page import ErrorPage
 from schemas.policies.forward_auth import ForwardAuth
 from schemas.policies.hsts import Hsts
 from schemas.policies.rate import RateLimit
+from schemas.policies.set_cookie import CookieChange
 from schemas.values.forms import INHERIT
 
 _EDITED = ("request_headers", "response_headers")
@@ -40,7 +41,7 @@ class Leaf(NamedTuple):
 
     key: str
     name: str = ""
-    """Of a header, in lower case, or a status; of who speaks, where everybody's word counts."""
+    """Of a header, in lower case, a cookie or a status; of who speaks, where all words count."""
 
     def __str__(self) -> str:
         return f"{self.key}.{self.name}" if self.name else self.key
@@ -88,6 +89,7 @@ class Pause(NamedTuple):
 Said = (
     Identified
     | Compression
+    | CookieChange
     | Concurrency
     | BasicAuth
     | RateLimit
@@ -129,6 +131,8 @@ def words_of(entity: Entity) -> Iterator[tuple[Leaf, Word]]:
         yield Leaf("compression"), Word(says.compression, entity, "")
     if says.cors is None or isinstance(says.cors, Cors):
         yield Leaf("cors"), Word(says.cors, entity, "")
+    for name, change in says.set_cookie.items():
+        yield Leaf("set_cookie", name), Word(change, entity, name)
     if says.forward_auth is not None:
         yield Leaf("forward_auth", str(entity.key)), Word(says.forward_auth, entity, "")
     if says.hsts is None or isinstance(says.hsts, Hsts):

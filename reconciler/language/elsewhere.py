@@ -46,6 +46,10 @@ _NO_CACHE = (
     "answers are not kept: put a cache before or behind; its word is Cache-Control as it comes"
 )
 _NO_SPEED = "how fast bodies are sent is not bounded"
+_COOKIES = (
+    'write set_cookie: {"*": {secure: true, http_only: true, same_site: lax}}, in a frontend or a '
+    "policy; domain: and path: {/app: /} stand there too"
+)
 _NAMED_CONDITIONS = (
     "conditions have no names: hostname, path, methods, headers, query, cookies and "
     "client_addresses of a frontend are all of its conditions; allow: and deny: are for networks"
@@ -112,6 +116,11 @@ SENTENCES: dict[str, str] = {
     "limit_rate": _NO_SPEED,
     "limit_rate_after": _NO_SPEED,
     "bwlim": _NO_SPEED,
+    "proxy_cookie_path": _COOKIES,
+    "proxy_cookie_domain": _COOKIES,
+    "proxy_cookie_flags": _COOKIES,
+    "cookie_flags": _COOKIES,
+    "same_site": _COOKIES,
 }
 SENTENCES_OF: dict[tuple[str, str], str] = {
     ("frontend", "servers"): _SERVED_BY,

@@ -148,9 +148,10 @@ _REMARKS = {
     "policy": (
         "Frontends and listeners list policies by name (`policies:`), and a change of one counts "
         "for all of them at once. What holds for a request is merged by leaf: a header by name, "
-        "a page by status; HSTS, CORS and compression as a whole. The frontend's own word goes "
-        "before its policies', these before what the listener has itself (`error_pages`), and that "
-        "before the listener's policies. A written `null` switches off what comes behind it. Two "
+        "a page by status, a cookie by name; HSTS, CORS and compression as a whole. The "
+        "frontend's own word goes before its policies', these before what the listener has itself "
+        "(`error_pages`), and that before the listener's policies. A written `null` switches off "
+        "what comes behind it. Two "
         "policies of one list that say different things about the same are an error, unless the "
         "frontend itself decides. What a listener's policies say of answers (headers, HSTS, "
         "compression, pages) also counts for requests that no frontend takes. "
@@ -214,6 +215,7 @@ _ENTRY = {
     "headers": "NAME",
     "query": "NAME",
     "set": "NAME",
+    "set_cookie": "NAME",
 }
 """How an entry of a map is called in the path of a key."""
 

@@ -77,6 +77,7 @@ _OF_BACKENDS = (
     "passthrough",
     "request_headers",
     "rewrite",
+    "set_cookie",
     "timeouts",
     "upgrades",
 )

@@ -30,6 +30,7 @@ from schemas.policies.forward_auth import AskedFirst
 from schemas.policies.hsts import InheritedHsts
 from schemas.policies.intercept import InheritedIntercept
 from schemas.policies.rate import RateLimited
+from schemas.policies.set_cookie import SetCookie
 from schemas.values.forms import INHERIT
 
 
@@ -51,6 +52,7 @@ class Effects(Kind):
     rate_limit: RateLimited = None
     request_headers: RequestEdits = HeaderEdits.of_value({})
     response_headers: ResponseEdits = AnswerEdits.of_value({})
+    set_cookie: SetCookie = Field(default_factory=dict)
     timeouts: Timeouts = RequestTimeouts.of_value({})
 
     @classmethod

@@ -271,6 +271,7 @@ def _frontend(host: str, cluster: str) -> dict[str, Any]:
         "respond": None,
         "response_headers": {"add": {}, "remove": [], "set": {}},
         "rewrite": None,
+        "set_cookie": {},
         "split": {},
         "split_by": None,
         "timeouts": dict.fromkeys(
@@ -297,6 +298,7 @@ _SHARED = (
     "rate_limit",
     "request_headers",
     "response_headers",
+    "set_cookie",
     "timeouts",
 )
 

@@ -114,6 +114,18 @@ ENDS = st.one_of(
     ).map(lambda split: {"split": split[0], "split_by": split[1]}),
     RESPONSES.map(lambda answer: {"respond": answer}),
 )
+COOKIES_SET = st.dictionaries(
+    st.sampled_from(["*", "session", "__Host-a"]),
+    st.sampled_from(
+        [
+            None,
+            {"secure": True},
+            {"http_only": True, "same_site": "lax", "domain": "drop"},
+            {"secure": True, "same_site": "none", "path": {"/app/": "/", "/": "/x"}},
+            {"domain": ".Example.com", "same_site": "strict"},
+        ]
+    ),
+)
 HSTS = st.sampled_from(
     [
         {"max_age_days": 1},
@@ -215,6 +227,7 @@ POLICIES = _optional(
     rate_limit=RATES,
     request_headers=EDITS,
     response_headers=ANSWER_EDITS,
+    set_cookie=COOKIES_SET,
     timeouts=TIMEOUTS,
 )
 MATCHING = st.fixed_dictionaries(
@@ -254,6 +267,7 @@ MATCHING = st.fixed_dictionaries(
 OF_CLUSTERS = _optional(
     concurrency=CONCURRENCY,
     intercept=INTERCEPT,
+    set_cookie=COOKIES_SET,
     redirect=st.sampled_from(["https", None]),
     timeouts=TIMEOUTS,
     upgrades=st.lists(st.sampled_from(["websocket", "tcp", "X/1"]), max_size=2),

@@ -32,6 +32,8 @@ from schemas.policies.error_page import ErrorPage
 from schemas.policies.forward_auth import ForwardAuth
 from schemas.policies.hsts import Hsts
 from schemas.policies.rate import RateLimit
+from schemas.policies.set_cookie import ANY as ANY_COOKIE
+from schemas.policies.set_cookie import DROP, CookieChange
 from schemas.routes.mirror import Mirror
 from schemas.routes.places import QueryChange, Redirect, Rewrite
 from schemas.routes.respond import Respond
@@ -98,7 +100,7 @@ def stages_of(
             for word in words.values()
             if isinstance(word.said, Statuses)
         ]
-    stages += _of_responses(words, secure)
+    stages += _of_responses(words, secure, theirs=ending is None)
     return stages, ending
 
 
@@ -112,14 +114,17 @@ def stages_of_nobody(words: Words, *, secure: bool, status: int) -> Stages:
         for leaf, word in words.items()
         if leaf.key != "error_pages" or leaf.name == str(status)
     }
-    return _of_responses(mine, secure)
+    return _of_responses(mine, secure, theirs=False)
 
 
-def _of_responses(words: Words, secure: bool) -> Stages:
+def _of_responses(words: Words, secure: bool, *, theirs: bool) -> Stages:
+    """Tell what is done with an answer, of a backend's or our own."""
     stages = _edits(words, "response_headers")
     for leaf, word in words.items():
         if isinstance(word.said, Compression):
             stages.append(_stage("compression", _compressed(word.said), word.by))
+        elif isinstance(word.said, CookieChange) and theirs:
+            stages.append(_stage("set_cookie", _cookie(leaf.name, word.said), word.by))
         elif isinstance(word.said, Hsts) and secure:
             told = f"browsers stay at TLS for {word.said.max_age_days} days"
             stages.append(_stage("hsts", told, word.by))
@@ -258,6 +263,19 @@ def _compressed(said: Compression) -> str:
     what = f"answers of {_listed(said.types)} from {format_size(said.min_bytes)} on"
     private = "" if said.private else ", none with cookies or private ones"
     return f"{what} are compressed by {' or '.join(said.encodings)}{private}"
+
+
+def _cookie(name: str, said: CookieChange) -> str:
+    which = "other cookies" if name == ANY_COOKIE else f"cookie {name}"
+    moved = ", ".join(f"{begin} to {to}" for begin, to in said.path.items())
+    parts = [
+        "Secure" if said.secure else "",
+        "HttpOnly" if said.http_only else "",
+        f"SameSite={said.same_site.capitalize()}" if said.same_site else "",
+        "no Domain" if said.domain == DROP else f"Domain={said.domain}" if said.domain else "",
+        f"Path from {moved}" if moved else "",
+    ]
+    return f"{which} of backends: {', '.join(filter(None, parts))}"
 
 
 def _cors(cors: Cors, by: Entity, preflight_of: str | None) -> tuple[dict[str, Any], Ending | None]:

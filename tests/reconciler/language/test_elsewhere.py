@@ -40,6 +40,8 @@ from reconciler.language.unknown import hint_for
         ("frontend", "stripprefix", "rewrite: {path"),
         ("frontend", "servername", 'did you mean "hostname"?'),
         ("frontend", "cache", "answers are not kept"),
+        ("frontend", "proxy_cookie_path", "set_cookie"),
+        ("frontend", "proxy_cookie_flags", "set_cookie"),
     ],
 )
 def test_a_word_of_others_has_an_answer(kind: str, word: str, said: str) -> None:

@@ -21,6 +21,7 @@ DEFINITIONS: dict[str, set[str]] = {
         "Concurrency",
         "BasicAuth",
         "CertificateConditions",
+        "CookieChange",
         "ErrorPage",
         "ForwardAuth",
         "AnswerEdits",
@@ -45,6 +46,7 @@ DEFINITIONS: dict[str, set[str]] = {
     },
     "policy": {
         "CertificateConditions",
+        "CookieChange",
         "Compression",
         "Concurrency",
         "BasicAuth",

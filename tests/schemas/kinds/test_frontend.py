@@ -47,6 +47,7 @@ def test_the_full_value_has_every_default() -> None:
         "respond": None,
         "response_headers": {"add": {}, "remove": [], "set": {}},
         "rewrite": None,
+        "set_cookie": {},
         "split": {},
         "split_by": None,
         "timeouts": {

@@ -16,6 +16,7 @@ use super::access::Access;
 use super::basic::Basic;
 use super::bounds;
 use super::compression::Compression;
+use super::cookies::Cookies;
 use super::crowd::{Crowd, Keys};
 use super::edits::{Edits, Made};
 use super::facts::Facts;
@@ -24,7 +25,8 @@ use super::template::Values;
 use super::{Page, Reason, Verdict};
 use crate::state::entity;
 use crate::state::entity::{
-    ClientCertificate, Cors, ErrorPage, ForwardAuth, HeaderEdits, Hsts, Inherited, Line, Policy,
+    ClientCertificate, CookieChange, Cors, ErrorPage, ForwardAuth, HeaderEdits, Hsts, Inherited,
+    Line, Policy,
 };
 
 /// What holds, compiled.
@@ -45,6 +47,7 @@ pub struct Merged {
     intercepted: Box<[u16]>,
     request: Option<Edits>,
     response: Option<Edits>,
+    cookies: Option<Box<Cookies>>,
     hsts: Option<Box<str>>,
     /// By status; none: the built-in one.
     pages: BTreeMap<u16, Option<Page>>,
@@ -177,6 +180,9 @@ impl Merged {
             });
             Some((status.parse().ok()?, page))
         });
+        let cookies = said.cookies.into_iter();
+        let cookies = cookies.map(|(name, (change, _))| (name.into(), change.cloned()));
+        let cookies = cookies.collect();
         let access = Access::of(&levels.all())?;
         let mut bounds = bounds::Said {
             body_bytes: levels
@@ -200,6 +206,7 @@ impl Merged {
             intercepted: intercepted.unwrap_or_default().into(),
             request: request.map_err(|reason| format!("request_headers: {reason}"))?,
             response: response.map_err(|reason| format!("response_headers: {reason}"))?,
+            cookies: Cookies::of(cookies).map(Box::new),
             hsts: hsts.map(|hsts| hsts.line().into()),
             pages: pages.collect(),
             asked: levels.asked(),
@@ -219,6 +226,7 @@ impl Merged {
             && merged.intercepted.is_empty()
             && merged.request.is_none()
             && merged.response.is_none()
+            && merged.cookies.is_none()
             && merged.hsts.is_none()
             && merged.pages.is_empty()
             && merged.asked.is_empty();
@@ -355,6 +363,13 @@ impl Merged {
         self.response.as_ref()
     }
 
+    /// What is done with cookies that backends set, if anything is.
+    #[inline]
+    #[must_use]
+    pub fn cookies(&self) -> Option<&Cookies> {
+        self.cookies.as_deref()
+    }
+
     /// Which answers are compressed, if any are.
     #[inline]
     #[must_use]
@@ -422,6 +437,7 @@ struct Said<'a> {
     request: Leaves<'a, Edit<'a>>,
     response: Leaves<'a, Edit<'a>>,
     compression: Leaves<'a, &'a entity::Compression>,
+    cookies: Leaves<'a, &'a CookieChange>,
     cors: Leaves<'a, &'a Cors>,
     hsts: Leaves<'a, &'a Hsts>,
     intercept: Leaves<'a, &'a [u16]>,
@@ -470,6 +486,9 @@ impl<'a> Said<'a> {
             Inherited::Inherit => {}
             Inherited::Off => say(&mut self.intercept, "intercept", "", None, by)?,
             Inherited::Is(said) => say(&mut self.intercept, "intercept", "", Some(&said[..]), by)?,
+        }
+        for (name, change) in &policy.set_cookie {
+            say(&mut self.cookies, "set_cookie", name, change.as_ref(), by)?;
         }
         for (key, limit) in policy.timeouts.steps() {
             match limit {

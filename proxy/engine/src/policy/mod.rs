@@ -11,6 +11,7 @@ pub mod asking;
 pub mod basic;
 pub mod bounds;
 pub mod compression;
+pub mod cookies;
 pub mod cors;
 pub mod crowd;
 pub mod edits;

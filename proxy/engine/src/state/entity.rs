@@ -39,6 +39,7 @@ pub use super::kinds::places::{
 pub use super::kinds::policy::{Hsts, Inherited, Policy};
 pub use super::kinds::rate::{RateBy, RateLimit};
 pub use super::kinds::registry::{Entity, Kind};
+pub use super::kinds::set_cookie::{ANY_COOKIE, CookieChange, DROP, SameSite, SetCookie};
 pub use super::kinds::settings::{Auto, Settings, Workers};
 pub use super::kinds::split::{Shares, SplitBy};
 

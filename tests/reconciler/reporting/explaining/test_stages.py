@@ -61,6 +61,33 @@ def test_what_goes_to_a_cluster() -> None:
     ]
 
 
+def test_cookies_of_backends_are_told_of() -> None:
+    said = {
+        "*": {"secure": True, "http_only": True, "same_site": "lax"},
+        "session": {"domain": "drop", "path": {"/app": "/"}},
+        "plain": None,
+    }
+    stages, _ = told(True, {"cluster": "c", "set_cookie": said})
+    assert [(stage["key"], stage["words"]) for stage in stages] == [
+        ("set_cookie", "other cookies of backends: Secure, HttpOnly, SameSite=Lax"),
+        ("set_cookie", "cookie session of backends: no Domain, Path from /app to /"),
+    ]
+    policy = {"set_cookie": {"session": {"domain": "a.test"}}}
+    (stage,) = told(True, {"cluster": "c"}, policy)[0]
+    assert stage["by"]["name"] == "secure"
+    # What is answered here has none of theirs.
+    assert keys(cluster="c", redirect="https", secure=False, set_cookie=said) == [
+        "redirect",
+        "-> 308",
+    ]
+
+
+def test_which_answers_a_line_is_in_is_told() -> None:
+    line = {"text": "max-age=60", "answers": "success"}
+    stages, _ = told(True, {"cluster": "c", "response_headers": {"set": {"Cache-Control": line}}})
+    assert [stage["words"] for stage in stages] == ["set Cache-Control (answers: success)"]
+
+
 def test_what_is_answered_before_gets_no_further() -> None:
     assert keys(secure=False, **ALL) == ["redirect", "response_headers", "-> 308"]
     end = {"client_certificate": "required", "redirect": {"port": 8080, "status": 301}}

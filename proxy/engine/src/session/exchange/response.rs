@@ -6,6 +6,7 @@
 use std::rc::Rc;
 
 use crate::policy::edits::{Made, Reach};
+use crate::policy::merged::Merged;
 use crate::protocol::grpc;
 use crate::protocol::h1::response::ResponseHead;
 use crate::protocol::h1::{
@@ -133,12 +134,16 @@ impl<D: Driver> Engine<D> {
         }
         let compressed = self.begin_compressing(number, head, bytes);
         let exchange = &mut self.exchanges[number];
+        let mut more = switch(head, exchange).or(compressed);
+        if let Some(cookies) = exchange.merged().and_then(Merged::cookies) {
+            cookies.change(head, bytes, more.get_or_insert_default());
+        }
         let said = Said {
             date: *self.clock.date(),
             generation: exchange.generation_header.clone(),
             frontend: exchange.frontend.clone(),
             listener: exchange.listener.clone(),
-            more: switch(head, exchange).or(compressed),
+            more,
             lines: exchange.response_lines.clone(),
             reach: Reach::of(head.status, false),
             protocol: exchange.upgrade.take(),

@@ -20,6 +20,7 @@ use super::places::{Redirect, Respond, Rewrite};
 use super::policy::{Hsts, Inherited, Policy};
 use super::rate::RateLimit;
 use super::registry::{Compiling, Kind, Needs, Swap, Value, material};
+use super::set_cookie::SetCookie;
 use super::split::{Shares, SplitBy};
 use crate::policy::merged::ByListener;
 use crate::policy::plan::Plan;
@@ -108,6 +109,8 @@ language! {
         pub response_headers: HeaderEdits = HeaderEdits::default(),
         /// Where requests to backends go instead.
         pub rewrite: Option<Rewrite> = None,
+        /// See [`Policy::set_cookie`].
+        pub set_cookie: SetCookie = SetCookie::new(),
         /// Clusters that serve what matches, with their shares.
         pub split: Shares = Shares::default(),
         /// What shares go by, if requests are not drawn one by one.
@@ -185,6 +188,7 @@ impl From<FrontendKeys> for Frontend {
             rate_limit: keys.rate_limit,
             request_headers: keys.request_headers,
             response_headers: keys.response_headers,
+            set_cookie: keys.set_cookie,
             timeouts: keys.timeouts,
         };
         let few = Few {
@@ -253,6 +257,7 @@ impl From<Frontend> for FrontendKeys {
             respond: few.respond,
             response_headers: says.response_headers,
             rewrite: few.rewrite,
+            set_cookie: says.set_cookie,
             split: few.split,
             split_by: few.split_by,
             timeouts: says.timeouts,

@@ -20,5 +20,6 @@ pub mod places;
 pub mod policy;
 pub mod rate;
 pub mod registry;
+pub mod set_cookie;
 pub mod settings;
 pub mod split;

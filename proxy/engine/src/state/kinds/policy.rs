@@ -19,6 +19,7 @@ use super::forward_auth::ForwardAuth;
 use super::language::{defaulted, language};
 use super::rate::RateLimit;
 use super::registry::{Compiling, Kind, Needs, Swap, Value, material};
+use super::set_cookie::{self, SetCookie};
 use crate::policy::merged::{Levels, Merged};
 use crate::state::entity::ErrorPage;
 use crate::state::entity::check::{error_page, networks, within};
@@ -58,6 +59,8 @@ defaulted! {
         pub request_headers: HeaderEdits = HeaderEdits::default(),
         /// What is done with the fields of responses to clients.
         pub response_headers: HeaderEdits = HeaderEdits::default(),
+        /// What is done with cookies that backends set, by their names.
+        pub set_cookie: SetCookie = SetCookie::new(),
         /// How long each step may take.
         pub timeouts: RequestTimeouts = RequestTimeouts::default(),
     }
@@ -189,6 +192,7 @@ impl Value for Policy {
             let named = |reason: String| format!("forward_auth: {reason}");
             asked.check().map_err(named)?;
         }
+        set_cookie::check(&self.set_cookie)?;
         let edits = &self.request_headers;
         edits
             .check(Of::Requests)
