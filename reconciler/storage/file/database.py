@@ -161,15 +161,17 @@ def text_hash(name: object, text: object) -> bytes:
     return blake2b(f"{name}\0{text}".encode("utf-8", "replace"), digest_size=16).digest()
 
 
-def with_place(content: object, *where: object) -> bytes:
+def with_place(
+    content: object, kind: object, name: object, file: object, line: object, position: object
+) -> bytes:
     """The hash that a row of an entity is checked by: of its content, and of where it is written.
 
     Only the first is a part of the digest, which is the same wherever things are written. A damaged
     row may have values of another type.
     """
     own = content[:CONTENT_BYTES] if isinstance(content, bytes) else b""
-    place = "\0".join(map(str, where)).encode("utf-8", "replace")
-    return own + blake2b(place, digest_size=_PLACE_BYTES).digest()
+    place = f"{kind}\0{name}\0{file}\0{line}\0{position}"
+    return own + blake2b(place.encode("utf-8", "replace"), digest_size=_PLACE_BYTES).digest()
 
 
 @contextlib.contextmanager
