@@ -41,6 +41,7 @@ MATCHING = frozenset(
 )
 """The fields of a frontend that say which requests it takes."""
 
+_COUNTING = ("rate_limit", "concurrency")
 _EACH_SHOWN_MAX = 8
 """With more workers that leave, only their sum is said."""
 
@@ -111,7 +112,7 @@ def _effect(change: Change, live: Live, meant: Consequence) -> str:
 def _counts_anew(change: Change) -> str:
     """Say which of its counts go with the former name."""
     after = change.after.value if change.after else {}
-    counting = [key for key in ("rate_limit", "concurrency") if after.get(key) is not None]
+    counting = [key for key in _COUNTING if after.get(key) is not None]
     return f", {' and '.join(counting)} begins to count anew" if counting else ""
 
 
@@ -285,7 +286,18 @@ def _update_frontend(change: Change, live: Live) -> str:
     does = "matches new requests anew"
     if not _changed(change) & MATCHING:
         does = "takes effect with the next request"
-    return f"{does}; {_ending(change.key, live, ' as before')}"
+    return f"{does}; {_ending(change.key, live, ' as before')}{_counted_otherwise(change)}"
+
+
+def _update_policy(change: Change, _live: Live) -> str:
+    return f"takes effect with the next request of those that name it{_counted_otherwise(change)}"
+
+
+def _counted_otherwise(change: Change) -> str:
+    """Say what begins to count anew since it goes by something else; another number goes on."""
+    by = {".".join(field.path.split(".")[:2]) for field in change.fields}
+    counting = [key for key in _COUNTING if f"{key}.by" in by]
+    return f"; {' and '.join(counting)} begins to count anew" if counting else ""
 
 
 def _remove_frontend(change: Change, live: Live) -> str:
@@ -319,7 +331,7 @@ _EFFECTS: dict[tuple[str, str], str | Callable[[Change, Live], str]] = {
     ("certificate", "update"): _update_certificate,
     ("certificate", "remove"): "is served no more; connections made with it live on",
     ("policy", "add"): "counts for whoever names it",
-    ("policy", "update"): "takes effect with the next request of those that name it",
+    ("policy", "update"): _update_policy,
     ("policy", "remove"): "counts for nobody any more",
     ("cluster", "add"): "makes the cluster known to every worker",
     ("cluster", "update"): _update_cluster,

@@ -88,8 +88,12 @@ class DrainEvent(TypedDict):
 
 
 class HistoryResult(TypedDict):
-    """The answer to `history`. `drains` are those since the oldest of the entries."""
+    """The answer to `history`. `drains` are those since the oldest of the entries.
 
+    `commit` is the one that runs, of which nothing may be known where the history was lost.
+    """
+
+    commit: str | None
     entries: list[HistoryEntry]
     drains: list[DrainEvent]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -76,7 +77,18 @@ def test_a_lost_state_directory_has_its_drains_from_workers(drained: Site) -> No
     drained.daemon.return_()
     assert "are taken back from workers: main/b0" in told(drained)
     assert "its history and which branch was followed" in told(drained)
+    assert "history was lost" in drained.daemon.run_cli("history").stdout
     check_drained(drained)
+
+
+def test_what_has_ended_meanwhile_is_not_told_as_taken_back(drained: Site) -> None:
+    assert drained.daemon.run_cli("drain", "main/b0", "--for", "2s").returncode == 0
+    drained.daemon.leave()
+    shutil.rmtree(drained.daemon.state_dir)
+    time.sleep(2)
+    drained.daemon.return_()
+    assert "are taken back from workers: none; meanwhile ended: main/b0" in told(drained)
+    processes.wait_until(lambda: drained.everywhere("main.test") == {"red"}, "it has ended")
 
 
 def test_a_directory_of_before_has_its_drains_from_workers(drained: Site, tmp_path: Path) -> None:

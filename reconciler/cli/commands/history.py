@@ -43,7 +43,9 @@ def history(
     for _, lines in sorted(told, key=lambda each: each[0]):
         for text in lines:
             output.line(text)
-    if not told:
+    if not told and result["commit"] is not None:
+        output.line(f"{result['commit'][:12]} runs, and its history was lost: see kakehi status.")
+    elif not told:
         output.line("No commit has reached this proxy yet.")
     return DONE
 

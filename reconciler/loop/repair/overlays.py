@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from reconciler import log
 from reconciler.patience import within
@@ -46,13 +47,19 @@ def _keep(store: Store, text: str) -> None:
     except OSError as error:
         log.warning("the drains that workers have cannot be written", reason=error)
         return
-    names = sorted(parsed(text)[1])
-    shown = ", ".join(names[:_NAMES_MAX]) or "none"
-    more = f" and {len(names) - _NAMES_MAX} more" if len(names) > _NAMES_MAX else ""
+    drains, now = parsed(text)[1].values(), datetime.now(UTC)
+    over = sorted(each.backend for each in drains if each.is_over(now))
+    left = sorted(each.backend for each in drains if not each.is_over(now))
+    ended = f"; meanwhile ended: {_shown(over)}" if over else ""
     store.notes.add(
         f"the drains in {store.place.directory} were lost or are older, and are taken back from "
-        f"workers: {shown}{more}"
+        f"workers: {_shown(left)}{ended}"
     )
+
+
+def _shown(names: list[str]) -> str:
+    more = f" and {len(names) - _NAMES_MAX} more" if len(names) > _NAMES_MAX else ""
+    return f"{', '.join(names[:_NAMES_MAX]) or 'none'}{more}"
 
 
 def _number_of_kept(store: Store) -> int:

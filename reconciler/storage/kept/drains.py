@@ -35,6 +35,10 @@ class Drain:
     since: str
     expires_at: str | None
 
+    def is_over(self, now: datetime) -> bool:
+        """Whether it has ended by itself."""
+        return self.expires_at is not None and datetime.fromisoformat(self.expires_at) <= now
+
 
 class Drains:
     """All of them. `changed` is called on the event loop when the list is another.
@@ -120,11 +124,7 @@ class Drains:
             self._timer.cancel()
             self._timer = None
         now = datetime.now(UTC)
-        left = {
-            name: each
-            for name, each in self._drains.items()
-            if each.expires_at is None or datetime.fromisoformat(each.expires_at) > now
-        }
+        left = {name: each for name, each in self._drains.items() if not each.is_over(now)}
         if len(left) != len(self._drains):
             log.info("drains have expired", backends=",".join(self._drains.keys() - left.keys()))
             self._expired([each for name, each in self._drains.items() if name not in left])

@@ -107,6 +107,10 @@ class HasHistory(Protocol):
     def history(self) -> StoredHistory:
         """What is stored of the history."""
 
+    @property
+    def commit(self) -> str | None:
+        """The commit that runs."""
+
 
 class Recording(Protocol):
     """Where rows are written and read: `Store`."""
@@ -172,7 +176,8 @@ class History:
                 told = entry.copy()
                 told["position"] = position
                 entries.append(told)
-        return {"entries": entries, "drains": drains}
+            running = seen.commit
+        return {"commit": running, "entries": entries, "drains": drains}
 
     def find(self, commit: str) -> HistoryEntry | None:
         """Return the newest entry that says what became of a commit."""

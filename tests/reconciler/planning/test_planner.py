@@ -269,6 +269,27 @@ def test_a_rename_tells_that_counts_begin_anew() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "anew"),
+    [
+        ({"requests": 3}, {"requests": 3, "by": {"header": "x-key"}}, True),
+        ({"requests": 3, "by": {"header": "a"}}, {"requests": 3, "by": {"header": "b"}}, True),
+        ({"requests": 3}, {"requests": 4}, False),
+    ],
+)
+def test_who_is_counted_otherwise_is_counted_anew(
+    before: dict[str, Any], after: dict[str, Any], anew: bool
+) -> None:
+    told = "; rate_limit begins to count anew" if anew else ""
+    was, will_be = (entity("policy", "p", rate_limit=each) for each in (before, after))
+    assert effect(was, will_be) == (
+        f"takes effect with the next request of those that name it{told}"
+    )
+    was, will_be = (frontend("f", rate_limit=each) for each in (before, after))
+    expected = f"takes effect with the next request; those in flight end as before{told}"
+    assert effect(was, will_be) == expected
+
+
 NEXT = "takes effect with the next connection"
 MAKES_ROOM = "where more are open, each new one closes an idle one, and gets 503 where none is idle"
 
