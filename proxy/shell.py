@@ -2,9 +2,10 @@
 
 One message after another, whoever sent it, so that the engine sees one order. A connection of a
 higher epoch takes the place of an older one; a lost connection changes nothing but that a change
-which was on its way is dropped: the worker goes on serving what it committed last. There is no
-timer here: an idle worker is not woken by its shell. What a message has the engine do is in
-`replies` beside. Called by `proxy.worker`.
+which was on its way is dropped: the worker goes on serving what it committed last. One that nobody
+has ever spoken to serves nothing, and ends: a reconciler that gave its start up does not know of
+it. There is no other timer here: an idle worker is not woken by its shell. What a message has the
+engine do is in `replies` beside. Called by `proxy.worker`.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ SIGNAL_DRAIN_MS = 30_000
 _CONNECTIONS_MAX = 8
 # Some dozen operations, which the engine stages and checks in less than a millisecond.
 _SHORT_CHARS = 4 * 1024
+# A reconciler connects as soon as it has forked a worker, and gives it up after 30 s.
+_UNSPOKEN_S = 60.0
 # So soon it is tried again when there was no descriptor to accept with.
 _AGAIN_S = 0.05
 _PEERCRED = struct.Struct("3i")
@@ -48,7 +51,15 @@ class _Peer:
 class Shell:
     """One worker's control side. `run` returns when the worker is to end."""
 
-    def __init__(self, worker: int, cpu: int, engine: EngineApi, control: socket.socket) -> None:
+    def __init__(
+        self,
+        worker: int,
+        cpu: int,
+        engine: EngineApi,
+        control: socket.socket,
+        *,
+        unspoken_s: float = _UNSPOKEN_S,
+    ) -> None:
         self._worker = worker
         self._cpu = cpu
         self._engine = engine
@@ -68,6 +79,7 @@ class Shell:
         # None instead of a message: the connection has ended.
         self._inbox: asyncio.Queue[tuple[_Peer, wire.ToWorker | None, list[int]]] = asyncio.Queue()
         self._ending: asyncio.Future[int] = self._loop.create_future()
+        self._unspoken = self._loop.call_later(unspoken_s, self.end, 0)
 
     async def run(self) -> None:
         """Serves until told to end, then drains."""
@@ -78,6 +90,7 @@ class Shell:
         handling = self._loop.create_task(self._handle_all())
         handling.add_done_callback(self._handling_ended)
         drain_ms = await self._ending
+        self._unspoken.cancel()
         handling.cancel()
         self._loop.remove_reader(self._control.fileno())
         self._control.close()
@@ -285,6 +298,7 @@ class Shell:
             return
         old, self._current = self._current, peer
         self._epoch = peer.epoch = hello.epoch
+        self._unspoken.cancel()
         peer.protocol = hello.protocol
         if old is not None and old is not peer:
             self._send(old, wire.Stale(epoch=self._epoch))

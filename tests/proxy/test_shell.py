@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import http.client
@@ -19,6 +20,8 @@ from pathlib import Path
 
 import pytest
 
+from proxy.engine_api import EngineApi
+from proxy.shell import Shell
 from reconciler.storage.store import Store
 from reconciler.workers.listening.sockets import SocketTable
 from reconciler.workers.telling.tickets import TicketKeeper
@@ -331,6 +334,32 @@ def test_a_worker_outlives_its_reconciler(worker: Worker, served: Served) -> Non
         assert held.getsockname() == split(served.address)
     os.close(memory)
     second.close()
+
+
+@pytest.mark.parametrize("spoken", [False, True])
+def test_a_worker_that_nobody_has_spoken_to_ends(tmp_path: Path, *, spoken: bool) -> None:
+    """Who has forked it may have given up meanwhile, and knows of none."""
+    path = tmp_path / "w.sock"
+
+    async def lived() -> float:
+        control = socket.socket(socket.AF_UNIX)
+        control.bind(str(path))
+        shell = Shell(0, -1, EngineApi(0, None), control, unspoken_s=0.3)
+        asyncio.get_running_loop().call_later(2.0, shell.end, 0)
+        begun = time.monotonic()
+        living = asyncio.create_task(shell.run())
+        await asyncio.sleep(0)
+        if spoken:
+            await asyncio.to_thread(greeted)
+        await living
+        return time.monotonic() - begun
+
+    def greeted() -> None:
+        connection = Connection(path)
+        connection.greet()
+        connection.close()
+
+    assert (asyncio.run(lived()) >= 2.0) == spoken
 
 
 def test_a_higher_epoch_takes_over_and_a_lower_one_is_stale(worker: Worker) -> None:
