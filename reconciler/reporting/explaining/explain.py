@@ -117,6 +117,7 @@ def _answered(
         secure=bool(secure),
         client=asked.client,
         preflight_of=asked.preflight_of,
+        method=asked.method,
         takes=lambda cluster: usable(cluster, state, drained),
     )
     result["stages"] = stages

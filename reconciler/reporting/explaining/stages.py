@@ -53,6 +53,7 @@ class _Asked(NamedTuple):
     client: str | None
     preflight_of: str | None
     secure: bool
+    method: str
 
 
 _LISTED_MAX = 4
@@ -69,6 +70,7 @@ def stages_of(
     secure: bool,
     client: str | None = None,
     preflight_of: str | None = None,
+    method: str = "GET",
     takes: Callable[[str], bool] = _takes,
 ) -> tuple[Stages, Ending | None]:
     """Return the stages that a request comes to, and its end if it gets to no cluster.
@@ -79,7 +81,7 @@ def stages_of(
     """
     stages: Stages = []
     ending: Ending | None = None
-    asked = _Asked(client, preflight_of, secure)
+    asked = _Asked(client, preflight_of, secure, method)
     for stage, end in _before(frontend, words, asked, takes):
         stages.append(stage)
         ending = end
@@ -168,6 +170,9 @@ def _before(
     frontend: Frontend, words: Words, asked: _Asked, takes: Callable[[str], bool]
 ) -> Iterator[tuple[dict[str, Any], Ending | None]]:
     """Yield the stages that may answer, each with the end that a request has there."""
+    if asked.method == "TRACE" and not frontend.methods and not frontend.passthrough:
+        told = "TRACE is answered here, since the frontend does not name it: 405"
+        yield _stage("methods", told), (405, told)
     sizes = [(word.said.most, word.by) for word in words.values() if isinstance(word.said, Bytes)]
     if sizes:
         most, by = min(sizes, key=lambda each: each[0])

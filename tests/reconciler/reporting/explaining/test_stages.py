@@ -82,6 +82,13 @@ def test_cookies_of_backends_are_told_of() -> None:
     ]
 
 
+def test_what_would_be_sent_back_is_answered_here() -> None:
+    for methods, status in [([], 405), (["TRACE"], None)]:
+        asked = Frontend.model_validate({"listeners": ["web"], "cluster": "c", "methods": methods})
+        _, ending = stages_of(asked, {}, secure=True, method="TRACE")
+        assert (ending and ending[0]) == status
+
+
 def test_which_answers_a_line_is_in_is_told() -> None:
     line = {"text": "max-age=60", "answers": "success"}
     stages, _ = told(True, {"cluster": "c", "response_headers": {"set": {"Cache-Control": line}}})
