@@ -12,6 +12,8 @@ FIELDS = (
     *("responses_5xx", "connect_errors", "active", "connections", "bytes_in", "bytes_out"),
     *("duration_us", "retries", "drained", "timeouts", "reuses"),
 )
+OF_FRONTENDS = {"reuses": "responses_429"}
+"""What a frontend counts in the place of what it has none of."""
 COUNTERS = ("requests_total", "connections_now", "generation_now")
 _COUNTERS_OFFSET = 4096
 _HISTOGRAM_OFFSET = 4096 + 64
@@ -35,6 +37,7 @@ class Memory:
             "slots_offset": _SLOTS_OFFSET,
             "slot_size": 256,
             "slot_fields": FIELDS,
+            "slot_fields_of": {"frontend": OF_FRONTENDS},
         }
         text = json.dumps(header).encode()
         start = b"KAKEHI01" + struct.pack("<II", len(text), 0)

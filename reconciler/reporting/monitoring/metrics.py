@@ -38,6 +38,7 @@ _STATES = ("drained", tls_faults.FIELD)
 """Fields of an entity that say what is so, and have no sum over the workers."""
 
 _STATUS_CLASS = re.compile(r"^responses_(\dxx)(?:_total)?$")
+_STATUS = re.compile(r"^responses_(\d{3})$")
 
 
 @record
@@ -260,14 +261,18 @@ def _entities(readings: dict[int, Reading]) -> Iterator[Metric]:
         for name, value in fields.items():
             if name == tls_faults.FIELD:
                 continue
-            status = _STATUS_CLASS.match(name)
-            metric = f"kakehi_{key.kind}_{'responses' if status else name}"
-            labels = [*names, *(["class"] if status else [])]
+            labels, told, metric = names, values, f"kakehi_{key.kind}_{name}"
+            if status := _STATUS_CLASS.match(name):
+                labels, told = [*names, "class"], [*values, status[1]]
+                metric = f"kakehi_{key.kind}_responses"
+            elif status := _STATUS.match(name):
+                labels, told = [*names, "status"], [*values, status[1]]
+                metric = f"kakehi_{key.kind}_responses_by_status"
             held: float = value
             if name.endswith("_us"):
                 metric, held = f"{metric.removesuffix('_us')}_seconds", value / 1e6
             family = _family(families, metric, labels, gauge=name in GAUGES)
-            family.add_metric([*values, status[1]] if status else values, held)
+            family.add_metric(told, held)
     for key, number in _tls_faults(readings.values()):
         names, values = _labels(key)
         family = _family(families, "kakehi_backend_tls_fault", [*names, "reason"], gauge=True)

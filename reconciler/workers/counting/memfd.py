@@ -48,6 +48,12 @@ class SharedMemory:
         self.slots_offset: int = header["slots_offset"]
         self.slot_size: int = header["slot_size"]
         self.field_names: list[str] = header["slot_fields"]
+        # What a kind has none of counts something else for it.
+        others: dict[str, dict[str, str]] = header.get("slot_fields_of", {})
+        self._names_of = {
+            kind: [others.get(kind, {}).get(name, name) for name in self.field_names]
+            for kind in SLOT_KINDS
+        }
         self._fields = struct.Struct(f"<{len(self.field_names)}Q")
         # The fields end a slot, so that one of another version with fewer of them is read too.
         self._fields_offset = self.slot_size - self._fields.size
@@ -152,10 +158,10 @@ class SharedMemory:
 
     def unused(self, keys: Iterable[SlotKey]) -> dict[SlotKey, dict[str, int]]:
         """What entities without a slot have counted."""
-        nothing = dict.fromkeys(self.field_names, 0)
         # One whose name does not fit would stand under another one.
         room = self.name_bytes
-        return {key: dict(nothing) for key in sorted(keys) if len(key.name.encode()) <= room}
+        short = (key for key in sorted(keys) if len(key.name.encode()) <= room)
+        return {key: dict.fromkeys(self._names_of[key.kind], 0) for key in short}
 
     @property
     def used_at_most(self) -> int:
@@ -185,7 +191,7 @@ class SharedMemory:
         name = content[_NAME_OFFSET : _NAME_OFFSET + content[2]].decode(errors="replace")
         values = self._fields.unpack_from(content, self._fields_offset)
         key = SlotKey(SLOT_KINDS[content[1]], name)
-        return key, dict(zip(self.field_names, values, strict=True))
+        return key, dict(zip(self._names_of[key.kind], values, strict=True))
 
     def _slot_offset(self, number: int) -> int:
         return self.slots_offset + number * self.slot_size

@@ -288,6 +288,10 @@ impl Head {
             let offset = offset_of!(Head, histograms) + histogram as usize * size_of::<Buckets>();
             json!({"name": histogram.as_str(), "offset": offset, "bounds_us": &BOUNDS_US[..]})
         };
+        let of_frontends: serde_json::Map<_, _> = Field::OF_FRONTENDS
+            .iter()
+            .map(|(field, _, name)| (field.as_str().to_owned(), json!(name)))
+            .collect();
         let header = json!({
             "counters_offset": offset_of!(Head, counters),
             "counters": Counter::ALL.map(Counter::as_str).to_vec(),
@@ -295,6 +299,7 @@ impl Head {
             "slots_offset": size_of::<Head>(),
             "slot_size": size_of::<Slot>(),
             "slot_fields": Field::ALL.map(Field::as_str),
+            "slot_fields_of": {SlotKind::Frontend.as_str(): of_frontends},
         });
         let bytes = serde_json::to_vec(&header)?;
         if bytes.len() > HEADER_BYTES_MAX {

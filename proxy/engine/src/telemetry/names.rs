@@ -282,16 +282,38 @@ impl Counter {
 }
 
 impl Field {
-    /// The field of responses with this status.
+    /// What a frontend counts in a field that is about connections to backends, of which it has none: answers
+    /// by the statuses of those who may not. So that its slot is no larger for them.
+    pub const OF_FRONTENDS: [(Self, u16, &'static str); 4] = [
+        (Self::ConnectErrors, 401, "responses_401"),
+        (Self::Connections, 403, "responses_403"),
+        (Self::Timeouts, 413, "responses_413"),
+        (Self::Reuses, 429, "responses_429"),
+    ];
+
+    /// The field of responses with this status; none where nothing was answered.
     #[inline]
-    pub fn of_status(status: u16) -> Self {
-        match status / 100 {
-            0 | 1 => Self::Responses1xx,
+    pub fn of_status(status: u16) -> Option<Self> {
+        Some(match status / 100 {
+            0 => return None,
+            1 => Self::Responses1xx,
             2 => Self::Responses2xx,
             3 => Self::Responses3xx,
             4 => Self::Responses4xx,
             _ => Self::Responses5xx,
+        })
+    }
+
+    /// The field in which a frontend counts those of this status alone, if it does.
+    #[inline]
+    pub fn of_refusal(status: u16) -> Option<Self> {
+        if status / 100 != 4 {
+            return None;
         }
+        let mut fields = Self::OF_FRONTENDS.iter();
+        fields
+            .find(|(_, counted, _)| *counted == status)
+            .map(|(field, ..)| *field)
     }
 }
 
@@ -322,7 +344,10 @@ mod tests {
     fn statuses_fall_into_classes() {
         assert_eq!(Counter::of_status(204), Counter::Responses2xxTotal);
         assert_eq!(Counter::of_status(599), Counter::Responses5xxTotal);
-        assert_eq!(Field::of_status(101), Field::Responses1xx);
-        assert_eq!(Field::of_status(404), Field::Responses4xx);
+        assert_eq!(Field::of_status(101), Some(Field::Responses1xx));
+        assert_eq!(Field::of_status(404), Some(Field::Responses4xx));
+        assert_eq!(Field::of_status(0), None, "nothing was answered");
+        assert_eq!(Field::of_refusal(429), Some(Field::Reuses));
+        assert_eq!([404, 200, 0].map(Field::of_refusal), [None; 3]);
     }
 }

@@ -71,8 +71,15 @@ def test_the_workers_numbers() -> None:
     memory.count(requests_total=7, connections_now=2)
     memory.measure(3, 2, 1, sum_us=2_000_000)
     memory.slot(0, "frontend", "web", requests=5, responses_2xx=4, duration_us=1_500_000)
-    memory.slot(1, "backend", "shop/a", active=3, bytes_in=10)
+    memory.slot(1, "backend", "shop/a", active=3, bytes_in=10, reuses=2)
+    # What a frontend has none of counts another thing of it.
+    memory.slot(2, "frontend", "api", reuses=6)
     found = samples({0: counters.read(), 1: Reading({}, {}, {})})
+    by_status = "kakehi_frontend_responses_by_status_total"
+    assert found[f"{by_status}{{frontend=api,status=429}}"] == 6
+    assert found[f"{by_status}{{frontend=web,status=429}}"] == 0
+    assert not [name for name in found if name.startswith("kakehi_frontend_reuses")]
+    assert found["kakehi_backend_reuses_total{backend=a,cluster=shop}"] == 2
     assert found["kakehi_requests_total{worker=0}"] == 7
     assert found["kakehi_worker_connections{worker=0}"] == 2
     assert found["kakehi_request_duration_seconds_bucket{le=1e-05,worker=0}"] == 3

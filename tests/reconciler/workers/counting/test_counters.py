@@ -14,7 +14,7 @@ import pytest
 from proxy.engine_api import EngineApi
 from reconciler.workers.counting.counters import Counters
 from reconciler.workers.counting.readings import HistogramReading, SlotKey, Wanted
-from tests.reconciler.memory import FIELDS, Memory
+from tests.reconciler.memory import FIELDS, OF_FRONTENDS, Memory
 
 
 def test_what_was_counted_is_read() -> None:
@@ -67,7 +67,10 @@ def test_a_successor_goes_on_from_where_its_predecessor_ended() -> None:
     reading = counters.read(wanted)
     assert reading.counters == {"requests_total": 11, "connections_now": 0, "generation_now": 3}
     assert reading.slots == {
-        SlotKey("frontend", "web"): {**dict.fromkeys(FIELDS, 0), "requests": 11}
+        SlotKey("frontend", "web"): {
+            **{OF_FRONTENDS.get(name, name): 0 for name in FIELDS},
+            "requests": 11,
+        }
     }
     assert counters.read().slots == reading.slots, "what is gone is forgotten"
     assert reading.histograms["request_duration"] == HistogramReading((10, 20), (4, 2, 1), 105)

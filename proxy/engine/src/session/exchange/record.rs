@@ -298,7 +298,11 @@ impl<D: Driver> Engine<D> {
             let duration_us = now_us - record.started_us;
             self.metrics
                 .observe(Histogram::RequestDuration, duration_us);
-            self.count_in(ended.slots(&self.metrics), record, duration_us);
+            let slots = ended.slots(&self.metrics);
+            if let Some(field) = Field::of_refusal(record.status) {
+                self.metrics.slot_add(slots[0], field, 1);
+            }
+            self.count_in(slots, record, duration_us);
         }
         if self.log.is_on() {
             let client = &self.clients[self.connection_of(ended.asker)];
@@ -318,8 +322,9 @@ impl<D: Driver> Engine<D> {
     ) {
         for slot in slots {
             self.metrics.slot_add(slot, Field::Requests, 1);
-            self.metrics
-                .slot_add(slot, Field::of_status(record.status), 1);
+            if let Some(field) = Field::of_status(record.status) {
+                self.metrics.slot_add(slot, field, 1);
+            }
             self.metrics.slot_add(slot, Field::BytesIn, record.bytes_in);
             self.metrics
                 .slot_add(slot, Field::BytesOut, record.bytes_out);
