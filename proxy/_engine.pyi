@@ -4,8 +4,10 @@ from typing import Self, final
 
 __all__ = [
     "Engine",
+    "Preview",
     "Refused",
     "other_readings",
+    "preview_request",
     "rank_frontends",
     "rank_requests",
     "read_request",
@@ -51,6 +53,38 @@ class Engine:
     ) -> None: ...
     def reopen_log(self) -> None: ...
     def shutdown(self, drain_ms: int) -> None: ...
+
+# What stages would make of a request: status and location by which it is sent to TLS, or ended by
+# its frontend; path with query, and host, that a backend gets; what templates come to; the origin
+# whose pages may read the answer; the user whom it names with a password.
+@final
+class Preview:
+    @property
+    def to_tls(self) -> tuple[int, str | None] | None: ...
+    @property
+    def end(self) -> tuple[int, str | None] | None: ...
+    @property
+    def target(self) -> bytes | None: ...
+    @property
+    def host(self) -> bytes | None: ...
+    @property
+    def values(self) -> list[bytes]: ...
+    @property
+    def origin(self) -> bytes | None: ...
+    @property
+    def user(self) -> bytes | None: ...
+
+# The same of a request head at a frontend (name, canonical value), whose listeners begin with the
+# one that it comes to. `ValueError(reason, status)` when it would be refused; of what cannot be
+# compiled the status is 0.
+def preview_request(
+    frontend: tuple[str, str],
+    listeners: list[tuple[str, str]],
+    head: bytes,
+    client: str | None,
+    texts: list[str],
+    cors: str | None,
+) -> Preview: ...
 
 # Which of some frontends (name, canonical value) match a request, the winner first; of the others
 # (name, "hostname" | "path" | "methods" | "headers" | "query", name of the field or "").

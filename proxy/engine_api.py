@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from proxy import _engine
-from schemas.entities.entity import Entity, canonical
+from schemas.entities.entity import Entity, Json, canonical
 from schemas.messages.challenges import ChallengeAnswers
 from schemas.record import record
 
@@ -165,6 +165,59 @@ def share_of(
     """Return the cluster to which a split has a request go again and again; None: it is drawn."""
     named = (frontend.key.name, canonical(frontend.value).decode())
     return _engine.share_of(named, [(name, _bytes(value)) for name, value in headers], client)
+
+
+@record
+class Preview:
+    """What the stages of a frontend would make of a request, see `policy/preview` of the engine.
+
+    `to_tls` and `end` have status and location; bytes that are no text are written as escapes.
+    """
+
+    to_tls: tuple[int, str | None] | None
+    end: tuple[int, str | None] | None
+    target: str | None
+    host: str | None
+    values: list[str]
+    origin: str | None
+    user: str | None
+
+
+def preview_request(
+    frontend: Entity,
+    listeners: Sequence[Entity],
+    head: str,
+    client: str | None,
+    *,
+    texts: Sequence[str],
+    cors: dict[str, Json] | None,
+) -> Preview:
+    """Have a request head looked at as the stages would see it.
+
+    The first of the listeners is the one that it comes to. Raises `ValueError(reason, status)` if
+    it would be refused; of what cannot be compiled the status is 0.
+    """
+    found = _engine.preview_request(
+        (frontend.key.name, canonical(frontend.value).decode()),
+        [(each.key.name, canonical(each.value).decode()) for each in listeners],
+        _bytes(head),
+        client,
+        list(texts),
+        None if cors is None else canonical(cors).decode(),
+    )
+    return Preview(
+        found.to_tls,
+        found.end,
+        _shown(found.target),
+        _shown(found.host),
+        [each.decode(errors="backslashreplace") for each in found.values],
+        _shown(found.origin),
+        _shown(found.user),
+    )
+
+
+def _shown(content: bytes | None) -> str | None:
+    return None if content is None else content.decode(errors="backslashreplace")
 
 
 class RequestPlace(NamedTuple):

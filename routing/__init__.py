@@ -2,18 +2,21 @@
 
 What would serve a request is not worked out a second time in Python: `place_of` reads it as a
 listener does, `other_readings` what servers read in its path otherwise, `rank_frontends` and
-`rank_requests` ask the very tables that serve, on the frontends they are given, `share_of` which
-cluster of a split it comes to, and `witnesses` which texts tell expressions apart. They are pure,
-so that no worker is needed. Called by `reconciler.reporting.explaining`; nothing else belongs here.
+`rank_requests` ask the very tables that serve, on the frontends they are given, `preview_request`
+what stages make of it, `share_of` which cluster of a split it comes to, and `witnesses` which texts
+tell expressions apart. They are pure, so that no worker is needed. Called by
+`reconciler.reporting.explaining`; nothing else belongs here.
 """
 
 from proxy.engine_api import (
     Miss,
     PrepareRefusedError,
+    Preview,
     RequestPlace,
     RoutedRequest,
     other_readings,
     place_of,
+    preview_request,
     rank_frontends,
     rank_requests,
     share_of,
@@ -23,10 +26,12 @@ from proxy.engine_api import (
 __all__ = [
     "Miss",
     "PrepareRefusedError",
+    "Preview",
     "RequestPlace",
     "RoutedRequest",
     "other_readings",
     "place_of",
+    "preview_request",
     "rank_frontends",
     "rank_requests",
     "share_of",

@@ -139,8 +139,9 @@ class ExplainResult(TypedDict):
     also `certificates` (name, source; none: the handshake is refused) and why these in `handshake`.
     `frontend`, `cluster`: name, source, or null. `backends`: name, address, weight, drained,
     source, and `tls_fault`: why handshakes with it fail, or null. `stages`: what the frontend does
-    to the request and to its answer, in this order, each with key, words and `by`: name and source
-    of the policy that says so, null where the frontend does itself. `lost`: frontends that
+    to the request and to its answer, in this order, each with key, words, `source`: where that is
+    written, or null, and `by`: name and source of the policy that says so, null where the frontend
+    does itself (or its listener, of limits). `lost`: frontends that
     did not win, best first, each with name, source and reason. `status`: the status that the
     proxy itself would answer with (0: it closes the connection), or null when a backend answers.
     """

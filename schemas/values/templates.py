@@ -115,6 +115,13 @@ def without_values(text: str) -> str:
     return _IN_BRACES.sub(lambda found: found[0][0] if found[1] is None else "", text)
 
 
+def keeping(text: str, names: frozenset[str]) -> str:
+    """Return a template in which some values, named in lower case, stand for themselves."""
+    return _IN_BRACES.sub(
+        lambda found: f"{{{found[0]}}}" if (found[1] or "").lower() in names else found[0], text
+    )
+
+
 def _check_name(name: str) -> None:
     kind, colon, of = name.partition(":")
     if colon:

@@ -13,6 +13,7 @@ use pyo3::exceptions::{PyException, PyOSError, PyValueError};
 use pyo3::prelude::*;
 
 use crate::policy::plan::Plan;
+use crate::policy::preview::{self, Coming, Questions, Unseen};
 use crate::protocol::h1::HeadLimits;
 use crate::protocol::h1::RequestHead;
 use crate::protocol::h1::Slashes;
@@ -373,6 +374,67 @@ fn share_of(
         .map(|name| name.to_string()))
 }
 
+/// What stages would make of a request; see `policy/preview`.
+#[pyclass(frozen, get_all, module = "proxy._engine")]
+struct Preview {
+    to_tls: Option<preview::Sent>,
+    end: Option<preview::Sent>,
+    target: Option<Vec<u8>>,
+    host: Option<Vec<u8>>,
+    values: Vec<Vec<u8>>,
+    origin: Option<Vec<u8>>,
+    user: Option<Vec<u8>>,
+}
+
+/// What stages would make of a request at a frontend. `ValueError` has the reason by which it would be refused, and
+/// the status.
+#[pyfunction]
+fn preview_request(
+    frontend: (&str, &str),
+    listeners: Vec<(String, String)>,
+    head: &[u8],
+    client: Option<IpAddr>,
+    texts: Vec<String>,
+    cors: Option<&str>,
+) -> PyResult<Preview> {
+    let unreadable = |error: serde_json::Error| PyValueError::new_err((error.to_string(), 0));
+    let (name, value) = frontend;
+    let frontend: entity::Frontend = serde_json::from_str(value).map_err(unreadable)?;
+    let read = |(name, value): (String, String)| {
+        let listener: entity::Listener = serde_json::from_str(&value)?;
+        Ok((name, listener.into()))
+    };
+    let listeners: Result<Vec<_>, _> = listeners.into_iter().map(read).collect();
+    let cors: Option<entity::Cors> = cors
+        .map(serde_json::from_str)
+        .transpose()
+        .map_err(unreadable)?;
+    let coming = Coming {
+        frontend: (name, &frontend),
+        listeners: listeners.map_err(unreadable)?,
+        head,
+        client,
+    };
+    let asked = Questions {
+        texts: &texts,
+        cors: cors.as_ref(),
+    };
+    let seen = coming.preview(&asked).map_err(|unseen| match unseen {
+        Unseen::Refused(reject) => PyValueError::new_err((reject.as_str(), reject.status())),
+        Unseen::Incomplete => PyValueError::new_err(("incomplete", 400)),
+        Unseen::Uncompilable(reason) => PyValueError::new_err((reason, 0)),
+    })?;
+    Ok(Preview {
+        to_tls: seen.to_tls,
+        end: seen.end,
+        target: seen.target,
+        host: seen.host,
+        values: seen.values,
+        origin: seen.origin,
+        user: seen.user,
+    })
+}
+
 /// How a request is read: its host, normal path and query. `ValueError` has the reason by which it
 /// would be refused, and the status.
 #[pyfunction]
@@ -413,6 +475,8 @@ fn other_readings(path: &[u8]) -> Vec<Vec<u8>> {
 fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Engine>()?;
     module.add_function(wrap_pyfunction!(other_readings, module)?)?;
+    module.add_class::<Preview>()?;
+    module.add_function(wrap_pyfunction!(preview_request, module)?)?;
     module.add_function(wrap_pyfunction!(rank_frontends, module)?)?;
     module.add_function(wrap_pyfunction!(rank_requests, module)?)?;
     module.add_function(wrap_pyfunction!(read_request, module)?)?;

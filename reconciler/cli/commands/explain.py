@@ -113,4 +113,6 @@ def _lost(lost: list[dict[str, Any]], paint: output.Painter) -> list[str]:
 
 def _said_by(stage: dict[str, Any]) -> str:
     policy = stage["by"]
-    return f'policy "{policy["name"]}" {output.place(policy["source"])}' if policy else ""
+    # A daemon of before says it of policies alone.
+    where = output.place(policy["source"] if policy else stage.get("source"))
+    return f'policy "{policy["name"]}" {where}' if policy else where

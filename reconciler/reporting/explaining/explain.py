@@ -15,14 +15,15 @@ from reconciler.catalog.handshake import Shown, certificates_for
 from reconciler.catalog.policies import Leaf, Networks, Word, beyond, levels_of, merged
 from reconciler.catalog.relations import View, is_passthrough, is_secure, listeners_of
 from reconciler.planning.consequences import usable
+from reconciler.reporting.explaining.asking import Seen
+from reconciler.reporting.explaining.making import Made, made_of
 from reconciler.reporting.explaining.question import Asked, as_read, asked_by
 from reconciler.reporting.explaining.ranking import clusters_of, rank
 from reconciler.reporting.explaining.slipping import slips_past
-from reconciler.reporting.explaining.stages import stages_of, stages_of_nobody
+from reconciler.reporting.explaining.stages import Course, stages_of, stages_of_nobody
 from schemas.entities.entity import Entity, EntityKey
 from schemas.kinds.backend import Backend
 from schemas.kinds.cluster import Cluster
-from schemas.kinds.frontend import Frontend
 from schemas.kinds.listener import Listener
 from schemas.messages.control import ExplainRequest
 from schemas.messages.results import ExplainResult
@@ -67,9 +68,9 @@ def _answered(
     drained: Sequence[str],
     tls_fault: Callable[[str], str | None],
 ) -> ExplainResult:
-    asked = asked_by(request)
-    listeners, note = _listeners(asked, state)
-    asked = _as_read_by(listeners, asked)
+    written = asked_by(request)
+    listeners, note = _listeners(written, state)
+    asked = _as_read_by(listeners, written)
     secure = [each for each in listeners if is_secure(each)]
     passing = {each.key.name for each in secure if passes_tls_on(state, each.key.name, asked.name)}
     shown = {
@@ -104,30 +105,58 @@ def _answered(
             result["lost"] = []
         return result
     if won is None:
-        return _not_taken(result, merged(beyond(min(names), state)), secure=bool(secure))
+        said = merged(beyond(min(names), state))
+        return _not_taken(result, said, secure=bool(secure))
     if is_passthrough(won):
         result["message"] += "TLS is passed on unread; "
     elif (slip := slips_past(won, asked, names, passing, state)) is not None:
         result["status"] = 400
         result["message"] += slip
         return result
-    stages, answered = stages_of(
-        won.typed(Frontend),
-        _words(won, names, state),
-        secure=bool(secure),
-        client=asked.client,
-        preflight_of=asked.preflight_of,
-        method=asked.method,
+    way = _way(won, names, state, written, drained, secure=bool(secure))
+    result["stages"] = way.stages
+    if way.ending is not None:
+        result["frontend"] = {"name": won.key.name, "source": _source(won)}
+        result["status"], words = way.ending
+        result["message"] += words
+    else:
+        _describe_winner(result, won, clusters_of(won, asked), state, drained, tls_fault)
+    if way.conditions:
+        result["message"] += f", {' and '.join(way.conditions)}"
+    return result
+
+
+def _way(
+    won: Entity,
+    names: set[str],
+    state: View,
+    written: Asked,
+    drained: Sequence[str],
+    *,
+    secure: bool,
+) -> Course:
+    """What the request comes to at the frontend that takes it."""
+    on = listeners_of(won)
+    came_to = min(names & set(on))
+    order = [came_to, *(name for name in on if name != came_to)]
+    found = (state.get(EntityKey("listener", name)) for name in order)
+    listeners = [each for each in found if each is not None]
+    words = _words(won, names, state)
+    made = Made()
+    if not is_passthrough(won):
+        made = made_of(won, words, listeners, written, secure=secure)
+    seen = Seen(
+        made,
+        secure,
+        listener=None if is_passthrough(won) else listeners[0],
+        method=written.method,
+        client=written.client,
+        preflight_of=written.preflight_of,
+        origin=written.header("origin"),
+        length=written.length,
         takes=lambda cluster: usable(cluster, state, drained),
     )
-    result["stages"] = stages
-    if answered is not None:
-        result["frontend"] = {"name": won.key.name, "source": _source(won)}
-        result["status"], words = answered
-        result["message"] += words
-        return result
-    _describe_winner(result, won, clusters_of(won, asked), state, drained, tls_fault)
-    return result
+    return stages_of(won, words, seen)
 
 
 def _as_read_by(listeners: Sequence[Entity], asked: Asked) -> Asked:

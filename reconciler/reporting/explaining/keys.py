@@ -1,4 +1,4 @@
-"""The lines at which policies say what `explain` tells, in the files as they were committed.
+"""The lines at which it is written what `explain` tells, in the files as they were committed.
 
 The running state knows of an entity where its name stands. Called by
 `reconciler.reporting.control.answers`, with the files that it has read.
@@ -7,7 +7,6 @@ The running state knows of an entity where its name stands. Called by
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from reconciler.language.document import read_document
 from reconciler.language.raw import RawEntity, raw_entities
@@ -16,27 +15,29 @@ from schemas.messages.results import ExplainResult
 
 
 def files_named(result: ExplainResult) -> set[str]:
-    """Return the files in which the policies stand whose word counts."""
-    return {by["source"]["file"] for by in _speakers(result)}
+    """Return the files in which those stand whose word counts."""
+    return {stage["source"]["file"] for stage in result["stages"] if stage["source"]}
 
 
 def point_at_keys(result: ExplainResult, files: Mapping[str, bytes]) -> None:
-    """Have each effect of a policy name the line of its key, where the file still has it."""
+    """Have each stage name the line of its key, where the file still has it."""
     written: dict[str, dict[EntityKey, RawEntity]] = {}
     for file, content in files.items():
         entities = raw_entities(read_document(file, content))
-        written[file] = {raw.key: raw for raw in entities if raw.key.kind == "policy"}
+        written[file] = {raw.key: raw for raw in entities if raw.key.kind in _SPEAKING}
     for stage in result["stages"]:
-        by = stage["by"]
-        if by is None:
+        by, source = stage["by"], stage["source"]
+        who = by or result["frontend"]
+        if source is None or who is None:
             continue
-        source = by["source"]
-        raw = written.get(source["file"], {}).get(EntityKey("policy", by["name"]))
-        # Another content of the file would be another policy.
+        whose = EntityKey("policy" if by else "frontend", who["name"])
+        raw = written.get(source["file"], {}).get(whose)
+        # Another content of the file would be another entity.
         if raw is not None and raw.name_node.line == source["line"]:
             key = raw.body.keys.get(stage["key"])
             source["line"] = key.line if key is not None else source["line"]
+            if by is not None:
+                by["source"] = dict(source)
 
 
-def _speakers(result: ExplainResult) -> list[dict[str, Any]]:
-    return [stage["by"] for stage in result["stages"] if stage["by"] is not None]
+_SPEAKING = ("frontend", "policy")

@@ -17,6 +17,7 @@ from schemas.values.names import ascii_hostname
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _FOREIGN = re.compile(r"[^\x00-\x7f]+")
 _SHOWN_CHARS_MAX = 100
+_DIGITS_MAX = 20
 _CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
@@ -41,12 +42,21 @@ class Asked:
     client: str | None = None
     """The address of who asks; None where that is not known."""
 
+    def header(self, name: str) -> str | None:
+        """The value of a field, by its name in lower case; the last of several."""
+        return dict(self.headers).get(name)
+
+    @property
+    def length(self) -> int | None:
+        """Of its body, as far as its head tells."""
+        length = self.header("content-length") or ""
+        return int(length) if length.isdecimal() and len(length) < _DIGITS_MAX else None
+
     @property
     def preflight_of(self) -> str | None:
         """The origin of the page for which a browser asks whether it may (CORS), if that is so."""
-        fields = dict(self.headers)
-        is_preflight = self.method == "OPTIONS" and "access-control-request-method" in fields
-        return fields.get("origin") if is_preflight else None
+        asks = self.header("access-control-request-method") is not None
+        return self.header("origin") if self.method == "OPTIONS" and asks else None
 
 
 def asked_by(request: ExplainRequest) -> Asked:

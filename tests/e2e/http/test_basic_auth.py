@@ -267,8 +267,14 @@ def test_no_secret_is_told(site: GuardedSite) -> None:
     port = site.address.rpartition(":")[2]
     told = site.daemon.json("explain", f"http://shared.test:{port}/")
     [stage] = told["stages"]
-    assert stage["words"] == 'users of users.htpasswd get in ("staff"); others get 401'
-    shown = str(site.daemon.json("show", "policy/staff")) + str(told)
+    nobody = "and no user is named with a password: 401"
+    assert stage["words"] == f'users of users.htpasswd get in ("staff"), {nobody}'
+    assert (told["status"], told["backends"]) == (401, [])
+    asked = ("-H", by("apr1"))
+    named = site.daemon.json("explain", f"http://shared.test:{port}/", *asked)
+    assert named["status"] is None
+    assert named["message"].endswith('if "apr1" and the password are in users.htpasswd')
+    shown = str(named) + str(site.daemon.json("show", "policy/staff")) + str(told)
     log = site.daemon.access_log.read_text() + site.daemon.log()
     for secret in ("a-wrong-one", "abcdefgh", by("apr1").rpartition(" ")[2]):
         assert secret not in shown + log

@@ -333,7 +333,7 @@ def test_frontends_without_a_cluster_are_frontends(site: PolicySite) -> None:
     assert entity["value"]["cluster"] is None
     port = site.address.rpartition(":")[2]
     for name, words in (
-        ("away", "it is sent to scheme https, host b.test: 301"),
+        ("away", "it is sent to https://b.test/: 301"),
         ("well", "it is answered here with 3 bytes: 200"),
         ("closed", "the connection is closed without an answer"),
     ):
@@ -346,3 +346,39 @@ def test_frontends_without_a_cluster_are_frontends(site: PolicySite) -> None:
     said = json.loads(told.stdout)
     assert said["cluster"]["name"] == "raw"
     assert [stage["key"] for stage in said["stages"]] == ["rewrite"]
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("away", "/a?b=c"),
+        ("moved", "/old/x%20y?z"),
+        ("strip", "/api/x?y"),
+        ("groups", "/ab/12"),
+        ("asking", "/user/a%2Fb?x=1"),
+        ("edited", "/e?q"),
+    ],
+)
+def test_what_is_explained_is_what_clients_and_backends_get(
+    site: PolicySite, name: str, path: str
+) -> None:
+    fields = {"X-Part": "a b", "X-Given": "given", "Cookie": "sid=1"}
+    host = f"{name}.test:{site.address.rpartition(':')[2]}"
+    with rawclient.Connection(site.address) as client:
+        response = client.get(host, path, *(f"{key}: {text}" for key, text in fields.items()))
+    shown = [each for key, text in fields.items() for each in ("-H", f"{key}: {text}")]
+    said = site.daemon.json(
+        "explain", f"http://{host}{path}", "--client-address", "127.0.0.1", *shown
+    )
+    words = {stage["key"]: stage["words"] for stage in said["stages"]}
+    assert all(stage["source"] for stage in said["stages"])
+    location = response.get("location")
+    if location is not None:
+        assert words["redirect"] == f"it is sent to {location.decode()}: {response.status}"
+        return
+    asked = site.only()
+    if "rewrite" in words:
+        assert words["rewrite"].endswith(f"at {asked.target.decode()}")
+    for line in words.get("request_headers", "").partition(";")[0].removeprefix("set ").split(", "):
+        key, colon, value = line.partition(": ")
+        assert not colon or asked.get(key.lower()) == value.encode()

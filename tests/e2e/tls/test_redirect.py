@@ -133,4 +133,4 @@ def test_a_stream_is_sent_there_too(strict: Strict) -> None:
 def test_explain_tells_of_it(strict: Strict) -> None:
     port = strict.address.rpartition(":")[2]
     said = strict.daemon.run_cli("explain", f"http://www.test:{port}/", check=True).stdout
-    assert "over TLS: 308" in said
+    assert f"it is sent to https://www.test:{strict.port}/: 308" in said

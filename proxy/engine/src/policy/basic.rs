@@ -68,23 +68,13 @@ impl Basic {
     /// What a request shows.
     #[must_use]
     pub fn look(&self, facts: &Facts<'_>) -> Shown {
-        let shown = || {
-            let mut lines = facts.head.values(facts.bytes, "authorization");
-            let line = lines.next()?;
-            // Of two it is unknown which is meant.
-            lines.next().is_none().then_some(line)
-        };
         let claim = || {
-            let (scheme, text) = split(shown()?, b' ')?;
-            let pair = scheme
-                .eq_ignore_ascii_case(b"basic")
-                .then(|| base64::decode(text.trim_ascii()))??;
-            let (user, password) = split(&pair, b':')?;
+            let (user, password) = shown(facts)?;
             Some(Claim {
                 book: self.book.clone(),
+                seal: facts.vault.seal(&self.file, &user, &password)?,
                 user: user.into(),
                 password: password.into(),
-                seal: facts.vault.seal(&self.file, user, password)?,
             })
         };
         match claim() {
@@ -108,6 +98,20 @@ impl Basic {
             ..Answer::new(401, Reason::Unauthenticated)
         }
     }
+}
+
+/// The user whom a request names, and the password with it.
+pub(super) fn shown(facts: &Facts<'_>) -> Option<(Vec<u8>, Vec<u8>)> {
+    let mut lines = facts.head.values(facts.bytes, "authorization");
+    let line = lines.next()?;
+    // Of two it is unknown which is meant.
+    let line = lines.next().is_none().then_some(line)?;
+    let (scheme, text) = split(line, b' ')?;
+    let pair = scheme
+        .eq_ignore_ascii_case(b"basic")
+        .then(|| base64::decode(text.trim_ascii()))??;
+    let (user, password) = split(&pair, b':')?;
+    Some((user.to_vec(), password.to_vec()))
 }
 
 fn split(text: &[u8], at: u8) -> Option<(&[u8], &[u8])> {

@@ -94,7 +94,7 @@ impl Cors {
     }
 
     /// What a page may be told that asks, if it may ask.
-    fn allowed<'a>(&self, facts: &Facts<'a>) -> Option<&'a [u8]> {
+    pub(super) fn allowed<'a>(&self, facts: &Facts<'a>) -> Option<&'a [u8]> {
         match &self.origins {
             Origins::Any => Some(b"*"),
             Origins::Some(origins) => {

@@ -71,7 +71,7 @@ impl Facts<'_> {
                     .any(said),
             }
         };
-        self.listener.tls.is_some() || (self.is_trusted() && was_secure())
+        self.listener.entity.tls.is_some() || (self.is_trusted() && was_secure())
     }
 
     /// What its client has written before `://`.
@@ -87,7 +87,7 @@ impl Facts<'_> {
         let listeners = self.frontend_listeners.iter();
         listeners
             .filter_map(|name| self.listeners.get(name))
-            .find(|listener| listener.settings().tls.is_some())
+            .find(|listener| listener.settings().entity.tls.is_some())
             .map_or(HTTPS_PORT, |listener| listener.address.port())
     }
 

@@ -22,6 +22,7 @@ pub mod meter;
 pub mod passwords;
 mod place;
 pub mod plan;
+pub mod preview;
 mod rate;
 mod redirect;
 mod respond;

@@ -204,7 +204,7 @@ def test_what_a_listener_has_done_with_requests_that_nobody_takes() -> None:
     assert (result["status"], result["frontend"]) == (404, None)
     page = "the page of 404, where the proxy answers by itself"
     assert [(each["key"], each["words"], each["by"]) for each in result["stages"]] == [
-        ("response_headers", "set X-A", by),
+        ("response_headers", "set X-A: a", by),
         ("error_pages", page, by),
     ]
     stages = explain(ExplainRequest("http://x:8080/g"), running, [])["stages"]
@@ -218,6 +218,32 @@ def test_a_cluster_without_ready_backends() -> None:
     result = explain(ExplainRequest("http://x:8080/"), running, ["shop/one"])
     assert result["status"] == 503
     assert [each["drained"] for each in result["backends"]] == [True, False]
+
+
+def test_a_stage_that_answers_is_the_end_and_one_that_may_a_condition() -> None:
+    frontends = {
+        "shown": {"path": {"exact": "/shown"}, "client_certificate": "required"},
+        "asked": {
+            "path": {"exact": "/asked"},
+            "forward_auth": {"cluster": "shop", "path": "/"},
+            "deny": ["192.0.2.0/24"],
+        },
+        "large": {"path": {"exact": "/large"}, "limits": {"body_bytes": 1}},
+    }
+    result = asked("http://x:8080/shown", frontends)
+    assert (result["status"], result["cluster"], result["backends"]) == (403, None, [])
+    assert result["message"] == "in clear text no client shows a certificate: 403"
+    result = asked("http://x:8080/asked", frontends)
+    may = "if its client may ask (--client-address) and if cluster shop lets it pass"
+    assert (result["status"], result["message"]) == (None, f"shop/one serves it, {may}")
+    source = {"file": "shop.yaml", "line": 10}
+    assert [each["source"] for each in result["stages"]] == [source, source]
+    result = asked(
+        "http://x:8080/large", frontends, method="POST", headers=[["content-length", "2"]]
+    )
+    assert result["status"] == 413
+    with pytest.raises(UnexplainableError, match="the proxy answers 400 to that"):
+        asked("http://x:8080/large", frontends, headers=[["content-length", "x"]])
 
 
 def test_a_mirror_that_gets_nothing() -> None:

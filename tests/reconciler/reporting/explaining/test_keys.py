@@ -18,13 +18,20 @@ policies:
     deny:
       - 192.0.2.0/24
     hsts: {max_age_days: 1}
+frontends:
+  web:
+    listeners: [http]
+    redirect: https
 """
 
 
 def told(key: str, line: int = 3, name: str = "secure") -> dict[str, Any]:
-    by = {"name": name, "source": {"file": "p.yaml", "line": line}}
-    own = {"key": "redirect", "words": "", "by": None}
-    return {"stages": [own, {"key": key, "words": "", "by": by}]}
+    source = {"file": "p.yaml", "line": line}
+    by = {"name": name, "source": dict(source)}
+    own = {"key": "redirect", "words": "", "by": None, "source": {"file": "p.yaml", "line": 11}}
+    theirs = {"key": key, "words": "", "by": by, "source": source}
+    frontend = {"name": "web", "source": {"file": "p.yaml", "line": 11}}
+    return {"frontend": frontend, "stages": [own, theirs]}
 
 
 @pytest.mark.parametrize(("key", "line"), [("response_headers", 5), ("deny", 7), ("hsts", 9)])
@@ -32,7 +39,17 @@ def test_the_line_is_that_of_the_key(key: str, line: int) -> None:
     result: Any = told(key)
     assert files_named(result) == {"p.yaml"}
     point_at_keys(result, {"p.yaml": FILE})
-    assert result["stages"][1]["by"]["source"] == {"file": "p.yaml", "line": line}
+    own, theirs = result["stages"]
+    assert theirs["by"]["source"] == theirs["source"] == {"file": "p.yaml", "line": line}
+    assert own["source"] == {"file": "p.yaml", "line": 13}
+
+
+def test_of_a_request_that_no_frontend_takes_policies_are_told() -> None:
+    result: Any = {**told("hsts"), "frontend": None}
+    result["stages"][0]["source"] = None
+    assert files_named(result) == {"p.yaml"}
+    point_at_keys(result, {"p.yaml": FILE})
+    assert result["stages"][1]["source"]["line"] == 9
 
 
 @pytest.mark.parametrize(
@@ -49,3 +66,4 @@ def test_what_is_not_found_stays_at_the_name(result: Any, files: dict[str, bytes
     line = result["stages"][1]["by"]["source"]["line"]
     point_at_keys(result, files)
     assert result["stages"][1]["by"]["source"]["line"] == line
+    assert result["stages"][1]["source"]["line"] == line
