@@ -100,9 +100,8 @@ def _answered(
         note = f"{note}listener {refused} refuses the handshake: {reason}"
         result["message"] = note = note + ("; " if names else "")
     if not names:
-        if refusing:
-            # No request gets as far as to them.
-            result["lost"] = []
+        # No request gets as far as to them.
+        result["lost"] = [] if refusing else result["lost"]
         return result
     if won is None:
         said = merged(beyond(min(names), state))
