@@ -17,8 +17,17 @@ def unwritable(access_log: str) -> str | None:
     """Return why workers could not open it, as far as that can be told without making it."""
     if not access_log.startswith("/"):
         return None
-    silent = f"cannot open the access log {access_log}: {DOES_NOT_ANSWER}"
-    return answer_of(access_log, _unwritable, silent)
+    return answer_of(access_log, _unwritable, _unanswered(access_log))
+
+
+def silent(access_log: str) -> str | None:
+    """Return why whoever opened it would hang; None where it answers, whatever it says."""
+    reason = unwritable(access_log)
+    return reason if reason == _unanswered(access_log) else None
+
+
+def _unanswered(access_log: str) -> str:
+    return f"cannot open the access log {access_log}: {DOES_NOT_ANSWER}"
 
 
 def _unwritable(access_log: str) -> str | None:

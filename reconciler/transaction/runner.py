@@ -20,7 +20,7 @@ from reconciler.storage.file.database import DamagedError
 from reconciler.storage.store import Store
 from reconciler.storage.writing.begun import Begun
 from reconciler.transaction import events
-from reconciler.transaction.access_log import unwritable
+from reconciler.transaction.access_log import silent, unwritable
 from reconciler.transaction.attempt import Attempt
 from reconciler.transaction.events import Command, Event, Failure, Phase
 from reconciler.transaction.transaction import Transaction
@@ -101,6 +101,8 @@ class Runner:
         """Returns None when every worker holds the generation, else why none does."""
         await self._wait_for_service()
         await self._wait_for_parting()
+        if (failure := await _silent_log(begun.puts)) is not None:
+            return failure
         async with self._supervisor.exclusive:
             workers = self._supervisor.in_service
             if not workers:
@@ -355,6 +357,15 @@ def _without_log(puts: Iterable[Entity]) -> Failure | None:
     """Why the access log of settings that are put cannot be opened, as a port that is taken."""
     for settings in of_kinds(puts, SETTINGS_KEY.kind):
         reason = unwritable(settings.typed(Settings).access_log)
+        if reason is not None:
+            return _Unbindable(SETTINGS_KEY, reason, transient=True).failure
+    return None
+
+
+async def _silent_log(puts: Iterable[Entity]) -> Failure | None:
+    """Why no worker is to open the access log of settings that are put: it would hang there."""
+    for settings in of_kinds(puts, SETTINGS_KEY.kind):
+        reason = await asyncio.to_thread(silent, settings.typed(Settings).access_log)
         if reason is not None:
             return _Unbindable(SETTINGS_KEY, reason, transient=True).failure
     return None

@@ -125,3 +125,18 @@ def test_an_access_log_that_hangs_is_told(scene: Scene) -> None:
     scene.quick(scene.daemon.status)
     scene.disk.answer()
     eventually(lambda: scene.silent() == [])
+
+
+def test_no_worker_opens_an_access_log_that_hangs(scene: Scene) -> None:
+    """Each that did would be replaced: a commit must not cost what serves."""
+    before = scene.daemon.json("status")["workers"][0]["pid"]
+    scene.disk.hang()
+    commit = scene.repo.commit(scene.files(1, access_log=str(scene.mount / "access.log")))
+    done = scene.daemon.run_cli("wait", "--commit", commit, "--timeout", "20s")
+    assert done.returncode == 6
+    assert "access.log: the file does not answer" in done.stdout + done.stderr
+    [worker] = scene.daemon.json("status")["workers"]
+    assert (worker["pid"], worker["state"]) == (before, "running")
+    scene.disk.answer()
+    eventually(lambda: scene.daemon.status()["commit"] == commit)
+    assert scene.daemon.json("status")["workers"][0]["pid"] == before
