@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING
 from reconciler import log
 from reconciler.acme.accounts import Accounts
 from reconciler.acme.order import Order, OrderError
-from reconciler.acme.order_threads import OrderThreads
 from reconciler.durable import make_own_directory, replace_durably
 from reconciler.materials.external import Signature, signature_of
+from reconciler.own_threads import OwnThreads
 from reconciler.parts import heard_again_within
 from reconciler.patience import within
 from reconciler.presence import is_there
@@ -134,7 +134,7 @@ class Certifying:
         self._wake = asyncio.Event()
         self._at_once = asyncio.Semaphore(ORDERS_AT_ONCE)
         self._answering: dict[str, _Watched] = {}
-        self._threads = OrderThreads()
+        self._threads = OwnThreads("certificate order", OrderError)
         self._on_issued = issued
 
     def wake(self) -> None:

@@ -17,10 +17,10 @@ from reconciler.language.document import Document, Node, read_document
 from reconciler.language.findings import Finding, place
 from reconciler.language.raw import RawEntity, raw_entities
 from reconciler.language.validator import validate
-from reconciler.materials.completing import Completed, is_ordered
+from reconciler.materials.completing import Completed, is_ordered, with_fetched
 from schemas.entities.diagnostic import Diagnostic, sort_key
 from schemas.entities.entity import NOWHERE, SETTINGS_KEY, Entity, EntityKey, Mark, Provenance
-from schemas.entities.material import FIELDS, TRUSTED_AT_ORDERS
+from schemas.entities.material import FIELDS, TRUSTED_AT_FETCHES, TRUSTED_AT_ORDERS
 from schemas.kinds.certificate import Certificate
 from schemas.kinds.settings import Settings
 
@@ -192,6 +192,8 @@ class ChangedFiles:
         done = self._completing(entity)
         self.contents |= done.contents
         named = (TRUSTED_AT_ORDERS,) if is_ordered(entity) else FIELDS.get(entity.key.kind, ())
+        if entity.key.kind in ("frontend", "policy"):
+            named = (*named, TRUSTED_AT_FETCHES)
         for remark in done.remarks:
             field = next(
                 (path for path in named if path[-1] == remark.field),
@@ -201,7 +203,7 @@ class ChangedFiles:
             self._remarks.append(Finding(remark.severity, entity.key, field, message, remark.hint))
         if done.entity is not None and is_ordered(done.entity):
             return self._with_former(done.entity)
-        return done.entity
+        return done.entity and with_fetched(done.entity, self.base.get(entity.key))
 
     def _with_former(self, entity: Entity) -> Entity:
         """Keep what was served until something has been issued."""

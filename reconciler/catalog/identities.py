@@ -1,4 +1,4 @@
-"""Who a client is by the word of whoever is asked (`copy_headers`), where that is not known yet.
+"""Who a client is by the word of whoever is asked or of a token, where that is not known yet.
 
 What a client says in these headers is left out before anything looks at them but the match itself,
 and who is asked has a word behind the limits, and for the backend alone. So whatever goes by one
@@ -23,10 +23,14 @@ from reconciler.language.findings import Finding, place
 from schemas.entities.entity import Entity, EntityKey
 from schemas.kinds.frontend import Frontend
 from schemas.policies.concurrency import Concurrency
+from schemas.policies.jwt import Jwt
 from schemas.policies.rate import RateLimit
 from schemas.routes.places import QueryChange, Redirect, Rewrite
 from schemas.routes.split import SplitBy
 from schemas.values.templates import named
+
+_BY_ASKING = ("whoever is asked by forward_auth", "copy_headers")
+_BY_TOKEN = ("the token that is asked for by jwt", "jwt.headers")
 
 Use = tuple[str, tuple[str, ...], str, str]
 """The header, in lower case; the path to it in the frontend; what comes of it; and a way out."""
@@ -41,19 +45,25 @@ def untimely(changed: Iterable[EntityKey], view: View) -> Iterator[Finding]:
         found: dict[str, Finding] = {}
         for listener in view[key].typed(Frontend).listeners:
             words = merged(levels_of(view[key], listener, view))
-            copied = {
-                name.lower(): (name, by)
-                for asked, by in asked_first(words)
-                for name in asked.copy_headers
-            }
-            for header, path, comes_of_it, hint in _uses(view[key], words) if copied else ():
+            copied = {name.lower(): (name, by, how) for name, by, how in _told(words)}
+            for header, path, comes_of_it, way_out in _uses(view[key], words) if copied else ():
                 if header in copied:
-                    name, by = copied[header]
-                    said = f"whoever is asked by forward_auth of {by.key} ({place(by)}) says it"
+                    name, by, (who, where) = copied[header]
+                    said = f"{who} of {by.key} ({place(by)}) says it"
+                    hint = way_out.replace("copy_headers", where)
                     message = f"{key}: {comes_of_it.format(name=name, said=said)}"
                     finding = Finding("warning", key, path, message, hint.format(name=name))
                     found.setdefault(message, finding)
         yield from found.values()
+
+
+def _told(words: Mapping[Leaf, Word]) -> Iterator[tuple[str, Entity, tuple[str, str]]]:
+    """Yield the headers that somebody else than the client says, by whom, and how that is said."""
+    for asked, by in asked_first(words):
+        yield from ((name, by, _BY_ASKING) for name in asked.copy_headers)
+    for said, by, _ in words.values():
+        if isinstance(said, Jwt):
+            yield from ((name, by, _BY_TOKEN) for name in said.headers)
 
 
 def _uses(entity: Entity, words: Mapping[Leaf, Word]) -> Iterator[Use]:

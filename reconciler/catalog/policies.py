@@ -29,6 +29,7 @@ from schemas.policies.edits import AnswerLine
 from schemas.policies.error_page import ErrorPage
 from schemas.policies.forward_auth import ForwardAuth
 from schemas.policies.hsts import Hsts
+from schemas.policies.jwt import Jwt
 from schemas.policies.rate import RateLimit
 from schemas.policies.set_cookie import CookieChange
 from schemas.values.forms import INHERIT
@@ -98,6 +99,7 @@ Said = (
     | ErrorPage
     | ForwardAuth
     | Hsts
+    | Jwt
     | Networks
     | Bytes
     | Statuses
@@ -172,6 +174,8 @@ def _bounds(says: Policy | Frontend, entity: Entity) -> Iterator[tuple[Leaf, Wor
         yield Leaf("concurrency", str(entity.key)), Word(says.concurrency, entity, "")
     if says.basic_auth is not None:
         yield Leaf("basic_auth", str(entity.key)), Word(says.basic_auth, entity, "")
+    if says.jwt is not None:
+        yield Leaf("jwt", str(entity.key)), Word(says.jwt, entity, "")
     if says.rate_limit is not None:
         yield Leaf("rate_limit", str(entity.key)), Word(says.rate_limit, entity, "")
     intercept = says.intercept

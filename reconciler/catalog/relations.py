@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import product
 from typing import NamedTuple, Protocol
 
-from reconciler.materials.completing import NOTHING_HERE, Machine, is_ordered
+from reconciler.materials.completing import NOTHING_HERE, Machine, fetched_files, is_ordered
 from schemas.entities.entity import Entity, EntityKey, Mark, canonical_text
-from schemas.entities.material import materials_of
+from schemas.entities.material import materials_of, value_at
 from schemas.kinds.backend import Backend
 from schemas.kinds.certificate import Certificate
 from schemas.kinds.frontend import Frontend
@@ -42,6 +42,8 @@ COVER = "cover"
 """Hostname → certificates that have it."""
 SECURE = "secure"
 """No term → listeners that speak TLS."""
+FETCHED = "fetched"
+"""URL → who needs what is there; the note is the file with whom to trust."""
 CLEAR = "clear"
 """No term → listeners that do not."""
 ORDERED = "ordered"
@@ -169,6 +171,12 @@ def _of_files(entity: Entity, machine: Machine) -> Iterator[Relation]:
     if is_ordered(entity):
         path = machine.issued_path(entity.key.name)
         named = {path: named.get(path, "")} if path else {}
+    for field, file in fetched_files(entity):
+        path = machine.path_of(file)
+        if path is not None:
+            named.setdefault(path, "")
+        ca = value_at(entity.value, (*field[:-1], "ca"))
+        yield Relation(FETCHED, str(file.url), str(ca or ""))
     for path, digest in named.items():
         yield Relation(FILE, path, digest)
     for digest in dict.fromkeys(material.sha256 for material in materials):

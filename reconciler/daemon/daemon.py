@@ -169,6 +169,7 @@ class Daemon:
         self._base.parts.start("readiness", self._say_ready, once=True)
         # Not before there are workers to answer the authority.
         self._base.parts.start("certifying", self._workers.certifying.run)
+        self._base.parts.start("issuers", self._workers.issuers.run)
         await self._commits.reconciler.run()
 
     async def _say_ready(self) -> None:
@@ -200,6 +201,7 @@ class Daemon:
     def _retry(self) -> None:
         self._commits.reconciler.retry()
         self._workers.certifying.retry()
+        self._workers.issuers.retry()
         self._base.fetching.fetch_now()
 
     def _on_signal(self, drain: bool) -> None:
@@ -237,6 +239,7 @@ class Daemon:
             self._workers.send_overlay()
         self._systemd.store_sockets()
         self._workers.certifying.wake()
+        self._workers.issuers.wake()
 
     def failed(self) -> None:
         """See `Observer`."""

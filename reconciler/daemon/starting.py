@@ -20,6 +20,7 @@ from reconciler.catalog.relations import relations_of
 from reconciler.daemon.daemon import Daemon
 from reconciler.daemon.options import DaemonOptions
 from reconciler.errors import KakehiError
+from reconciler.issuers.keeping import fetched_directory
 from reconciler.loop.repair.lost import lost_since
 from reconciler.loop.repair.recovery import Recovery
 from reconciler.materials.completing import Machine
@@ -62,7 +63,11 @@ async def _run(options: DaemonOptions) -> None:
     _raise_open_files_limit()
     runtime = RuntimeDirectory(options.runtime_dir)
     try:
-        machine = Machine(Keyring(options.identity), issued_directory(options.state_dir))
+        machine = Machine(
+            Keyring(options.identity),
+            issued_directory(options.state_dir),
+            fetched_directory(options.state_dir),
+        )
         store = Store(options.state_dir, partial(relations_of, machine=machine))
         try:
             daemon = await _begin(options, store, machine, runtime)

@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from reconciler.acme.certifying import Certifying
-from reconciler.catalog.coverage import claims, ordered
+from reconciler.catalog.coverage import claims, fetched, ordered
 from reconciler.catalog.relations import relations_of
 from reconciler.daemon.condition import Health, Shortages, Warnings
 from reconciler.daemon.options import DaemonOptions
+from reconciler.issuers.keeping import UNKNOWN_KEYS, IssuerKeys, WantedKeys
 from reconciler.loop.applied_ref import AppliedRef
 from reconciler.loop.observer import Observer
 from reconciler.loop.reconcile import Reconciler
@@ -59,6 +60,7 @@ from reconciler.workers.watching.liveness import Liveness
 from reconciler.workers.watching.runtime_directory import RuntimeDirectory
 from reconciler.workers.watching.strays import Strays
 from schemas.messages import control, wire
+from schemas.policies.jwt import KeySet
 from schemas.record import record
 
 
@@ -100,6 +102,7 @@ class WorkerPlane:
     binding: Binding
     strays: Strays
     certifying: Certifying
+    issuers: IssuerKeys
     send_overlay: Callable[[], None]
 
     def send_ticket_keys(self) -> None:
@@ -196,8 +199,23 @@ def worker_plane(base: Ground, observer: WorkerObserver) -> WorkerPlane:
             tell=store.notes.add,
             issued=base.wake.set,
         ),
+        issuers=IssuerKeys(
+            lambda: wanted_keys(base),
+            lambda: sum(slot.counters.gauge(UNKNOWN_KEYS) for slot in list(supervisor.slots)),
+            came=base.wake.set,
+        ),
         send_overlay=send_overlay,
     )
+
+
+def wanted_keys(base: Ground) -> dict[str, WantedKeys]:
+    """The sets of keys that the running state names by URL."""
+    found: dict[str, WantedKeys] = {}
+    for url, ca in fetched(base.store.running.state).items():
+        path = base.machine.path_of(KeySet(url=url))
+        if path is not None:
+            found[url] = WantedKeys(url, path, ca)
+    return found
 
 
 def commit_plane(base: Ground, workers: WorkerPlane, observer: Observer) -> CommitPlane:
@@ -214,6 +232,7 @@ def commit_plane(base: Ground, workers: WorkerPlane, observer: Observer) -> Comm
         workers.auditing,
         workers.certifying,
         external,
+        workers.issuers,
         base.parts,
         base.began,
     )
@@ -280,6 +299,7 @@ def control_socket(
         expiry=commits.expiry,
         auditing=workers.auditing,
         certifying=workers.certifying,
+        issuers=workers.issuers,
         parts=base.parts,
         further_warnings=warnings.found,
         unserved=warnings.unserved,

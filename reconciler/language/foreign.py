@@ -89,10 +89,23 @@ _ASKED_FIRST = (
     "write forward_auth: {cluster: …, path: /verify, copy_headers: [X-User]} in a frontend or a "
     "policy; the cluster has the address of who is asked"
 )
-_TOKENS = (
-    "tokens and sessions are looked at by a server of yours, which is asked first: write "
-    "forward_auth: {cluster: …, path: /verify, copy_headers: [X-User]} in a frontend or a policy"
+_SESSIONS = (
+    "logins and sessions are kept by a server of yours, which is asked first: write forward_auth: "
+    "{cluster: …, path: /verify, copy_headers: [X-User]} in a frontend or a policy; tokens that "
+    "come with requests are looked at by jwt:"
 )
+_TOKENS = (
+    'write jwt: {issuer: "https://id.example.com/", audiences: [shop], keys: '
+    '"https://id.example.com/jwks.json", headers: {X-User: sub}}, in a frontend or a policy'
+)
+_KEYS = (
+    "keys names them: a file with a JWK Set, or the https URL of one; secrets that both sides know "
+    "(HS256) are not taken"
+)
+_BY_KEYS = "each key says which algorithm it is used with (alg, or by its curve), and no token does"
+_MATCHED_CLAIMS = "claims: {role: [admin]} asks for claims, and scopes: [read] for scopes"
+_TOLD_CLAIMS = "headers: {X-User: sub} tells the backend what a token says"
+_ELSEWHERE = "token: {header: x-token} or token: {cookie: session} says where it stands"
 _ASKED_BY_CLUSTER = (
     "write forward_auth: {cluster: …, path: /verify}: the cluster has the address of who is asked, "
     "and path what stands behind it"
@@ -111,16 +124,24 @@ _SENTENCES: dict[str, str] = {
     "auth_request_set": _ASKED_FIRST,
     "auth_url": _ASKED_FIRST,
     "auth_jwt": _TOKENS,
-    "authentication": _TOKENS,
+    "auth_jwt_claim_set": _TOKENS,
+    "auth_jwt_key_file": _TOKENS,
+    "auth_jwt_key_request": _TOKENS,
+    "auth_jwt_require": _TOKENS,
+    "authentication": _SESSIONS,
     "ext_auth": _ASKED_FIRST,
     "ext_authz": _ASKED_FIRST,
     "external_auth": _ASKED_FIRST,
-    "jwt": _TOKENS,
+    "bearer": _TOKENS,
     "jwt_auth": _TOKENS,
-    "oauth": _TOKENS,
-    "oauth2": _TOKENS,
-    "oidc": _TOKENS,
-    "openid_connect": _TOKENS,
+    "jwt_authn": _TOKENS,
+    "jwt_verify": _TOKENS,
+    "jwtauth": _TOKENS,
+    "request_authentication": _TOKENS,
+    "oauth": _SESSIONS,
+    "oauth2": _SESSIONS,
+    "oidc": _SESSIONS,
+    "openid_connect": _SESSIONS,
     "add_header": _EDITED,
     "custom_request_headers": _EDITED,
     "custom_response_headers": _EDITED,
@@ -235,6 +256,29 @@ _SENTENCES_OF: dict[tuple[str, str], str] = {
     ("forward_auth", "address"): _ASKED_BY_CLUSTER,
     ("forward_auth", "server"): _ASKED_BY_CLUSTER,
     ("forward_auth", "url"): _ASKED_BY_CLUSTER,
+    ("jwt", "algorithm"): _BY_KEYS,
+    ("jwt", "algorithms"): _BY_KEYS,
+    ("jwt", "cookie"): _ELSEWHERE,
+    ("jwt", "cookie_name"): _ELSEWHERE,
+    ("jwt", "claim_to_headers"): _TOLD_CLAIMS,
+    ("jwt", "clock_skew"): 'leeway says by how much clocks may differ: leeway: "60s"',
+    ("jwt", "clock_skew_seconds"): 'leeway says by how much clocks may differ: leeway: "60s"',
+    ("jwt", "forward"): "forward_token: false keeps the token from the backend",
+    ("jwt", "forward_headers"): _TOLD_CLAIMS,
+    ("jwt", "from"): _ELSEWHERE,
+    ("jwt", "from_cookies"): _ELSEWHERE,
+    ("jwt", "from_headers"): _ELSEWHERE,
+    ("jwt", "jwks"): _KEYS,
+    ("jwt", "jwks_file"): _KEYS,
+    ("jwt", "jwks_uri"): _KEYS,
+    ("jwt", "jwks_url"): _KEYS,
+    ("jwt", "local_jwks"): _KEYS,
+    ("jwt", "public_key"): _KEYS,
+    ("jwt", "remote_jwks"): _KEYS,
+    ("jwt", "require"): _MATCHED_CLAIMS,
+    ("jwt", "required_claims"): _MATCHED_CLAIMS,
+    ("jwt", "secret"): _KEYS,
+    ("jwt", "signing_secret"): _KEYS,
     ("backend", "host"): _ONE_ADDRESS,
     ("backend", "ip"): _ONE_ADDRESS,
     ("backend", "port"): _ONE_ADDRESS,

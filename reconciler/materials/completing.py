@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from reconciler.errors import UnreadableError
 from reconciler.language.findings import Remark
 from reconciler.language.foreign import EXPANDED_BEFORE, is_template
-from reconciler.materials import htpasswd
+from reconciler.materials import htpasswd, jwks
 from reconciler.materials.reading import Reader
 from reconciler.materials.sealed import Keyring, SealedError, is_sealed
 from reconciler.presence import found_at
@@ -26,15 +26,18 @@ from schemas.base import Kind
 from schemas.entities.entity import Entity
 from schemas.entities.material import (
     FIELDS,
+    TRUSTED_AT_FETCHES,
     TRUSTED_AT_ORDERS,
     File,
     file_at,
     may_name_files,
+    value_at,
     with_file,
 )
 from schemas.entities.secrecy import is_secret
 from schemas.kinds.certificate import Certificate
 from schemas.kinds.registry import MODELS
+from schemas.policies.jwt import KeySet
 from schemas.record import record
 from schemas.values.content import BODY_BYTES_MAX
 
@@ -64,6 +67,8 @@ class Machine:
     """Opens keys that are sealed; None leaves them unopened."""
     issued: Path | None = None
     """Where certificates lie that were ordered."""
+    fetched: Path | None = None
+    """Where sets of keys lie that were fetched."""
     served: Served = never
     """A certificate that was served is served on when it has expired."""
 
@@ -71,11 +76,19 @@ class Machine:
         """Return the file with the chain and the key of a certificate that was ordered."""
         return str(self.issued / f"{name}.pem") if self.issued else None
 
+    def path_of(self, file: File) -> str | None:
+        """Return where a file is: as it is written, or where it is put when it was fetched."""
+        if not isinstance(file, KeySet) or file.url is None:
+            return file.path
+        name = hashlib.sha256(file.url.encode()).hexdigest()[:_NAME_DIGITS]
+        return str(self.fetched / f"{name}.json") if self.fetched else None
+
 
 NOTHING_HERE = Machine()
 
 
-_NO_PEM = {"file", "users"}
+_NO_PEM = {"file", "keys", "users"}
+_NAME_DIGITS = 32
 
 
 class Completed:
@@ -92,6 +105,25 @@ def is_ordered(entity: Entity) -> bool:
     return entity.key.kind == "certificate" and entity.typed(Certificate).acme is not None
 
 
+def fetched_files(entity: Entity) -> Iterator[tuple[tuple[str, ...], KeySet]]:
+    """Yield the files of an entity that come from URLs, and where it names them."""
+    for field in FIELDS.get(entity.key.kind, ()):
+        found = value_at(entity.value, field)
+        if isinstance(found, dict) and "url" in found:
+            yield field, KeySet.of_value(found)
+
+
+def with_fetched(entity: Entity, former: Entity | None) -> Entity:
+    """Return an entity with what a former one had of the same URLs, where nothing is there now."""
+    known = {file.url: file for _, file in fetched_files(former)} if former is not None else {}
+    for field, file in fetched_files(entity):
+        kept = known.get(file.url)
+        if file.sha256 is None and kept is not None:
+            model = with_file(entity.typed(MODELS[entity.key.kind]), field, kept)
+            entity = Entity.of(entity.key, model, entity.provenance)
+    return entity
+
+
 def complete(entity: Entity, read: Reader, machine: Machine = NOTHING_HERE) -> Completed:
     """Return the entity with hashes beside its paths; as it is, if it names no files."""
     done = Completed()
@@ -100,6 +132,7 @@ def complete(entity: Entity, read: Reader, machine: Machine = NOTHING_HERE) -> C
         return done
     if is_ordered(entity):
         return _complete_ordered(entity, read, machine)
+    done.remarks += _check_trusted(entity, TRUSTED_AT_FETCHES, read)
     model: Kind = entity.typed(MODELS[entity.key.kind])
     found: dict[str, bytes] = {}
     places: dict[str, tuple[str, str]] = {}
@@ -108,12 +141,9 @@ def complete(entity: Entity, read: Reader, machine: Machine = NOTHING_HERE) -> C
         file = file_at(model, field)
         if file is None:
             continue
-        path = file.path
-        try:
-            content = read(path)
-        except UnreadableError as error:
-            hint = _unread_hint(path, error)
-            done.remarks.append(Remark("error", field[-1], f"{path}: {error}", hint))
+        path = machine.path_of(file)
+        content = _content(file, path, field[-1], read, done)
+        if path is None or content is None:
             continue
         is_key = is_secret(entity.key.kind, (*field, "sha256"))
         sealed, checked = is_key and is_sealed(content), True
@@ -137,7 +167,7 @@ def complete(entity: Entity, read: Reader, machine: Machine = NOTHING_HERE) -> C
         if is_clear and path.startswith("/") and _is_open_to_all(path):
             message = f"{path}: every user of this machine can read the private key"
             warnings.append(Remark("warning", field[-1], message, f"chmod o-r {path}"))
-        model = with_file(model, field, file.model_copy(update={"sha256": digest}))
+        model = with_file(model, field, file.model_copy(update={"path": path, "sha256": digest}))
     if found and not done.remarks:
         served = partial(machine.served, *places.get("certificate", ("", "")))
         model = _check(model, found, done.remarks, served)
@@ -145,6 +175,22 @@ def complete(entity: Entity, read: Reader, machine: Machine = NOTHING_HERE) -> C
     failed = any(remark.severity == "error" for remark in done.remarks)
     done.entity = None if failed else Entity.of(entity.key, model, entity.provenance)
     return done
+
+
+def _content(
+    file: File, path: str | None, field: str, read: Reader, done: Completed
+) -> bytes | None:
+    """Return what is in a file; None if it cannot be read, which is said of `done`."""
+    if path is None:
+        return None
+    try:
+        return read(path)
+    except UnreadableError as error:
+        # What is to be fetched is nobody's fault while it is not there.
+        if not isinstance(file, KeySet) or file.url is None:
+            hint = _unread_hint(path, error)
+            done.remarks.append(Remark("error", field, f"{path}: {error}", hint))
+        return None
 
 
 def _check_body(content: bytes, remarks: list[Remark]) -> None:
@@ -160,7 +206,7 @@ def _complete_ordered(entity: Entity, read: Reader, machine: Machine) -> Complet
     from reconciler.materials import pem  # noqa: PLC0415  # 50 ms, and most have no certificates
 
     done = Completed()
-    done.remarks += _check_trusted(entity, read)
+    done.remarks += _check_trusted(entity, TRUSTED_AT_ORDERS, read)
     if done.remarks:
         return done
     done.entity = entity
@@ -183,19 +229,17 @@ def _complete_ordered(entity: Entity, read: Reader, machine: Machine) -> Complet
     return done
 
 
-def _check_trusted(entity: Entity, read: Reader) -> list[Remark]:
-    """Look at the authorities by which an ACME server is trusted: an order reads them anew."""
+def _check_trusted(entity: Entity, at: tuple[str, ...], read: Reader) -> list[Remark]:
+    """Look at the authorities by which another server is trusted: whoever asks it reads them."""
+    path = value_at(entity.value, at)
+    if not isinstance(path, str):
+        return []
     from reconciler.materials import pem  # noqa: PLC0415  # 50 ms, and most have no certificates
 
-    acme = entity.typed(Certificate).acme
-    path = acme.ca if acme is not None else None
-    if path is None:
-        return []
-    field = TRUSTED_AT_ORDERS[-1]
     try:
-        remarks = pem.check_authorities(read(path), field)
+        remarks = pem.check_authorities(read(path), at[-1])
     except UnreadableError as error:
-        remarks = [Remark("error", field, str(error), _unread_hint(path, error))]
+        remarks = [Remark("error", at[-1], str(error), _unread_hint(path, error))]
     return [replace(each, message=f"{path}: {each.message}") for each in remarks]
 
 
@@ -211,6 +255,8 @@ def _check(
         _check_body(found["file"], remarks)
     if "users" in found:
         remarks += htpasswd.check(found["users"], "users")
+    if "keys" in found:
+        remarks += jwks.check(found["keys"], "keys")
     if found.keys() <= _NO_PEM:
         return model
     return _check_pem(model, found, remarks, served)

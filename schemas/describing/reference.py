@@ -155,8 +155,8 @@ _REMARKS = {
         "policies of one list that say different things about the same are an error, unless the "
         "frontend itself decides. What a listener's policies say of answers (headers, HSTS, "
         "compression, pages) also counts for requests that no frontend takes. "
-        "`allow`, `deny`, `concurrency`, `rate_limit`, `basic_auth`, `forward_auth` and `limits` "
-        "never replace each other: everybody's word counts."
+        "`allow`, `deny`, `concurrency`, `rate_limit`, `basic_auth`, `jwt`, `forward_auth` and "
+        "`limits` never replace each other: everybody's word counts."
     ),
     "settings": "They may be given once in the whole directory.",
 }

@@ -20,14 +20,16 @@ PlainT = TypeVar("PlainT", bound=Plain)
 FIELDS: dict[str, tuple[tuple[str, ...], ...]] = {
     "certificate": (("certificate",), ("private_key",), ("ocsp",)),
     "cluster": (("tls", "ca"), ("tls", "certificate"), ("tls", "private_key")),
-    "frontend": (("respond", "file"), ("basic_auth", "users")),
+    "frontend": (("respond", "file"), ("basic_auth", "users"), ("jwt", "keys")),
     "listener": (("tls", "client_ca"), ("tls", "client_crl")),
-    "policy": (("basic_auth", "users"),),
+    "policy": (("basic_auth", "users"), ("jwt", "keys")),
 }
 """Where a kind has paths: the fields, by path through the value."""
 
 TRUSTED_AT_ORDERS = ("acme", "ca")
 """Where a certificate has a path to what is no part of the state: whoever orders it reads that."""
+TRUSTED_AT_FETCHES = ("jwt", "ca")
+"""The same of frontends and policies: whoever fetches keys reads it."""
 
 
 class Material(NamedTuple):
@@ -55,7 +57,8 @@ def materials_of(entity: Entity) -> Iterator[Material]:
     """Yield the files of an entity whose value has been completed by their hashes."""
     for field in FIELDS.get(entity.key.kind, ()):
         found = value_at(entity.value, field)
-        if isinstance(found, dict):
+        # What is to be fetched and has not been is no file yet.
+        if isinstance(found, dict) and "sha256" in found:
             yield Material(field, str(found["path"]), str(found["sha256"]))
 
 

@@ -22,12 +22,15 @@ def _realm(value: object) -> str:
     return value
 
 
+Realm = Annotated[str, BeforeValidator(_realm)]
+"""What clients are told that they ask for; also for `schemas.policies.jwt`."""
+
+
 class BasicAuth(Model):
     """Users and their passwords, without whom nobody gets in."""
 
     realm: Annotated[
-        str,
-        BeforeValidator(_realm),
+        Realm,
         Field(description="What browsers call it when they ask.", examples=["admin"]),
     ]
     users: Annotated[

@@ -29,6 +29,7 @@ from schemas.policies.error_page import OwnErrorPages
 from schemas.policies.forward_auth import AskedFirst
 from schemas.policies.hsts import InheritedHsts
 from schemas.policies.intercept import InheritedIntercept
+from schemas.policies.jwt import TokensTaken
 from schemas.policies.rate import RateLimited
 from schemas.policies.set_cookie import SetCookie
 from schemas.values.forms import INHERIT
@@ -48,6 +49,7 @@ class Effects(Kind):
     forward_auth: AskedFirst = None
     hsts: InheritedHsts = INHERIT
     intercept: InheritedIntercept = INHERIT
+    jwt: TokensTaken = None
     limits: Limits = RequestLimits.of_value({})
     rate_limit: RateLimited = None
     request_headers: RequestEdits = HeaderEdits.of_value({})

@@ -59,6 +59,7 @@ NAMES = (
     "binding",
     "strays",
     "certifying",
+    "issuers",
     "worker 1",
 )
 CASES: dict[str, Callable[[Site], None]] = {name: partial(fails_once, name) for name in NAMES}

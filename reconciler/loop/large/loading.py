@@ -120,6 +120,7 @@ class Loading:
             identity=str(keyring.path) if keyring and keyring.path else None,
             has_keyring=keyring is not None,
             issued=str(self._machine.issued) if self._machine.issued else None,
+            fetched=str(self._machine.fetched) if self._machine.fetched else None,
         )
         self.progress = LoadingStatus(
             commit=commit, phase="comparing", files=0, read=0, parsed=0, idle_s=0

@@ -28,10 +28,12 @@ class Request:
     identity: str | None
     has_keyring: bool
     issued: str | None
+    fetched: str | None
 
     @property
     def machine(self) -> Machine:
         """What certificates are completed by."""
         identity = Path(self.identity) if self.identity else None
         keyring = Keyring(identity) if self.has_keyring else None
-        return Machine(keyring, Path(self.issued) if self.issued else None)
+        issued, fetched = (Path(it) if it else None for it in (self.issued, self.fetched))
+        return Machine(keyring, issued, fetched)

@@ -14,6 +14,7 @@ from itertools import islice
 
 from reconciler import log
 from reconciler.acme.certifying import Certifying
+from reconciler.issuers.keeping import IssuerKeys
 from reconciler.parts import Part, Parts
 from reconciler.reporting.control.draining import Draining
 from reconciler.reporting.control.reconciling import Reconciling
@@ -51,6 +52,7 @@ class Status:
     expiry: Expiry
     auditing: Auditing
     certifying: Certifying
+    issuers: IssuerKeys
     parts: Parts
     further_warnings: Callable[[], list[str]]
     unserved: Callable[[], list[str]]
@@ -203,6 +205,7 @@ class Status:
         warnings += [each for each in others if each]
         warnings += [text for each in certificates if (text := each.warning(now)) is not None]
         warnings += self.certifying.warnings()
+        warnings += self.issuers.warnings()
         warnings += self.parts.warnings()
         warnings += self.further_warnings()
         warnings += self.reconciler.not_taken_over()

@@ -26,6 +26,7 @@ from schemas.policies.client_certificate import CertificateConditions
 from schemas.policies.concurrency import Concurrency
 from schemas.policies.cors import Cors
 from schemas.policies.forward_auth import ForwardAuth
+from schemas.policies.jwt import Jwt, TokenPlace
 from schemas.policies.rate import RateLimit
 from schemas.record import record
 from schemas.values.units import format_duration, format_size
@@ -114,6 +115,7 @@ def asked_for(words: Words, seen: Seen, *, unread: bool) -> Iterator[Step]:
         yield _cors(cors.said, cors.by, seen)
     yield from _certificates(words, secure=seen.secure)
     yield from _users(words, seen.made.user)
+    yield from _tokens(words)
     for question, by in asked_first(words):
         end = _unanswered(question, seen.takes)
         condition = f"if cluster {question.cluster} lets it pass"
@@ -221,6 +223,24 @@ def _users(words: Words, user: str | None) -> Iterator[Step]:
         told = f"{told}; whether {whose} is one, by the password, is not checked here"
         condition = f"if {whose} and the password are in {word.said.users.path}"
         yield Step(stage("basic_auth", told, word.by), None, condition)
+
+
+def _tokens(words: Words) -> Iterator[Step]:
+    """Yield whose tokens are asked for, the outermost first; none is looked at here."""
+    asked = [(word.said, word.by) for word in words.values() if isinstance(word.said, Jwt)]
+    for said, by in asked[::-1]:
+        if said.keys.sha256 is None:
+            told = f"the keys of {said.issuer} have not been fetched yet: 503"
+            yield Step(stage("jwt", told, by), (503, told))
+            continue
+        where = " ".join(said.token.given()) if isinstance(said.token, TokenPlace) else said.token
+        whom = f" for {' or '.join(said.audiences)}" if said.audiences else ""
+        told = f"a token in {where} by {said.issuer}{whom}: others get 401"
+        more = [f"scope {each}" for each in said.scopes]
+        more += [f"{claim} {' or '.join(texts)}" for claim, texts in sorted(said.claims.items())]
+        told += f"; one without {' and '.join(more)} gets 403" if more else ""
+        told += f"; it says {', '.join(sorted(said.headers))}" if said.headers else ""
+        yield Step(stage("jwt", told, by), None, f"if a token by {said.issuer} lets it pass")
 
 
 def _question(asked: ForwardAuth) -> str:

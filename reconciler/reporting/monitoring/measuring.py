@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from reconciler import log
 from reconciler.acme.certifying import Certifying
+from reconciler.issuers.keeping import IssuerKeys
 from reconciler.materials.external import ExternalFiles
 from reconciler.parts import Parts
 from reconciler.planning.planner import Live
@@ -54,6 +55,7 @@ class Measuring:
         auditing: Auditing,
         certifying: Certifying,
         external: ExternalFiles,
+        issuers: IssuerKeys,
         parts: Parts,
         began: float,
     ) -> None:
@@ -66,6 +68,7 @@ class Measuring:
         self._auditing = auditing
         self._certifying = certifying
         self._external = external
+        self._issuers = issuers
         self._parts = parts
         self._began = began
         self._loop = asyncio.get_running_loop()
@@ -187,6 +190,7 @@ class Measuring:
             expiry_days=self._expiry_days(),
             order_failures=self._certifying.failures(),
             files_silent=len(self._external.silent),
+            key_failures=self._issuers.failures(),
             log_dropped=log.dropped(),
             parts={part.name: (part.state, part.restarts) for part in self._parts.all()},
             entities_left_out=self._counted()[1],

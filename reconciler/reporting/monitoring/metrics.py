@@ -62,6 +62,8 @@ class OwnNumbers:
     """By name of a certificate that is ordered: attempts since the last one that went well."""
     files_silent: int = 0
     """How many files outside of the repository do not answer."""
+    key_failures: dict[str, int] = field(default_factory=dict)
+    """By URL of a set of keys that is fetched: the same."""
     log_dropped: int = 0
     parts: dict[str, tuple[str, int]] = field(default_factory=dict)
     """By name of a part of the daemon: its state in a word, and how often it was restarted."""
@@ -122,6 +124,14 @@ def _reconciler(numbers: OwnNumbers) -> Iterator[Metric]:
         "Files outside of the repository that do not answer: their file system hangs.",
         numbers.files_silent,
     )
+    keys = GaugeMetricFamily(
+        "kakehi_issuer_key_failures",
+        "Failed attempts to fetch the keys of an issuer, since one went well.",
+        labels=["url"],
+    )
+    for url, count in numbers.key_failures.items():
+        keys.add_metric([url], count)
+    yield keys
     yield from _parts(numbers.parts)
     yield GaugeMetricFamily(
         "kakehi_metrics_entities_left_out",

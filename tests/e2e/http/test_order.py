@@ -19,16 +19,19 @@ from tests.harness import ports, rawclient
 from tests.harness.h2client import H2Client
 from tests.harness.rawbackend import RawBackend
 from tests.harness.site import Site
+from tests.harness.tokens import Signer, jwks
 
 SEED = 7
+KEYS = jwks(Signer("ES256"))
 HASH = "$5$abcdefgh$gruCpC7VkOTspMQTTSAR8mtlO9Upms.fwqE5y16JVM."
-# In the order in which they answer, each by a status of its own.
+# In the order in which they answer, each by a status of its own but for the last.
 ANSWERS: dict[str, tuple[dict[str, Any], int]] = {
     "limits": ({"limits": {"body_bytes": "1B"}}, 413),
     "deny": ({"deny": ["127.0.0.0/8"]}, 403),
     "rate": ({"rate_limit": {"requests": 1, "per": "24h", "by": "frontend"}}, 429),
     "cors": ({"cors": {"origins": ["https://app.test"]}}, 204),
     "basic": ({"basic_auth": {"realm": "r", "users": "users.htpasswd"}}, 401),
+    "jwt": ({"jwt": {"issuer": "i", "audiences": ["a"], "keys": "keys.json"}}, 401),
 }
 SETS = list(chain.from_iterable(combinations(ANSWERS, count) for count in range(len(ANSWERS) + 1)))
 FIELDS = [("Origin", "https://app.test"), ("Access-Control-Request-Method", "PUT")]
@@ -76,7 +79,7 @@ class OrderedSite(Site):
                 "policies": named["frontend"],
                 **says,
             }
-        self.start({"kakehi.yaml": document, "users.htpasswd": f"user:{HASH}\n"})
+        self.start({"kakehi.yaml": document, "users.htpasswd": f"user:{HASH}\n", "keys.json": KEYS})
 
     def __exit__(self, kind: object, *rest: object) -> None:
         super().__exit__(kind, *rest)
@@ -118,4 +121,6 @@ def test_explain_tells_them_in_that_order(site: OrderedSite) -> None:
     keys = {"rate": "rate_limit", "basic": "basic_auth"}
     port = site.addresses[-1].rpartition(":")[2]
     told = site.daemon.ask("explain", url=f"http://a.test:{port}/")
-    assert [each["key"] for each in told["stages"]] == [keys.get(name, name) for name in ANSWERS]
+    # Nobody is named by a password, so that nothing comes behind that.
+    expected = [keys.get(name, name) for name in ANSWERS if name != "jwt"]
+    assert [each["key"] for each in told["stages"]] == expected

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from reconciler.acme import certifying, order_threads
+from reconciler import own_threads
+from reconciler.acme import certifying
 from reconciler.acme.certifying import Certifying
 from reconciler.storage.store import Store
 from reconciler.workers.telling.challenges import ChallengeKeeper
@@ -156,12 +157,12 @@ def test_a_hostname_more_lets_the_order_that_runs_end(scene: Scene) -> None:
 def test_so_many_orders_may_hang(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def ordering() -> None:
-        monkeypatch.setattr(order_threads, "HANGING_MAX", 2)
+        monkeypatch.setattr(own_threads, "HANGING_MAX", 2)
         async with scene.running():
             for number in range(3):
                 await scene.is_asked(number)
                 scene.order(contact=[f"ops{number}@shop.test"])
-            await scene.told("2 orders hang")
+            await scene.told("2 attempts hang")
         assert sum(each.name == "certificate order" for each in threading.enumerate()) <= 3
 
     asyncio.run(ordering())

@@ -33,6 +33,7 @@ def test_the_full_value_has_every_default() -> None:
         "hostnames": None,
         "hsts": "inherit",
         "intercept": "inherit",
+        "jwt": None,
         "limits": {"body_bytes": None},
         "listeners": ["public-http"],
         "methods": [],

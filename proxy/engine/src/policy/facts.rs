@@ -40,12 +40,16 @@ pub struct Facts<'a> {
     pub frontend_listeners: &'a [Box<str>],
     /// Who has shown a password that was right.
     pub vault: &'a Vault,
+    /// Tokens whose signatures were right.
+    pub tokens: &'a Vault,
     /// Who has asked how often.
     pub meter: &'a Meter,
     /// How many requests there are.
     pub in_flight: &'a InFlight,
     /// A time that only grows.
     pub now_ns: u64,
+    /// Microseconds since 1970.
+    pub unix_us: u64,
     /// All listeners.
     pub listeners: &'a Named<Rc<Listener>>,
 }

@@ -20,9 +20,10 @@ use super::cookies::Cookies;
 use super::crowd::{Crowd, Keys};
 use super::edits::{Edits, Made};
 use super::facts::Facts;
+use super::jwt::Jwt;
 use super::rate::Rate;
 use super::template::Values;
-use super::{Page, Reason, Verdict};
+use super::{Page, Verdict};
 use crate::state::entity;
 use crate::state::entity::{
     ClientCertificate, CookieChange, Cors, ErrorPage, ForwardAuth, HeaderEdits, Hsts, Inherited,
@@ -40,6 +41,8 @@ pub struct Merged {
     crowds: Box<[Crowd]>,
     /// As above.
     basics: Box<[Basic]>,
+    /// As above.
+    tokens: Box<[Jwt]>,
     /// What clients have to have shown: all of it.
     certificates: Box<[ClientCertificate]>,
     compression: Option<Box<Compression>>,
@@ -145,6 +148,18 @@ impl<'a> Levels<'a> {
         Ok(basics.into())
     }
 
+    /// The tokens that they ask for, the outermost first, and none twice.
+    fn tokens(&self) -> Result<Box<[Jwt]>, String> {
+        let mut tokens: Vec<Jwt> = Vec::new();
+        for policy in self.all().into_iter().rev() {
+            let more = policy.jwt.as_ref().map(Jwt::of).transpose()?;
+            let is_new = |more: &Jwt| tokens.iter().all(|known| !known.is_like(more));
+            let more = more.filter(is_new);
+            tokens.extend(more);
+        }
+        Ok(tokens.into())
+    }
+
     /// Those whom they have asked, the outermost first, and nobody twice.
     fn asked(&self) -> Box<[Arc<ForwardAuth>]> {
         let mut asked: Vec<&ForwardAuth> = Vec::new();
@@ -198,6 +213,7 @@ impl Merged {
         let mut merged = Self {
             access: access.map(Box::new),
             basics: levels.basics()?,
+            tokens: levels.tokens()?,
             certificates: levels.certificates(),
             crowds: levels.crowds(),
             rates: levels.rates(),
@@ -221,6 +237,7 @@ impl Merged {
             && merged.rates.is_empty()
             && merged.crowds.is_empty()
             && merged.basics.is_empty()
+            && merged.tokens.is_empty()
             && merged.certificates.is_empty()
             && merged.compression.is_none()
             && merged.intercepted.is_empty()
@@ -286,24 +303,6 @@ impl Merged {
         })
     }
 
-    /// Whether its client has shown what it has to.
-    pub(super) fn identify(&self, facts: &Facts<'_>) -> Verdict {
-        let mut asked = self.certificates.iter();
-        match facts.client {
-            _ if self.certificates.is_empty() => Verdict::Continue,
-            None => Verdict::answer(403, Reason::CertificateMissing),
-            Some(client) if asked.all(|asked| asked.admits(client)) => Verdict::Continue,
-            Some(_) => Verdict::answer(403, Reason::CertificateRefused),
-        }
-    }
-
-    /// The users who may ask, all of whom have to know one.
-    #[inline]
-    #[must_use]
-    pub fn basics(&self) -> &[Basic] {
-        &self.basics
-    }
-
     /// Whether there are rates that requests have to keep.
     #[inline]
     #[must_use]
@@ -343,12 +342,6 @@ impl Merged {
     #[must_use]
     pub fn hsts(&self) -> Option<&str> {
         self.hsts.as_deref()
-    }
-
-    /// Who is asked whether a request may pass, one after the other.
-    #[must_use]
-    pub fn asked(&self) -> &[Arc<ForwardAuth>] {
-        &self.asked
     }
 
     /// What is done with the fields of a request.
@@ -590,5 +583,6 @@ fn edits_of(leaves: Leaves<'_, Edit<'_>>) -> HeaderEdits {
 /// The number of the listener's level.
 const BEYOND: u8 = 2;
 
+mod identity;
 #[cfg(test)]
 mod tests;

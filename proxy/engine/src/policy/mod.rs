@@ -17,6 +17,7 @@ pub mod crowd;
 pub mod edits;
 pub mod facts;
 pub mod general;
+pub mod jwt;
 pub mod merged;
 pub mod meter;
 pub mod passwords;
@@ -33,6 +34,7 @@ use std::sync::Arc;
 
 use basic::Shown;
 use facts::Facts;
+use jwt::token::Fault;
 use merged::Merged;
 use plan::{Changes, Plan};
 
@@ -98,6 +100,14 @@ pub enum Reason {
     Unauthenticated,
     /// Passwords of too many wait to be looked up.
     TooManyPasswords,
+    /// Its client has shown no token.
+    TokenMissing,
+    /// Its client has shown one that lets nobody pass.
+    TokenRefused(Fault),
+    /// Its client has shown one that does not allow this.
+    TokenInsufficient,
+    /// The keys by which tokens are known have not been fetched yet.
+    TokenKeysMissing,
     /// Its client has shown no certificate.
     CertificateMissing,
     /// Its client has shown a certificate of somebody else than who may ask.
@@ -199,6 +209,7 @@ pub fn go_on(
     facts: &Facts<'_>,
     passed: usize,
 ) -> Step {
+    let mut told = Vec::new();
     if let Some(merged) = merged {
         let mut next = passed;
         while let Some(basic) = merged.basics().get(next) {
@@ -208,6 +219,10 @@ pub fn go_on(
                 Shown::Nothing => return Step::Answer(basic.refusal()),
             }
         }
+        match merged.verify(facts) {
+            Ok(lines) => told = lines,
+            Err(answer) => return Step::Answer(answer),
+        }
         if merged.basics().len() + merged.asked().len() > next {
             return Step::Wait(next);
         }
@@ -215,22 +230,27 @@ pub fn go_on(
     let end = plan.map_or(Verdict::Continue, |plan| plan.end(facts));
     match end.or(|| general::switching(frontend, facts)) {
         Verdict::Answer(answer) => Step::Answer(answer),
-        Verdict::Continue => match changes(plan, merged, facts) {
+        Verdict::Continue => match changes(plan, merged, told, facts) {
             Ok(changes) => Step::Forward(changes),
             Err(answer) => Step::Answer(answer),
         },
     }
 }
 
-/// What a request that goes to a backend is changed to.
+/// What a request that goes to a backend is changed to; `told` are lines that it has by its token.
 #[inline]
 fn changes(
     plan: Option<&Plan>,
     merged: Option<&Merged>,
+    mut told: Vec<u8>,
     facts: &Facts<'_>,
 ) -> Result<Option<Box<Changes>>, Answer> {
     let changes = plan.map_or(Ok(None), |plan| plan.changes(facts))?;
-    let lines = merged.and_then(|merged| merged.request_lines(facts));
+    let mut lines = merged.and_then(|merged| merged.request_lines(facts));
+    if !told.is_empty() {
+        told.extend_from_slice(lines.as_deref().unwrap_or_default());
+        lines = Some(told.into());
+    }
     if changes.is_none() && lines.is_none() {
         return Ok(None);
     }

@@ -83,8 +83,8 @@ impl Plan {
             return Ok(None);
         };
         let said = few.says.as_deref();
-        if let Some(basic) = said.and_then(|said| said.basic_auth.as_ref()) {
-            basic.users.read(&read)?;
+        if let Some(said) = said {
+            said.read_files(&read)?;
         }
         if said.is_none() && !asks_for_any(few) {
             return Ok(None);

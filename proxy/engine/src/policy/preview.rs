@@ -114,9 +114,11 @@ impl Coming<'_> {
                 frontend_name: name,
                 frontend_listeners: &frontend.listeners,
                 vault: &Vault::default(),
+                tokens: &Vault::default(),
                 meter: &Meter::default(),
                 in_flight: &InFlight::default(),
                 now_ns: 0,
+                unix_us: 0,
                 listeners: &self.running(),
             },
         )

@@ -254,7 +254,8 @@ impl Escape {
     }
 }
 
-fn push_escaped(byte: u8, out: &mut Vec<u8>) {
+/// Appends a byte as a target has it.
+pub(super) fn push_escaped(byte: u8, out: &mut Vec<u8>) {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     out.extend_from_slice(&[
         b'%',

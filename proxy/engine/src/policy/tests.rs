@@ -25,7 +25,7 @@ use crate::state::named::Named;
 use crate::tls::client_identity::ClientIdentity;
 
 /// A request of somebody, and what is known of him.
-struct Asked {
+pub(super) struct Asked {
     text: Vec<u8>,
     peer: IpAddr,
     is_early: bool,
@@ -35,7 +35,7 @@ struct Asked {
 type Decided = Result<Option<Box<Changes>>, Answer>;
 
 impl Asked {
-    fn by(text: &str) -> Self {
+    pub(super) fn by(text: &str) -> Self {
         Self {
             text: format!("{text}\r\n\r\n").into_bytes(),
             peer: [192, 0, 2, 1].into(),
@@ -54,7 +54,7 @@ impl Asked {
     }
 
     /// Has it looked at as the stages see it.
-    fn seen<T>(&self, look: impl FnOnce(&Facts<'_>) -> T) -> T {
+    pub(super) fn seen<T>(&self, look: impl FnOnce(&Facts<'_>) -> T) -> T {
         let listener = listener();
         let mut head = RequestHead::default();
         let parsed = request::parse(&self.text, &listener.head_limits, &mut head);
@@ -72,9 +72,11 @@ impl Asked {
             frontend_name: "shop",
             frontend_listeners: &[],
             vault: &Vault::default(),
+            tokens: &Vault::default(),
             meter: &Meter::default(),
             in_flight: &InFlight::default(),
             now_ns: 0,
+            unix_us: 0,
             listeners: &Named::default(),
         })
     }

@@ -1,9 +1,10 @@
-//! Who has shown a password that was right, remembered so that it is hashed once.
+//! Who has shown a password that was right, remembered so that it is hashed once; and so are tokens, in a vault of
+//! their own.
 //!
-//! Rule: nothing of a password is kept: what is remembered is a seal of user, password and file of users, by a key
+//! Rule: nothing of what is shown is kept: what is remembered is a seal of user, password and file of users, by a key
 //! that no other process has. A file that changes has other seals. Bounded: the oldest goes first.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{HashSet, VecDeque};
 
 use aws_lc_rs::hmac;
@@ -17,6 +18,7 @@ pub type Seal = [u8; 32];
 pub struct Vault {
     key: OnceCell<Option<hmac::Key>>,
     known: RefCell<Known>,
+    looked_up: Cell<u64>,
 }
 
 #[derive(Default)]
@@ -37,6 +39,16 @@ impl Vault {
             context.update(part);
         }
         context.sign().as_ref().try_into().ok()
+    }
+
+    /// Something was not known, and is looked at.
+    pub fn count(&self) {
+        self.looked_up.set(self.looked_up.get() + 1);
+    }
+
+    /// How often that was, since this was asked.
+    pub fn take_count(&self) -> u64 {
+        self.looked_up.take()
     }
 
     /// Whether it was right before.

@@ -17,12 +17,25 @@ pub fn encode(out: &mut Vec<u8>, bytes: &[u8]) {
     }
 }
 
+/// The bytes of a text without padding, in the letters that a URL may have (RFC 4648 §5); none if it is no such.
+#[must_use]
+pub fn decode_url(text: &[u8]) -> Option<Vec<u8>> {
+    digits(text, *b"-_")
+}
+
 /// The bytes of a text, which may be padded; none if it is no base64.
 #[must_use]
 pub fn decode(text: &[u8]) -> Option<Vec<u8>> {
     let unpadded = text.strip_suffix(b"=").unwrap_or(text);
-    let digits = unpadded.strip_suffix(b"=").unwrap_or(unpadded);
-    if digits.len() % 4 == 1 || (digits.len() < text.len() && text.len() % 4 != 0) {
+    let unpadded = unpadded.strip_suffix(b"=").unwrap_or(unpadded);
+    match unpadded.len() < text.len() && text.len() % 4 != 0 {
+        true => None,
+        false => digits(unpadded, *b"+/"),
+    }
+}
+
+fn digits(digits: &[u8], [plus, slash]: [u8; 2]) -> Option<Vec<u8>> {
+    if digits.len() % 4 == 1 {
         return None;
     }
     let mut out = Vec::with_capacity(digits.len() / 4 * 3 + 2);
@@ -33,8 +46,8 @@ pub fn decode(text: &[u8]) -> Option<Vec<u8>> {
                 b'A'..=b'Z' => digit - b'A',
                 b'a'..=b'z' => digit - b'a' + 26,
                 b'0'..=b'9' => digit - b'0' + 52,
-                b'+' => 62,
-                b'/' => 63,
+                _ if *digit == plus => 62,
+                _ if *digit == slash => 63,
                 _ => return None,
             };
             bits |= u32::from(value) << (18 - 6 * at);

@@ -136,6 +136,8 @@ pub struct Engine<D> {
     pub(super) holding_back: Vec<ExchangeId>,
     /// Who has shown a password that was right.
     pub(super) vault: Vault,
+    /// Tokens whose signatures were right.
+    pub(super) tokens: Vault,
     /// Who finds out whether others are; none before somebody asks.
     pub(super) verifier: Option<Verifier>,
     /// How many requests there are, of those that are counted.
@@ -226,6 +228,7 @@ impl<D: Driver> Engine<D> {
             compressing_left: BYTES_PER_TURN,
             holding_back: Vec::new(),
             vault: Vault::default(),
+            tokens: Vault::default(),
             verifier: None,
             in_flight: InFlight::default(),
             meter: Meter::default(),

@@ -28,6 +28,7 @@ pub use super::kinds::cors::Cors;
 pub use super::kinds::edits::{Answers, HeaderEdits, Line};
 pub use super::kinds::forward_auth::ForwardAuth;
 pub use super::kinds::frontend::{Few, Frontend, FrontendKeys};
+pub use super::kinds::jwt::{Jwt, TokenIn};
 use super::kinds::language::language;
 pub use super::kinds::listener::{
     ClientAuth, Listener, ListenerLimits, ListenerProtocol, ListenerTimeouts, TlsPolicy, TlsProfile,

@@ -118,6 +118,10 @@ named_indexes! {
         MirrorsFailedTotal = "mirrors_failed_total",
         /// Passwords that were hashed, since nobody had shown them before.
         PasswordsHashedTotal = "passwords_hashed_total",
+        /// Signatures of tokens that were looked at, since these were not known (`jwt`).
+        TokensVerifiedTotal = "tokens_verified_total",
+        /// Tokens by keys that are not among those of their issuer.
+        TokensUnknownKeyTotal = "tokens_unknown_key_total",
         /// Questions whether a request may pass (`forward_auth`).
         AuthorisationsTotal = "authorisations_total",
         /// Those of them that were answered by a refusal, which its client got.

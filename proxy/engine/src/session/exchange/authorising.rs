@@ -9,7 +9,6 @@
 use std::rc::Rc;
 
 use crate::policy::basic::{Basic, Shown};
-use crate::policy::edits::Reach;
 use crate::policy::merged::Merged;
 use crate::policy::plan::Changes;
 use crate::policy::{self, Step};
@@ -19,9 +18,8 @@ use crate::protocol::h1::{Field, Forward, RequestBody, ResponseBody, ResponseHea
 use crate::runtime::driver::Driver;
 use crate::session::engine::Engine;
 use crate::session::exchange::body::Body;
-use crate::session::exchange::own::Answer;
+use crate::session::exchange::own::{Answer, outcome_of};
 use crate::session::exchange::record::is_call;
-use crate::session::exchange::request::outcome_of;
 use crate::session::exchange::text::AddressText;
 use crate::session::exchange::waiting::Wanted;
 use crate::session::exchange::{Exchange, Outcome, Parties};
@@ -287,13 +285,8 @@ impl<D: Driver> Engine<D> {
         };
         let next = parked.passed.checked_sub(passwords_of(merged));
         let asked = next.and_then(|next| merged?.asked().get(next));
-        let edits = merged.and_then(Merged::request_edits);
-        let is_edited = |name: &str| {
-            let mut drops = edits
-                .into_iter()
-                .flat_map(|edits| edits.drops(Reach::Success));
-            drops.any(|drop| drop.eq_ignore_ascii_case(name))
-        };
+        let is_edited =
+            |name: &str| merged.is_some_and(|it| it.is_edited(name) || it.is_told(name));
         let copied = asked.iter().flat_map(|asked| &asked.copy_headers);
         for name in copied.filter(|name| !is_edited(name)) {
             let values = said
@@ -363,6 +356,8 @@ impl<D: Driver> Engine<D> {
 
     fn refuse_parked(&mut self, id: ExchangeId, decided: policy::Answer) {
         let outcome = outcome_of(decided.reason).0;
+        self.count_refusal(decided.reason);
+        self.count_tokens();
         self.answer_parked(id, decided.into(), outcome);
     }
 
@@ -408,11 +403,7 @@ impl<D: Driver> Engine<D> {
         let is_switching = exchange.upgrade.is_some();
         let request_id = exchange.record.request_id;
         let merged = exchange.frontend.merged(&listener);
-        for name in merged
-            .and_then(Merged::request_edits)
-            .iter()
-            .flat_map(|it| it.drops(Reach::Success))
-        {
+        for name in merged.into_iter().flat_map(Merged::left_out) {
             parked.head.drop_fields(&parked.bytes, name.as_bytes());
         }
         let mut changes = changes.unwrap_or_default();

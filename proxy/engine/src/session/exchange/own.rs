@@ -9,9 +9,9 @@ use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::policy::Page;
 use crate::policy::edits::{Made as MadeLines, Reach};
 use crate::policy::merged::Merged;
+use crate::policy::{self, Page, Reason};
 use crate::protocol::coding::Coding;
 use crate::protocol::grpc;
 use crate::protocol::h1::error::Reject;
@@ -88,6 +88,8 @@ pub(super) struct Answer {
     pub(super) tally: Tally,
     /// What counts it beside that.
     pub(super) counter: Option<Counter>,
+    /// What more the access log says of it.
+    pub(super) fault: Option<&'static str>,
     /// One more line of the head, with its CRLF.
     pub(super) line: Option<Box<str>>,
     /// In place of any page of an error.
@@ -103,6 +105,7 @@ impl Answer {
             outcome,
             tally,
             counter: None,
+            fault: None,
             line: None,
             page: None,
             call: None,
@@ -117,6 +120,69 @@ impl Answer {
     /// To a request that a frontend has taken.
     pub(super) fn taken(status: u16, outcome: Outcome) -> Self {
         Self::new(status, outcome.as_str(), Tally::Served)
+    }
+}
+
+/// What a reason is called, and what counts it.
+pub(super) fn outcome_of(reason: Reason) -> (Outcome, Option<Counter>) {
+    match reason {
+        Reason::TooEarly => (Outcome::TooEarly, Some(Counter::Rejected425Total)),
+        Reason::Trace => (Outcome::TraceRefused, Some(Counter::Rejected405Total)),
+        Reason::TooLarge => (Outcome::RequestTooLarge, Some(Counter::Rejected413Total)),
+        Reason::Redirected => (Outcome::Redirected, None),
+        Reason::Denied => (Outcome::AddressDenied, Some(Counter::Rejected403Total)),
+        Reason::RateLimited => (Outcome::RateLimited, Some(Counter::Rejected429Total)),
+        Reason::Crowded => (Outcome::Crowded, Some(Counter::Rejected429Total)),
+        Reason::Preflight => (Outcome::PreflightAnswered, None),
+        Reason::OriginRefused => (Outcome::OriginRefused, Some(Counter::Rejected403Total)),
+        Reason::Unauthenticated => (Outcome::Unauthenticated, Some(Counter::Rejected401Total)),
+        Reason::TooManyPasswords => {
+            let counter = Counter::RefusedRequestsTotal;
+            (Outcome::TooManyPasswords, Some(counter))
+        }
+        Reason::TokenMissing => (Outcome::TokenMissing, Some(Counter::Rejected401Total)),
+        Reason::TokenRefused(_) => (Outcome::TokenRefused, Some(Counter::Rejected401Total)),
+        Reason::TokenInsufficient => {
+            let counter = Counter::Rejected403Total;
+            (Outcome::TokenInsufficient, Some(counter))
+        }
+        Reason::TokenKeysMissing => {
+            let counter = Counter::RefusedRequestsTotal;
+            (Outcome::TokenKeysMissing, Some(counter))
+        }
+        Reason::CertificateMissing => {
+            let counter = Counter::Rejected403Total;
+            (Outcome::CertificateMissing, Some(counter))
+        }
+        Reason::CertificateRefused => {
+            let counter = Counter::Rejected403Total;
+            (Outcome::CertificateRefused, Some(counter))
+        }
+        Reason::Responded => (Outcome::Responded, None),
+        Reason::Closed => (Outcome::Closed, None),
+        Reason::Abnormal => (Outcome::RewriteRefused, Some(Counter::Rejected400Total)),
+        Reason::WebSocketVersion => {
+            let counter = Counter::Rejected426Total;
+            (Outcome::WebSocketVersion, Some(counter))
+        }
+        Reason::UpgradeRefused => (Outcome::UpgradeRefused, Some(Counter::Rejected501Total)),
+    }
+}
+
+impl From<policy::Answer> for Answer {
+    fn from(decided: policy::Answer) -> Self {
+        let (outcome, counter) = outcome_of(decided.reason);
+        let fault = match decided.reason {
+            Reason::TokenRefused(fault) => Some(fault.as_str()),
+            _ => None,
+        };
+        Self {
+            counter,
+            fault,
+            line: decided.line,
+            page: decided.page,
+            ..Self::taken(decided.status, outcome)
+        }
     }
 }
 

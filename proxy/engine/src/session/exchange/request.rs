@@ -4,8 +4,8 @@
 
 use std::rc::Rc;
 
-use crate::policy::edits::Reach;
 use crate::policy::facts::Facts;
+use crate::policy::jwt::token::Fault;
 use crate::policy::merged::Merged;
 use crate::policy::plan::Changes;
 use crate::policy::{self, Page, Reason, Step};
@@ -78,54 +78,6 @@ impl Own {
     }
 }
 
-/// What a reason is called, and what counts it.
-pub(super) fn outcome_of(reason: Reason) -> (Outcome, Option<Counter>) {
-    match reason {
-        Reason::TooEarly => (Outcome::TooEarly, Some(Counter::Rejected425Total)),
-        Reason::Trace => (Outcome::TraceRefused, Some(Counter::Rejected405Total)),
-        Reason::TooLarge => (Outcome::RequestTooLarge, Some(Counter::Rejected413Total)),
-        Reason::Redirected => (Outcome::Redirected, None),
-        Reason::Denied => (Outcome::AddressDenied, Some(Counter::Rejected403Total)),
-        Reason::RateLimited => (Outcome::RateLimited, Some(Counter::Rejected429Total)),
-        Reason::Crowded => (Outcome::Crowded, Some(Counter::Rejected429Total)),
-        Reason::Preflight => (Outcome::PreflightAnswered, None),
-        Reason::OriginRefused => (Outcome::OriginRefused, Some(Counter::Rejected403Total)),
-        Reason::Unauthenticated => (Outcome::Unauthenticated, Some(Counter::Rejected401Total)),
-        Reason::TooManyPasswords => {
-            let counter = Counter::RefusedRequestsTotal;
-            (Outcome::TooManyPasswords, Some(counter))
-        }
-        Reason::CertificateMissing => {
-            let counter = Counter::Rejected403Total;
-            (Outcome::CertificateMissing, Some(counter))
-        }
-        Reason::CertificateRefused => {
-            let counter = Counter::Rejected403Total;
-            (Outcome::CertificateRefused, Some(counter))
-        }
-        Reason::Responded => (Outcome::Responded, None),
-        Reason::Closed => (Outcome::Closed, None),
-        Reason::Abnormal => (Outcome::RewriteRefused, Some(Counter::Rejected400Total)),
-        Reason::WebSocketVersion => {
-            let counter = Counter::Rejected426Total;
-            (Outcome::WebSocketVersion, Some(counter))
-        }
-        Reason::UpgradeRefused => (Outcome::UpgradeRefused, Some(Counter::Rejected501Total)),
-    }
-}
-
-impl From<policy::Answer> for Answer {
-    fn from(decided: policy::Answer) -> Self {
-        let (outcome, counter) = outcome_of(decided.reason);
-        Self {
-            counter,
-            line: decided.line,
-            page: decided.page,
-            ..Self::taken(decided.status, outcome)
-        }
-    }
-}
-
 impl<D: Driver> Engine<D> {
     /// A head is complete: from here on one generation serves this request.
     pub(in crate::session) fn request_arrived(
@@ -137,7 +89,7 @@ impl<D: Driver> Engine<D> {
     ) {
         let request_id = self.next_request_id();
         let trusted = listener.trusts(self.client_of(asker).peer.ip());
-        let record = self.begin_record(head, bytes, request_id, trusted);
+        let mut record = self.begin_record(head, bytes, request_id, trusted);
         if let Some(answer) = self.challenges.answer(head.path(bytes)) {
             // An authority asks whether the host is ours.
             let page = Page {
@@ -154,7 +106,7 @@ impl<D: Driver> Engine<D> {
         let frontend = self.route(asker, listener, head, bytes);
         if let Some(merged) = frontend.as_ref().and_then(|it| it.merged(listener)) {
             // Who it is only those say who are asked (T21).
-            for name in merged.asked().iter().flat_map(|asked| &asked.copy_headers) {
+            for name in merged.identifying() {
                 head.drop_fields(bytes, name.as_bytes());
             }
         }
@@ -162,6 +114,7 @@ impl<D: Driver> Engine<D> {
             Ok(admitted) => admitted,
             Err(own) => {
                 let Own { frontend, answer } = *own;
+                record.reason = answer.fault;
                 let asked = self.asked(asker, listener, frontend, &record, head, bytes);
                 return self.answer_unbegun(&asked, record, &answer);
             }
@@ -218,6 +171,9 @@ impl<D: Driver> Engine<D> {
         if merged.is_some_and(Merged::is_metered) {
             self.count_rates();
         }
+        if merged.is_some_and(Merged::asks_for_tokens) {
+            self.count_tokens();
+        }
         let then = match decided {
             Step::Forward(changes) => Then::Forward(changes),
             Step::Wait(next) => Then::Ask {
@@ -225,7 +181,10 @@ impl<D: Driver> Engine<D> {
                 clusters: self.authorisers(merged),
                 ends_here: false,
             },
-            Step::Answer(answer) => return Err(Own::of(frontend, answer.into())),
+            Step::Answer(answer) => {
+                self.count_refusal(answer.reason);
+                return Err(Own::of(frontend, answer.into()));
+            }
         };
         let cluster = self.cluster_of(&frontend, asker, listener, (head, bytes), record);
         let (cluster, then) = match (cluster, then) {
@@ -254,6 +213,19 @@ impl<D: Driver> Engine<D> {
                 Answer::taken(500, Outcome::InternalError),
             )),
         }
+    }
+
+    /// Counts what more than the status is counted of a refusal.
+    pub(super) fn count_refusal(&self, reason: Reason) {
+        if reason == Reason::TokenRefused(Fault::UnknownKey) {
+            self.metrics.add(Counter::TokensUnknownKeyTotal, 1);
+        }
+    }
+
+    /// Takes over how many signatures were looked at.
+    pub(super) fn count_tokens(&self) {
+        let looked = self.tokens.take_count();
+        self.metrics.add(Counter::TokensVerifiedTotal, looked);
     }
 
     /// Takes over what the meter has counted.
@@ -287,9 +259,11 @@ impl<D: Driver> Engine<D> {
             frontend_name: frontend.map_or("", |frontend| &frontend.entry().name),
             frontend_listeners: frontend.map_or(&[], |frontend| &frontend.entity().listeners),
             vault: &self.vault,
+            tokens: &self.tokens,
             meter: &self.meter,
             in_flight: &self.in_flight,
             now_ns: self.clock.us() * 1000,
+            unix_us: self.clock.unix_us(),
             listeners: &self.tables.running.listeners,
         }
     }
@@ -388,10 +362,8 @@ impl<D: Driver> Engine<D> {
                 (Vec::new(), Some(Box::new(parked)))
             }
             Then::Forward(changes) => {
-                if let Some(edits) = merged.and_then(Merged::request_edits) {
-                    for name in edits.drops(Reach::Success) {
-                        head.drop_fields(bytes, name.as_bytes());
-                    }
+                for name in merged.into_iter().flat_map(Merged::left_out) {
+                    head.drop_fields(bytes, name.as_bytes());
                 }
                 let as_sent = (&*head, bytes, upgrade.is_some());
                 let changes = changes.as_deref();

@@ -22,13 +22,7 @@ impl Exchange {
     /// removed, and there are backends that read trailers as headers (T26).
     pub(super) fn drops_trailers(&self) -> bool {
         let merged = self.frontend.merged(&self.listener);
-        merged.is_some_and(|it| {
-            it.edits_requests()
-                || it
-                    .asked()
-                    .iter()
-                    .any(|asked| !asked.copy_headers.is_empty())
-        })
+        merged.is_some_and(|it| it.edits_requests() || it.identifying().next().is_some())
     }
 
     /// Whether its client wants to be told to go on before it sends the body, and has not been.

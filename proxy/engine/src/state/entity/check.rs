@@ -50,6 +50,15 @@ pub fn material(material: &Material) -> Result<(), String> {
     }
 }
 
+/// Checks what clients are told that they ask for, which stands in quotes in a line.
+pub fn realm(realm: &str) -> Result<(), String> {
+    let is_plain = |byte: u8| (b' '..=b'~').contains(&byte) && !matches!(byte, b'"' | b'\\');
+    match (1..=REALM_BYTES_MAX).contains(&realm.len()) && realm.bytes().all(is_plain) {
+        true => Ok(()),
+        false => Err("realm: expected a short text in ASCII".to_owned()),
+    }
+}
+
 /// Checks pages by their statuses.
 pub fn error_pages(pages: &BTreeMap<String, ErrorPage>) -> Result<(), String> {
     let mut each = pages.iter();
@@ -167,6 +176,8 @@ const NETWORKS_MAX: usize = 1000;
 
 /// Hexadecimal digits of a SHA-256.
 const SHA256_DIGITS: usize = 64;
+/// Longest name of a realm.
+const REALM_BYTES_MAX: usize = 128;
 
 const LABEL_BYTES_MAX: usize = 63;
 const NAME_BYTES_MAX: usize = 63;

@@ -74,16 +74,7 @@ impl<'de> Deserialize<'de> for Users {
 impl BasicAuth {
     /// Checks what becomes part of a line, and the hash of the file.
     pub fn check(&self) -> Result<(), String> {
-        let is_plain = |byte: u8| (b' '..=b'~').contains(&byte) && !matches!(byte, b'"' | b'\\');
-        let realm = self.realm.as_bytes();
-        if realm.is_empty()
-            || realm.len() > REALM_BYTES_MAX
-            || !realm.iter().all(|it| is_plain(*it))
-        {
-            return Err("realm: expected a short text in ASCII".to_owned());
-        }
+        check::realm(&self.realm)?;
         check::material(&self.users.file)
     }
 }
-
-const REALM_BYTES_MAX: usize = 128;

@@ -14,6 +14,7 @@ use super::concurrency::Concurrency;
 use super::cors::Cors;
 use super::edits::HeaderEdits;
 use super::forward_auth::ForwardAuth;
+use super::jwt::Jwt;
 use super::language::language;
 use super::matching::{PathMatch, ValueMatch};
 use super::places::{Redirect, Respond, Rewrite};
@@ -81,6 +82,8 @@ language! {
         pub hsts: Inherited<Hsts> = Inherited::Inherit,
         /// See [`Policy::intercept`].
         pub intercept: Inherited<Vec<u16>> = Inherited::Inherit,
+        /// See [`Policy::jwt`].
+        pub jwt: Option<Jwt> = None,
         /// See [`Policy::limits`].
         pub limits: RequestLimits = RequestLimits::default(),
         /// The listeners on which this match exists.
@@ -184,6 +187,7 @@ impl From<FrontendKeys> for Frontend {
             forward_auth: keys.forward_auth,
             hsts: keys.hsts,
             intercept: keys.intercept,
+            jwt: keys.jwt,
             limits: keys.limits,
             rate_limit: keys.rate_limit,
             request_headers: keys.request_headers,
@@ -243,6 +247,7 @@ impl From<Frontend> for FrontendKeys {
             hostnames: few.hostnames,
             hsts: says.hsts,
             intercept: says.intercept,
+            jwt: says.jwt,
             limits: says.limits,
             listeners: held.listeners,
             methods: few.methods,

@@ -13,6 +13,7 @@ pub mod cors;
 pub mod edits;
 pub mod forward_auth;
 pub mod frontend;
+pub mod jwt;
 pub(in crate::state) mod language;
 pub mod listener;
 pub mod matching;

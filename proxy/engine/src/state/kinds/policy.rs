@@ -16,13 +16,14 @@ use super::concurrency::Concurrency;
 use super::cors::Cors;
 use super::edits::{HeaderEdits, Of};
 use super::forward_auth::ForwardAuth;
+use super::jwt::Jwt;
 use super::language::{defaulted, language};
 use super::rate::RateLimit;
 use super::registry::{Compiling, Kind, Needs, Swap, Value, material};
 use super::set_cookie::{self, SetCookie};
 use crate::policy::merged::{Levels, Merged};
-use crate::state::entity::ErrorPage;
 use crate::state::entity::check::{error_page, networks, within};
+use crate::state::entity::{ErrorPage, Material};
 use crate::state::entry::Entry;
 use crate::state::tables::Tables;
 
@@ -51,6 +52,8 @@ defaulted! {
         pub hsts: Inherited<Hsts> = Inherited::Inherit,
         /// Statuses of backends in whose place our own pages are sent.
         pub intercept: Inherited<Vec<u16>> = Inherited::Inherit,
+        /// Whose tokens let requests pass.
+        pub jwt: Option<Jwt> = None,
         /// Bounds of requests.
         pub limits: RequestLimits = RequestLimits::default(),
         /// How often who may ask.
@@ -63,6 +66,19 @@ defaulted! {
         pub set_cookie: SetCookie = SetCookie::new(),
         /// How long each step may take.
         pub timeouts: RequestTimeouts = RequestTimeouts::default(),
+    }
+}
+
+impl Policy {
+    /// Reads the files that are kept with what names them.
+    pub fn read_files<'a>(
+        &self,
+        read: impl Fn(&Material) -> Result<&'a [u8], String>,
+    ) -> Result<(), String> {
+        if let Some(basic) = &self.basic_auth {
+            basic.users.read(&read)?;
+        }
+        self.jwt.as_ref().map_or(Ok(()), |jwt| jwt.keys.read(&read))
     }
 }
 
@@ -185,6 +201,9 @@ impl Value for Policy {
         if let Inherited::Is(cors) = &self.cors {
             cors.check().map_err(|reason| format!("cors: {reason}"))?;
         }
+        if let Some(jwt) = &self.jwt {
+            jwt.check().map_err(|reason| format!("jwt: {reason}"))?;
+        }
         for (status, page) in &self.error_pages {
             error_page(status, page.as_ref())?;
         }
@@ -212,10 +231,8 @@ impl Value for Policy {
     }
 
     fn compile(&self, _: &Arc<Entry>, with: &mut Compiling<'_>) -> Result<(), String> {
-        if let Some(basic) = &self.basic_auth {
-            let materials = with.materials;
-            basic.users.read(|wanted| material(materials, wanted))?;
-        }
+        let materials = with.materials;
+        self.read_files(|wanted| material(materials, wanted))?;
         // It is made with those that name it; what cannot be made of it alone is refused at once.
         let levels = Levels {
             own: Some(self),

@@ -1,7 +1,7 @@
-"""Threads in which an authority is asked: one may hang, and nobody waits for it at the end.
+"""Threads in which somebody far away is asked: one may hang, and nobody waits for it at the end.
 
-The loop's own threads would keep a daemon from leaving for as long as an authority takes. Called by
-`reconciler.acme.certifying`.
+The loop's own threads would keep a daemon from leaving for as long as an answer takes. Called by
+`reconciler.acme.certifying` and `reconciler.issuers.keeping`.
 """
 
 from __future__ import annotations
@@ -11,25 +11,25 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-from reconciler.acme.order import OrderError
-
 Result = TypeVar("Result")
 
 HANGING_MAX = 16
 """So many that were given up may go on, for ever if need be."""
 
 
-class OrderThreads:
-    """Those of one daemon."""
+class OwnThreads:
+    """Those of one part of the daemon."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str, refused: Callable[[str], Exception]) -> None:
+        """`refused` makes the error of a sentence, where too many hang."""
+        self._name, self._refused = name, refused
         self._left: set[threading.Thread] = set()
 
     async def run(self, work: Callable[[], Result]) -> Result:
         """Return what `work` returns, or raise what it raises. Cancelled, it goes on for nobody."""
         self._left = {each for each in self._left if each.is_alive()}
         if len(self._left) >= HANGING_MAX:
-            raise OrderError(f"{len(self._left)} orders hang that were given up: start it anew")
+            raise self._refused(f"{len(self._left)} attempts hang that were given up")
         loop = asyncio.get_running_loop()
         done: asyncio.Future[Result] = loop.create_future()
 
@@ -47,7 +47,7 @@ class OrderThreads:
             else:
                 tell(lambda: done.set_result(found))
 
-        thread = threading.Thread(target=run, name="certificate order", daemon=True)
+        thread = threading.Thread(target=run, name=self._name, daemon=True)
         thread.start()
         try:
             return await done

@@ -1,0 +1,211 @@
+"""Sees to it that the keys of issuers which are named by URL are there, and of today.
+
+What was fetched is a file in the state directory, which `reconciler.loop.renewing` takes over as it
+does any file outside of the repository: by a transaction of what names it, on all workers at once.
+So it is fetched once for the host, and what was fetched last counts over restarts, and for as long
+as nothing better is had. Called by `reconciler.daemon`; `wake` after each change of the state.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+from reconciler import log
+from reconciler.durable import make_own_directory, replace_durably
+from reconciler.issuers.fetch import FETCH_TIMEOUT_S, TOO_LATE, FetchError, fetch
+from reconciler.materials import jwks
+from reconciler.own_threads import OwnThreads
+from reconciler.parts import heard_again_within
+from reconciler.patience import within
+from reconciler.presence import is_there
+from schemas.messages.files import read_regular
+from schemas.record import record
+
+DIRECTORY = "issuers"
+UNKNOWN_KEYS = "tokens_unknown_key_total"
+"""Counts tokens that name keys which nobody knows, in the memory of a worker."""
+REFRESH_S = 300.0
+"""An issuer shows a key for longer than that before it signs by it."""
+HINT_PAUSE_S = 30.0
+"""So long a set is left alone, whatever keys tokens name: anybody can name one."""
+_FIRST_RETRY_S = 5.0
+_DOUBLINGS_MAX = 6
+_AT_ONCE = 4
+# How often it is looked at whether tokens have named unknown keys, and how long nobody does
+# anything where no keys are fetched.
+_HINT_S = 2.0
+_LOOK_S = 60.0
+
+
+def fetched_directory(state_dir: Path) -> Path:
+    """Where sets of keys lie that were fetched."""
+    return state_dir / DIRECTORY
+
+
+@record
+class WantedKeys:
+    """A set of keys that somebody names."""
+
+    url: str
+    path: str
+    """Where it is put."""
+    ca: str | None = None
+
+
+@dataclass(slots=True)
+class _Kept:
+    """What is known of one set."""
+
+    wanted: WantedKeys
+    due: float
+    tried: float = -HINT_PAUSE_S
+    failures: int = 0
+    problem: str | None = None
+    fetched_at: datetime | None = None
+    task: asyncio.Task[None] | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether it is being fetched."""
+        return self.task is not None and not self.task.done()
+
+    def leave(self) -> None:
+        """Nobody wants it any more."""
+        if self.task is not None:
+            self.task.cancel()
+
+
+class IssuerKeys:
+    """All sets of keys that are fetched, of one daemon."""
+
+    def __init__(
+        self,
+        wanted: Callable[[], Mapping[str, WantedKeys]],
+        unknown: Callable[[], int],
+        came: Callable[[], None],
+    ) -> None:
+        """`unknown` counts tokens by unknown keys; `came` is called when a file is another one."""
+        self._wanted = wanted
+        self._unknown = unknown
+        self._came = came
+        self._kept: dict[str, _Kept] = {}
+        self._wake = asyncio.Event()
+        self._at_once = asyncio.Semaphore(_AT_ONCE)
+        self._counted = 0
+        self._threads = OwnThreads("keys", FetchError)
+        self._loop = asyncio.get_running_loop()
+
+    def wake(self) -> None:
+        """The configuration may have changed."""
+        self._wake.set()
+
+    def retry(self) -> None:
+        """Fetch now what could not be fetched."""
+        for each in self._kept.values():
+            if each.problem is not None:
+                each.due = self._loop.time()
+        self._wake.set()
+
+    def warnings(self) -> list[str]:
+        """A sentence for each set that could not be fetched."""
+        return [
+            f"the keys of {url} could not be fetched: {each.problem}; {self._meanwhile(each)}"
+            for url, each in sorted(self._kept.items())
+            if each.problem is not None
+        ]
+
+    def failures(self) -> dict[str, int]:
+        """By URL, how often in a row it could not be fetched. May be called in a thread."""
+        return {url: each.failures for url, each in list(self._kept.items())}
+
+    async def run(self) -> None:
+        """Fetch what is due, until cancelled."""
+        try:
+            while True:
+                heard_again_within(2 * _LOOK_S)
+                self._wake.clear()
+                self._look()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_HINT_S if self._kept else _LOOK_S):
+                        await self._wake.wait()
+        finally:
+            for each in self._kept.values():
+                each.leave()
+
+    def _look(self) -> None:
+        now, found = self._loop.time(), self._wanted()
+        for url in self._kept.keys() - found.keys():
+            self._kept.pop(url).leave()
+        counted = self._unknown() if found else self._counted
+        is_asked_for = counted > self._counted
+        # That of a worker that has ended is gone.
+        self._counted = counted
+        for url, wanted in found.items():
+            kept = self._kept.get(url)
+            if kept is None or kept.wanted != wanted:
+                if kept is not None:
+                    kept.leave()
+                kept = self._kept[url] = _Kept(wanted, due=now)
+            if is_asked_for:
+                kept.due = min(kept.due, kept.tried + HINT_PAUSE_S)
+            if kept.due <= now and not kept.running:
+                kept.tried = now
+                kept.task = self._loop.create_task(self._attend(kept))
+
+    async def _attend(self, kept: _Kept) -> None:
+        wanted = kept.wanted
+        try:
+            # A name that is looked up for ever is ended by nobody else.
+            async with self._at_once, within(2 * FETCH_TIMEOUT_S):
+                content = await self._threads.run(partial(fetch, wanted.url, wanted.ca))
+            wrong = [each for each in jwks.check(content, "keys") if each.severity == "error"]
+            if wrong:
+                raise FetchError(wrong[0].message)
+            if self._keep(Path(wanted.path), content):
+                log.info("keys have changed", url=wanted.url)
+                self._came()
+        except FetchError as error:
+            self._failed(kept, str(error))
+        except TimeoutError:
+            self._failed(kept, TOO_LATE)
+        except OSError as error:
+            self._failed(kept, f"they cannot be kept: {error.strerror or error}")
+        except Exception as error:  # noqa: BLE001  # one set must not end the others
+            self._failed(kept, log.internal_error("fetching keys", error))
+        else:
+            kept.failures, kept.problem, kept.fetched_at = 0, None, datetime.now(UTC)
+            kept.due = self._loop.time() + _spread(REFRESH_S)
+
+    def _keep(self, path: Path, content: bytes) -> bool:
+        """Write what was fetched, if it is something else. Raises `OSError`."""
+        if is_there(path) and read_regular(path) == content:
+            return False
+        make_own_directory(path.parent)
+        replace_durably(path, content)
+        return True
+
+    def _failed(self, kept: _Kept, problem: str) -> None:
+        kept.failures += 1
+        if kept.problem != problem:
+            log.warning("no keys were fetched", url=kept.wanted.url, reason=problem)
+        kept.problem = problem
+        pause = _FIRST_RETRY_S * 2 ** min(kept.failures - 1, _DOUBLINGS_MAX)
+        kept.due = self._loop.time() + _spread(min(pause, REFRESH_S))
+
+    def _meanwhile(self, kept: _Kept) -> str:
+        if kept.fetched_at is not None:
+            return f"those of {kept.fetched_at:%Y-%m-%d %H:%M} UTC count"
+        if is_there(Path(kept.wanted.path)):
+            return "those that were fetched before this daemon began count"
+        return "requests that need them get 503"
+
+
+def _spread(seconds: float) -> float:
+    return seconds * random.uniform(0.9, 1.1)  # noqa: S311  # not all hosts at once

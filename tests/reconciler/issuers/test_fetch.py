@@ -1,0 +1,72 @@
+"""What is fetched over https, within bounds, and the sentence where it is not."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from reconciler.issuers.fetch import FETCHED_BYTES_MAX, FetchError, fetch
+from tests.harness import pki, ports
+from tests.harness.issuer import KeyServer
+
+AUTHORITY = pki.make("An authority", is_ca=True)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[KeyServer]:
+    (tmp_path / "ca.pem").write_bytes(AUTHORITY.chain)
+    with KeyServer(tmp_path, pki.make("127.0.0.1", issuer=AUTHORITY)) as made:
+        yield made
+
+
+def failure(url: str, ca: Path, timeout_s: float = 5) -> str:
+    with pytest.raises(FetchError) as caught:
+        fetch(url, str(ca), timeout_s)
+    return str(caught.value)
+
+
+def test_what_is_there_is_had_up_to_a_size(server: KeyServer, tmp_path: Path) -> None:
+    server.content = b"x" * FETCHED_BYTES_MAX
+    assert fetch(f"{server.url}?a=b", str(tmp_path / "ca.pem")) == server.content
+    server.content += b"x"
+    assert failure(server.url, tmp_path / "ca.pem") == "it is larger than 256 KiB"
+
+
+def test_other_answers_are_none(server: KeyServer, tmp_path: Path) -> None:
+    server.content, server.status = b"x", 404
+    assert failure(server.url, tmp_path / "ca.pem") == "it answered 404"
+    server.status, server.location = 302, server.url
+    said = failure(server.url, tmp_path / "ca.pem")
+    assert said == "it answered 302; redirects are not followed"
+    assert server.asked == 2
+
+
+def test_who_is_slow_is_given_up(server: KeyServer, tmp_path: Path) -> None:
+    """Each byte comes in time, and all of them would take an hour."""
+    server.content, server.pause_s = b"x" * 36_000, 0.1
+    began = time.monotonic()
+    assert failure(server.url, tmp_path / "ca.pem", 0.5) == "it did not answer in time"
+    assert time.monotonic() - began < 4
+
+
+def test_only_whom_one_trusts_is_asked(server: KeyServer, tmp_path: Path) -> None:
+    with pytest.raises(FetchError, match="its certificate is not trusted: "):
+        fetch(server.url, None)
+    other = server.url.replace("127.0.0.1", "localhost")
+    assert "its certificate is not trusted: Hostname mismatch" in failure(
+        other, tmp_path / "ca.pem"
+    )
+    assert failure(server.url, tmp_path / "no.pem") == (
+        f"{tmp_path / 'no.pem'}: No such file or directory"
+    )
+    assert server.asked == 0
+
+
+def test_nobody_is_there(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_bytes(AUTHORITY.chain)
+    url = f"https://{ports.address()}/keys"
+    assert failure(url, tmp_path / "ca.pem") == "Connection refused"
+    assert "its name has no address" in failure("https://keys.invalid/", tmp_path / "ca.pem")
