@@ -260,6 +260,15 @@ class Recital:
     next: int | None
 
 
+class EngineLimited(NamedTuple):
+    """One who is limited: by what, who it is as far as it may be told, and for how long yet."""
+
+    limit: str
+    who: str
+    wait_ms: int
+    refused: int
+
+
 class EngineApi:
     """One engine; it starts with this object and serves nothing until a generation commits."""
 
@@ -350,6 +359,10 @@ class EngineApi:
     def overlay(self, drained: list[str]) -> None:
         """The backends that get no new requests, replacing the former list."""
         self._engine.overlay(drained)
+
+    def limits(self, limit: str | None, who: str | None, *, forgive: bool) -> list[EngineLimited]:
+        """Who is limited, by one limit or as one of those; `forgive`: as if they had not asked."""
+        return [EngineLimited(*each) for each in self._engine.limits(limit, who, forgive)]
 
     def take_ticket_keys(self, keys: bytes) -> None:
         """The keys of TLS session tickets, the newest first, in place of those held.

@@ -82,6 +82,10 @@ class Replies:
                 return wire.Overlaid(drained=drained)
             case wire.Recall():
                 return wire.Recalled(kept=self._kept)
+            case wire.Limits(limit=limit, who=who, forgive=forgive):
+                found = self._engine.limits(limit, who, forgive=forgive)
+                rows = [wire.LimitedRow(**each._asdict()) for each in found]
+                return wire.Limited(limited=rows)
             case wire.TicketKeys(path=path):
                 return wire.TicketKeysTaken(problem=self._take_ticket_keys(Path(path)))
             case wire.Challenges(path=path):

@@ -157,8 +157,10 @@ def _maker(annotation: Any) -> Callable[[Any], Any] | None:
     if model is None:
         return None
 
-    # In the place of some maps a word may stand, or nothing.
+    # In the place of some maps a word may stand, or nothing, or several of them.
     def made(given: Any) -> Any:
+        if isinstance(given, list):
+            return [made(each) for each in given]
         return model.of_value(given) if isinstance(given, Mapping) else given
 
     if get_origin(annotation) is dict:

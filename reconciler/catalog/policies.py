@@ -1,12 +1,12 @@
 """What holds for a frontend on a listener: its own word, its policies', the listener's policies'.
 
 Merged by leaf: the name of a header or a cookie, the status of a page; HSTS, CORS and compression
-as a whole. Whoever is
-nearer to the frontend goes first, and a written null switches off. Two policies of one list that
-differ about a leaf are in conflict, unless the frontend itself decides. Who may ask, who is asked
-whether they may, how often and how much, is a leaf of each who says something of it, so that
-nobody replaces it. The engine does the same (`proxy/engine/src/policy/merged.rs`); a test holds the
-two together. Called by the catalog, by `planning` and by `explain`. Pure.
+as a whole. Whoever is nearer to the frontend goes first, and a written null switches off. Two
+policies of one list that differ about a leaf are in conflict, unless the frontend itself decides.
+Who may ask, who is asked whether they may, how often and how much, is a leaf of each who says
+something of it, so that nobody replaces it, unless a policy of the listener's is overridable. The
+engine does the same (`proxy/engine/src/policy/merged.rs`); a test holds the two together. Called by
+the catalog, by `planning` and by `explain`. Pure.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from schemas.entities.entity import Entity, EntityKey
 from schemas.kinds.frontend import Frontend
 from schemas.kinds.listener import Listener
 from schemas.kinds.policy import Policy
+from schemas.policies.bandwidth import Bandwidth
 from schemas.policies.basic_auth import BasicAuth
 from schemas.policies.client_certificate import CertificateConditions
 from schemas.policies.compression import Compression
@@ -30,7 +31,7 @@ from schemas.policies.error_page import ErrorPage
 from schemas.policies.forward_auth import ForwardAuth
 from schemas.policies.hsts import Hsts
 from schemas.policies.jwt import Jwt
-from schemas.policies.rate import RateLimit
+from schemas.policies.rate import RateLimit, each_of
 from schemas.policies.set_cookie import CookieChange
 from schemas.values.forms import INHERIT
 
@@ -89,6 +90,7 @@ class Pause(NamedTuple):
 
 Said = (
     Identified
+    | Bandwidth
     | Compression
     | CookieChange
     | Concurrency
@@ -127,6 +129,7 @@ def words_of(entity: Entity) -> Iterator[tuple[Leaf, Word]]:
     is_policy = entity.key.kind == "policy"
     says = entity.typed(Policy) if is_policy else entity.typed(Frontend)
     yield from _bounds(says, entity)
+    yield from _shown(says, entity)
     for status, page in says.error_pages.items():
         yield Leaf("error_pages", status), Word(page, entity, status)
     if says.compression is None or isinstance(says.compression, Compression):
@@ -159,6 +162,17 @@ def _edit(verb: str, line: AnswerLine | str | None) -> Edit | None:
     return Edit(verb, line) if line is not None else None
 
 
+def _shown(says: Policy | Frontend, entity: Entity) -> Iterator[tuple[Leaf, Word]]:
+    """Yield what clients have to show of themselves."""
+    if says.client_certificate is not None:
+        asked = Identified(says.client_certificate)
+        yield Leaf("client_certificate", str(entity.key)), Word(asked, entity, "")
+    if says.basic_auth is not None:
+        yield Leaf("basic_auth", str(entity.key)), Word(says.basic_auth, entity, "")
+    if says.jwt is not None:
+        yield Leaf("jwt", str(entity.key)), Word(says.jwt, entity, "")
+
+
 def _bounds(says: Policy | Frontend, entity: Entity) -> Iterator[tuple[Leaf, Word]]:
     """Yield who may ask, how much, how long it may take, and which errors are passed on."""
     for key, networks in (("deny", says.deny), ("allow", says.allow)):
@@ -167,17 +181,14 @@ def _bounds(says: Policy | Frontend, entity: Entity) -> Iterator[tuple[Leaf, Wor
     most = says.limits.body_bytes
     if most is not None:
         yield Leaf("limits.body_bytes", str(entity.key)), Word(Bytes(most), entity, "")
-    if says.client_certificate is not None:
-        asked = Identified(says.client_certificate)
-        yield Leaf("client_certificate", str(entity.key)), Word(asked, entity, "")
+    if says.bandwidth is not None:
+        yield Leaf("bandwidth", str(entity.key)), Word(says.bandwidth, entity, "")
     if says.concurrency is not None:
         yield Leaf("concurrency", str(entity.key)), Word(says.concurrency, entity, "")
-    if says.basic_auth is not None:
-        yield Leaf("basic_auth", str(entity.key)), Word(says.basic_auth, entity, "")
-    if says.jwt is not None:
-        yield Leaf("jwt", str(entity.key)), Word(says.jwt, entity, "")
-    if says.rate_limit is not None:
-        yield Leaf("rate_limit", str(entity.key)), Word(says.rate_limit, entity, "")
+    limits = each_of(says.rate_limit)
+    for limit in limits:
+        by = f"{entity.key} {limit.called()}" if len(limits) > 1 else str(entity.key)
+        yield Leaf("rate_limit", by), Word(limit, entity, limit.called() if len(limits) > 1 else "")
     intercept = says.intercept
     if intercept is None or not isinstance(intercept, str):
         statuses = Statuses(intercept) if intercept is not None else None
@@ -188,14 +199,41 @@ def _bounds(says: Policy | Frontend, entity: Entity) -> Iterator[tuple[Leaf, Wor
             yield Leaf("timeouts", step), Word(said, entity, step)
 
 
+_AUTHENTICATION = ("basic_auth", "client_certificate", "forward_auth", "jwt")
+_OVERRIDDEN = {
+    **{
+        key: key
+        for key in ("allow", "bandwidth", "deny", "concurrency", "limits.body_bytes", "rate_limit")
+    },
+    **dict.fromkeys(_AUTHENTICATION, "authentication"),
+}
+"""Of what an overridable policy of a listener says, what goes with what."""
+
+
 def merged(levels: Iterable[Sequence[Entity]]) -> dict[Leaf, Word]:
-    """Return who has the last word about each leaf: the first of the levels that says anything."""
+    """Return who has the last word about each leaf: the first of the levels that says anything.
+
+    The first two are the frontend and its policies.
+    """
     found: dict[Leaf, Word] = {}
-    for level in levels:
+    nearer: set[str] = set()
+    for number, level in enumerate(levels):
         for entity in level:
+            lets = number >= _BEYOND and _is_overridable(entity)
             for leaf, word in words_of(entity):
-                found.setdefault(leaf, word)
+                what = _OVERRIDDEN.get(leaf.key)
+                if number < _BEYOND and what is not None:
+                    nearer.add(what)
+                if not (lets and what in nearer):
+                    found.setdefault(leaf, word)
     return found
+
+
+_BEYOND = 2
+
+
+def _is_overridable(entity: Entity) -> bool:
+    return entity.key.kind == "policy" and entity.typed(Policy).overridable
 
 
 def asked_first(words: Mapping[Leaf, Word]) -> list[tuple[ForwardAuth, Entity]]:

@@ -139,6 +139,7 @@ class ErrorReport(TypedDict):
 REPORTS: dict[str, type] = {
     "drain": results.DrainResult,
     "explain": results.ExplainResult,
+    "forgive": results.LimitsResult,
     "history": results.HistoryResult,
     "plan": PlanReport,
     "retry": results.RetryResult,
@@ -150,7 +151,7 @@ REPORTS: dict[str, type] = {
 }
 
 
-SUBJECTS: dict[str, type] = {**REPORTS, "error": ErrorReport}
+SUBJECTS: dict[str, type] = {**REPORTS, "error": ErrorReport, "limits": results.LimitsResult}
 """What `kakehi schema` knows beside the kinds."""
 
 

@@ -31,6 +31,7 @@ from reconciler.reporting.announcing import Announcing
 from reconciler.reporting.control.answers import ControlAnswers
 from reconciler.reporting.control.control_socket import ControlSocket
 from reconciler.reporting.control.draining import Draining
+from reconciler.reporting.control.limiting import Limiting
 from reconciler.reporting.control.status import Status
 from reconciler.reporting.control.waiting import Waiting
 from reconciler.reporting.expiry import Expiry
@@ -324,6 +325,7 @@ def control_socket(
         waiting=waiting,
         status=status,
         draining=draining,
+        limiting=Limiting(supervisor),
         certifying=workers.certifying,
         fetch_now=base.fetching.fetch_now,
         stop=stop,

@@ -45,10 +45,13 @@ _BALANCED = "write load_balancing: least_connections, in the cluster"
 _NO_CACHE = (
     "answers are not kept: put a cache before or behind; its word is Cache-Control as it comes"
 )
-_NO_SPEED = "how fast bodies are sent is not bounded"
 _COOKIES = (
     'write set_cookie: {"*": {secure: true, http_only: true, same_site: lax}}, in a frontend or a '
     "policy; domain: and path: {/app: /} stand there too"
+)
+_SPEED = (
+    "write bandwidth: {per_connection: 1MiB}, in a second and from the first byte on, in a "
+    "frontend or a policy"
 )
 _NAMED_CONDITIONS = (
     "conditions have no names: hostname, path, methods, headers, query, cookies and "
@@ -113,14 +116,16 @@ SENTENCES: dict[str, str] = {
     "cache": _NO_CACHE,
     "proxy_cache": _NO_CACHE,
     "http_cache": _NO_CACHE,
-    "limit_rate": _NO_SPEED,
-    "limit_rate_after": _NO_SPEED,
-    "bwlim": _NO_SPEED,
     "proxy_cookie_path": _COOKIES,
     "proxy_cookie_domain": _COOKIES,
     "proxy_cookie_flags": _COOKIES,
     "cookie_flags": _COOKIES,
     "same_site": _COOKIES,
+    "limit_rate": _SPEED,
+    "limit_rate_after": _SPEED,
+    "bwlim": _SPEED,
+    "bwlim_out": _SPEED,
+    "bandwidth_limit": _SPEED,
 }
 SENTENCES_OF: dict[tuple[str, str], str] = {
     ("frontend", "servers"): _SERVED_BY,

@@ -63,8 +63,9 @@ _NETWORKS = (
 )
 _BODIES = "write limits: {body_bytes: 10MiB}, in a frontend, a policy or a listener"
 _TIMES = (
-    "write timeouts: {response_head: 60s, response_body: 5m, request_body: 30s, tunnel: 1h}, in a "
-    "frontend or a policy; those of listeners and clusters hold where nobody says more"
+    "write timeouts: {request: 5m, response_head: 60s, response_body: 5m, request_body: 30s, "
+    "tunnel: 1h}, in a frontend or a policy; those of listeners and clusters hold where nobody "
+    "says more"
 )
 _CORS = (
     'write cors: {origins: ["https://app.example.com"], methods: [PUT], headers: [content-type]}, '

@@ -23,7 +23,7 @@ from reconciler.language.wording import wording
 from schemas.base import KEY, shown
 from schemas.entities.entity import Entity
 from schemas.kinds.registry import MODELS
-from schemas.values.forms import MAP, WORD
+from schemas.values.forms import LIST, MAP, WORD
 from schemas.values.names import parse_hostname
 
 
@@ -48,7 +48,7 @@ def validate(raw: RawEntity) -> Entity | None:
 
 def _as_written(found: ErrorDetails) -> ErrorDetails:
     """Return an error whose place says nothing of the form in which a value was read."""
-    loc = tuple(step for step in found["loc"] if step not in (WORD, MAP))
+    loc = tuple(step for step in found["loc"] if step not in (WORD, MAP, LIST))
     return {**found, "loc": loc}
 
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol, cast
 from schemas.changes.change import Change, FieldChange, Missing
 from schemas.entities.entity import Entity, EntityKey, Json
 from schemas.entities.secrecy import without_secrets
-from schemas.kinds.registry import defaults, full
+from schemas.kinds.registry import by_name, defaults, full
 
 # deepdiff imports these where the environment has them, for values that ours never are: most of
 # what loading it takes, in every daemon and every `plan`.
@@ -54,7 +54,10 @@ def diff_entities(
 def _listed(entity: Entity, *, added: bool) -> tuple[FieldChange, ...]:
     """List what an entity has besides the defaults: what somebody wrote."""
     usual = defaults(entity.key.kind)
-    fields = _leaves(entity.key.kind, full(entity), usual, ())
+    value = full(entity)
+    if _has_several(value):
+        value = by_name(entity)
+    fields = _leaves(entity.key.kind, value, usual, ())
     return tuple(
         FieldChange(path, None, value) if added else FieldChange(path, value, None)
         for path, value in fields
@@ -98,7 +101,7 @@ def load() -> None:
 def _differing_fields(pairs: list[tuple[Entity, Entity]]) -> list[tuple[FieldChange, ...]]:
     before: dict[int, dict[str, Json]] = {}
     after: dict[int, dict[str, Json]] = {}
-    values = [(full(old), full(new)) for old, new in pairs]
+    values = [comparable(old, new) for old, new in pairs]
     paths: list[set[tuple[str, ...]]] = [set() for _ in pairs]
     for index, (old, new) in enumerate(values):
         for name in old:
@@ -116,6 +119,18 @@ def _differing_fields(pairs: list[tuple[Entity, Entity]]) -> list[tuple[FieldCha
         tuple(_field_change(entity.key.kind, path, old, new) for path in sorted(changed))
         for changed, (entity, _), (old, new) in zip(paths, pairs, values, strict=True)
     ]
+
+
+def comparable(old: Entity, new: Entity) -> tuple[dict[str, Json], dict[str, Json]]:
+    """Return two values, with limits by name where either side has several."""
+    before, after = full(old), full(new)
+    if _has_several(before) or _has_several(after):
+        before, after = by_name(old), by_name(new)
+    return before, after
+
+
+def _has_several(value: dict[str, Json]) -> bool:
+    return isinstance(value.get("rate_limit"), list)
 
 
 def _note_inner(

@@ -155,8 +155,9 @@ _REMARKS = {
         "policies of one list that say different things about the same are an error, unless the "
         "frontend itself decides. What a listener's policies say of answers (headers, HSTS, "
         "compression, pages) also counts for requests that no frontend takes. "
-        "`allow`, `deny`, `concurrency`, `rate_limit`, `basic_auth`, `jwt`, `forward_auth` and "
-        "`limits` never replace each other: everybody's word counts."
+        "`allow`, `deny`, `concurrency`, `rate_limit`, `basic_auth`, `client_certificate`, "
+        "`jwt`, `forward_auth` and `limits` never replace each other: everybody's word counts, "
+        "unless a policy that the listener names is `overridable`."
     ),
     "settings": "They may be given once in the whole directory.",
 }
@@ -227,7 +228,8 @@ def _form(field: FieldInfo) -> str:
     found = parts(field)
     origin = get_origin(field.annotation)
     if origin is dict or inner_model(field) is not None:
-        return " or ".join([*(f"`{word}`" for word in _words(found)), "map"])
+        listed = ["list of maps"] if "list[" in str(field.annotation) else []
+        return " or ".join([*(f"`{word}`" for word in _words(found)), "map", *listed])
     checks = [part.func for part in found if isinstance(part, BeforeValidator)]
     form = next((_FORMS[check] for check in checks if check in _FORMS), None)
     if form is not None:

@@ -72,6 +72,7 @@ _SEEN_IN_REQUESTS = {
 }
 _OF_BACKENDS = (
     "concurrency",
+    "bandwidth",
     "intercept",
     "mirror",
     "passthrough",

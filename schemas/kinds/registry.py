@@ -22,6 +22,7 @@ from schemas.kinds.frontend import Frontend
 from schemas.kinds.listener import Listener
 from schemas.kinds.policy import Policy
 from schemas.kinds.settings import Settings
+from schemas.policies.rate import each_of
 from schemas.values.units import Measured, Unit
 
 MODELS: dict[str, type[Kind]] = {
@@ -68,11 +69,24 @@ def full(entity: Entity) -> dict[str, Json]:
     return entity.typed(MODELS[entity.key.kind]).in_full()
 
 
+def by_name(entity: Entity) -> dict[str, Json]:
+    """Return the same, with its limits by what they are called, as a plan tells of several."""
+    value = full(entity)
+    limits = each_of(getattr(entity.typed(MODELS[entity.key.kind]), "rate_limit", None))
+    if limits:
+        value["rate_limit"] = {limit.called(): limit.in_full() for limit in limits}
+    return value
+
+
 def written(kind: str, path: tuple[str, ...], value: Json) -> Json:
     """Return a value at a path as it is written in YAML: `30s` for 30000."""
     if isinstance(value, dict):
         return {key: written(kind, (*path, key), item) for key, item in value.items()}
-    measured = measured_fields(kind).get(path)
+    if isinstance(value, list):
+        return [written(kind, path, item) for item in value]
+    fields = measured_fields(kind)
+    # In between there may be the name of an entry, which leads no deeper.
+    measured = fields.get(path) or fields.get((*path[:1], *path[-1:]))
     if measured is not None and isinstance(value, int):
         return measured.format(value)
     return value
@@ -80,14 +94,24 @@ def written(kind: str, path: tuple[str, ...], value: Json) -> Json:
 
 def units(kind: str, value: dict[str, Json]) -> dict[str, str]:
     """Return the units of the measured numbers in a value, by dotted path."""
-    found: dict[str, str] = {}
-    for path, measured in measured_fields(kind).items():
-        inner: Json = value
-        for step in path:
-            inner = inner.get(step) if isinstance(inner, dict) else None
-        if isinstance(inner, int):
-            found[".".join(path)] = _COUNTED[measured.unit]
-    return found
+    return {
+        place: _COUNTED[measured.unit]
+        for path, measured in measured_fields(kind).items()
+        for place, inner in _at(value, path, "")
+        if isinstance(inner, int)
+    }
+
+
+def _at(value: Json, path: tuple[str, ...], place: str) -> Iterator[tuple[str, Json]]:
+    """Yield what stands at a path, in each map of a list, with its place."""
+    if isinstance(value, list):
+        for number, each in enumerate(value):
+            yield from _at(each, path, f"{place}.{number}")
+    elif not path:
+        yield place, value
+    elif isinstance(value, dict) and path[0] in value:
+        step = path[0]
+        yield from _at(value[step], path[1:], f"{place}.{step}" if place else step)
 
 
 _COUNTED: dict[Unit, str] = {"duration": "ms", "size": "bytes", "share": "percent"}

@@ -140,6 +140,19 @@ class UndrainRequest:
 
 
 @record
+class LimitsRequest:
+    """Who is limited now: by one limit, or as one of those. Answered by a `LimitsResult`.
+
+    With `forgive` they have used nothing from then on: with neither, everybody.
+    """
+
+    name: ClassVar[str] = "limits"
+    limit: str | None = None
+    who: str | None = None
+    forgive: bool = False
+
+
+@record
 class RetryRequest:
     """Looks for a new commit, and tries again what was refused. Answered by a `RetryResult`."""
 
@@ -163,6 +176,7 @@ Request = (
     | ExplainRequest
     | DrainRequest
     | UndrainRequest
+    | LimitsRequest
     | RetryRequest
     | StopRequest
 )
@@ -179,6 +193,7 @@ _REQUESTS: dict[str, type[Any]] = {
         ExplainRequest,
         DrainRequest,
         UndrainRequest,
+        LimitsRequest,
         RetryRequest,
         StopRequest,
     )

@@ -141,7 +141,8 @@ class ExplainResult(TypedDict):
     source, and `tls_fault`: why handshakes with it fail, or null. `stages`: what the frontend does
     to the request and to its answer, in this order, each with key, words, `source`: where that is
     written, or null, and `by`: name and source of the policy that says so, null where the frontend
-    does itself (or its listener, of limits). `lost`: frontends that
+    does itself (or its listener, of limits); one of several rate limits
+    also has its `name`. `lost`: frontends that
     did not win, best first, each with name, source and reason. `status`: the status that the
     proxy itself would answer with (0: it closes the connection), or null when a backend answers.
     """
@@ -185,6 +186,33 @@ class DrainResult(TypedDict):
     expires_at: str | None
     timed_out: bool
     not_kept: str | None
+
+
+class LimitedClient(TypedDict):
+    """One whom a rate limit refuses now: `limit` is KIND/NAME/LIMIT, as in the access log.
+
+    `who` is an address, a network of IPv6, a frontend, or, of a header or a cookie, a hash of the
+    value by a key of the worker (`none`: it was not there). `refused`: so many of its requests were
+    since it was within the rate last.
+    """
+
+    limit: str
+    who: str
+    worker: int
+    wait_ms: int
+    refused: int
+
+
+class LimitsResult(TypedDict):
+    """The answer to `limits`: those who have to wait longest first, and how many `more` there are.
+
+    `forgiven`: they may ask again. `unanswered`: workers that said nothing in time.
+    """
+
+    limited: list[LimitedClient]
+    more: int
+    forgiven: bool
+    unanswered: list[int]
 
 
 class RetryResult(TypedDict):

@@ -21,10 +21,10 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from schemas.messages.frames import DESCRIPTORS_MAX, WireError, framed
 
-PROTOCOL = 23
+PROTOCOL = 24
 """Grows with every change of these messages that the other side would not understand."""
 
-LANGUAGE = "dffe9e00ea96a61c"
+LANGUAGE = "1defa5694b2a352a"
 """What the language of this version is called: `language` of `schemas.describing.jsonschema`.
 
 Written down, since it takes a tenth of a start to find; a test holds both together.
@@ -168,6 +168,18 @@ class Recall(_Message):
     """Asks for what was `kept` of the last overlay. Answered by `Recalled`."""
 
     type: Literal["recall"] = "recall"
+
+
+class Limits(_Message):
+    """Asks who is limited now, by one limit or as one of those; None: whatever, and all.
+
+    With `forgive` they have used nothing from then on. Answered by `Limited`.
+    """
+
+    type: Literal["limits"] = "limits"
+    limit: str | None = None
+    who: str | None = None
+    forgive: bool = False
 
 
 class Shutdown(_Message):
@@ -321,6 +333,22 @@ class Recalled(_Message):
     kept: str
 
 
+class LimitedRow(_Message):
+    """One who is limited: by what, for how long yet, and how many of his requests were refused."""
+
+    limit: str
+    who: str
+    wait_ms: _Number
+    refused: _Number
+
+
+class Limited(_Message):
+    """Those who were limited when it was asked, a bounded number."""
+
+    type: Literal["limited"] = "limited"
+    limited: list[LimitedRow]
+
+
 class Leaving(_Message):
     """The worker drains and ends: a successor may take its place at once."""
 
@@ -348,6 +376,7 @@ ToWorker = (
     | Audit
     | Recite
     | Recall
+    | Limits
     | Shutdown
 )
 FromWorker = (
@@ -367,6 +396,7 @@ FromWorker = (
     | AuditEnded
     | Recited
     | Recalled
+    | Limited
     | Leaving
     | Failed
 )

@@ -41,6 +41,19 @@ class RequestLimits(Model):
 class RequestTimeouts(Model):
     """How long each step of a request may take."""
 
+    request: Annotated[
+        InheritedDuration | None,
+        Field(
+            description=(
+                "All of it, from the request's head to the end of the response; then 504, or, "
+                "where the response has begun, its connection is closed (of HTTP/2, the stream). "
+                "Not counted from when the connection switches to another protocol on. inherit: "
+                "as policies say that hold here, and else as long as it takes. null: as long as "
+                "it takes."
+            ),
+            examples=["30s"],
+        ),
+    ] = INHERIT
     request_body: Annotated[
         InheritedDuration | None,
         Field(
@@ -67,7 +80,7 @@ class RequestTimeouts(Model):
         Field(
             description=(
                 "From the whole request, when the backend has taken its last byte, to the "
-                "response's head; then 504. inherit and null as above."
+                "response's head; then 504. inherit and null as of response_body."
             ),
             examples=["5m"],
         ),
@@ -77,7 +90,7 @@ class RequestTimeouts(Model):
         Field(
             description=(
                 "Longest silence of a connection that has switched to another protocol. inherit "
-                "and null as above."
+                "and null as of response_body."
             ),
             examples=["12h"],
         ),

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from schemas.base import Kind
 from schemas.policies.access import Allowed, Denied, check_access
+from schemas.policies.bandwidth import Throttled
 from schemas.policies.basic_auth import BasicAuthed
 from schemas.policies.bounds import Limits, RequestLimits, RequestTimeouts, Timeouts
 from schemas.policies.client_certificate import CertificateAsked
@@ -39,6 +40,7 @@ class Effects(Kind):
     """What is done with requests and answers."""
 
     allow: Allowed = None
+    bandwidth: Throttled = None
     basic_auth: BasicAuthed = None
     client_certificate: CertificateAsked = None
     compression: InheritedCompression = INHERIT

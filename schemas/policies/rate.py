@@ -1,18 +1,22 @@
 """How often who may ask. Part of frontend and policy.
 
-A rate never replaces another: a request has to be within each that holds for it.
+A rate never replaces another, unless a listener's policy lets it: a request has to be within each
+that holds for it. One is a map, several are a list. Each is called by its name, or by what it goes
+by, and goes on counting under that whatever else is changed.
 """
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from schemas.base import Model, fault, shown
 from schemas.routes.split import SplitBy
-from schemas.values.forms import A_MAP, A_WORD, BY_FORM
+from schemas.values.forms import A_LIST, A_MAP, A_WORD, BY_FORM, LISTED
+from schemas.values.names import Name
 from schemas.values.units import Measured
 
 REQUESTS_MAX = 1_000_000
+LIMITS_MAX = 8
 _WORDS = ("client_address", "frontend")
 
 
@@ -64,6 +68,17 @@ class RateLimit(Model):
             description="Nobody is refused; `kakehi_rate_limit_dry_run_total` counts who would be."
         ),
     ] = False
+    name: Annotated[
+        Name | None,
+        Field(
+            description=(
+                "What it is called, in the log and to clients. null: "
+                "what it goes by, as `client_address` or `header:x-api-key`; of several that go by "
+                "the same, all but one need a name. By another name it begins to count anew."
+            ),
+            examples=["burst"],
+        ),
+    ] = None
     per: Annotated[
         Annotated[int, Measured("duration", "1s", "24h")],
         Field(description="In how much time.", examples=["1m"]),
@@ -72,13 +87,56 @@ class RateLimit(Model):
         int,
         Field(ge=1, le=REQUESTS_MAX, description="How many requests.", examples=[5]),
     ]
+    status: Annotated[
+        int,
+        Field(
+            ge=400,
+            le=599,
+            description="What those get who are refused.",
+            examples=[503],
+        ),
+    ] = 429
+
+    def called(self) -> str:
+        """Return by what it is told apart from others of whoever says it, as the engine does."""
+        if self.name is not None:
+            return self.name
+        return self.by if isinstance(self.by, str) else ":".join(self.by.given())
+
+
+def _told_apart(value: RateLimit | list[RateLimit] | None) -> RateLimit | list[RateLimit] | None:
+    if not isinstance(value, list):
+        return value
+    known: set[str] = set()
+    for at, limit in enumerate(value):
+        called = limit.called()
+        if called in known:
+            message = f"two of these limits are called {shown(called)}"
+            raise fault(message, "give one of them a name: {name: burst, …}", (at,))
+        known.add(called)
+    # One is the same as without brackets.
+    return value[0] if len(value) == 1 else value
+
+
+def each_of(said: RateLimit | list[RateLimit] | None) -> list[RateLimit]:
+    """Return the limits that somebody says."""
+    if said is None:
+        return []
+    return said if isinstance(said, list) else [said]
 
 
 RateLimited = Annotated[
-    RateLimit | None,
+    Annotated[
+        Annotated[RateLimit, A_MAP]
+        | Annotated[list[RateLimit], Field(min_length=1, max_length=LIMITS_MAX), A_LIST],
+        LISTED,
+    ]
+    | None,
+    AfterValidator(_told_apart),
     Field(
         description=(
-            "How often clients may ask; whoever asks more often gets 429 with Retry-After. Each "
+            "How often clients may ask, or several of it in a list; whoever asks more often gets "
+            "429 with Retry-After, and a request that is refused uses none of them up. Each "
             "worker counts by itself. A request has to be within every rate that frontend, "
             "policies or listener name, and that of a policy is one for all who name it. null: "
             "this one leaves it to the others."

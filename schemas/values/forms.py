@@ -12,9 +12,9 @@ from pydantic import BaseModel, BeforeValidator, Discriminator, Tag
 
 from schemas.base import fault, shown
 
-WORD, MAP = "[word]", "[map]"
+WORD, MAP, LIST = "[word]", "[map]", "[list]"
 """In the place of an error: which form was read."""
-A_WORD, A_MAP = Tag(WORD), Tag(MAP)
+A_WORD, A_MAP, A_LIST = Tag(WORD), Tag(MAP), Tag(LIST)
 INHERIT: Literal["inherit"] = "inherit"
 """What a key says that leaves it to policies, and behind them to whoever comes next."""
 
@@ -23,7 +23,12 @@ def _form_of(value: object) -> str:
     return WORD if isinstance(value, str) else MAP
 
 
+def _listed(value: object) -> str:
+    return LIST if isinstance(value, list) else MAP
+
+
 BY_FORM = Discriminator(_form_of)
+LISTED = Discriminator(_listed)
 
 
 def inherit_or(model: type[BaseModel], example: str) -> BeforeValidator:

@@ -63,6 +63,17 @@ def is_contradictory(policies: Sequence[Raw]) -> bool:
     return False
 
 
+def left(beyond: Sequence[Raw], nearer: Sequence[Raw]) -> list[Raw]:
+    """What of the listener's policies counts, where those let nearer ones say it in their place."""
+    said = {key for each in nearer for key in ("allow", "deny") if each.get(key)}
+    return [
+        {key: word for key, word in each.items() if key not in said}
+        if each.get("overridable")
+        else each
+        for each in beyond
+    ]
+
+
 def admits(client: str, policies: Sequence[Raw]) -> bool:
     """Whether a client may ask, where all of these have a word."""
     address = ip_address(client)

@@ -240,6 +240,7 @@ def _cluster(cluster: Cluster) -> dict[str, Any]:
 def _frontend(host: str, cluster: str) -> dict[str, Any]:
     return {
         "allow": None,
+        "bandwidth": None,
         "basic_auth": None,
         "client_addresses": None,
         "client_certificate": None,
@@ -276,7 +277,7 @@ def _frontend(host: str, cluster: str) -> dict[str, Any]:
         "split": {},
         "split_by": None,
         "timeouts": dict.fromkeys(
-            ("request_body", "response_body", "response_head", "tunnel"), "inherit"
+            ("request", "request_body", "response_body", "response_head", "tunnel"), "inherit"
         ),
         "upgrades": ["websocket"],
     }
@@ -285,6 +286,7 @@ def _frontend(host: str, cluster: str) -> dict[str, Any]:
 # What may stand in a policy may stand in a frontend too.
 _SHARED = (
     "allow",
+    "bandwidth",
     "basic_auth",
     "client_certificate",
     "compression",
@@ -308,7 +310,11 @@ _SHARED = (
 def _policy(text: str | None) -> dict[str, Any]:
     shared = {key: value for key, value in _frontend("", "").items() if key in _SHARED}
     said = {} if text is None else {"X-Said": text}
-    return {**shared, "response_headers": {"add": {}, "remove": [], "set": said}}
+    return {
+        **shared,
+        "overridable": False,
+        "response_headers": {"add": {}, "remove": [], "set": said},
+    }
 
 
 def _write(document: dict[str, Any], style: str) -> str:

@@ -173,18 +173,27 @@ CORS = st.one_of(
         },
     ),
 )
+RATE = st.fixed_dictionaries(
+    {"requests": st.integers(1, 1_000_000)},
+    optional={
+        "burst": st.one_of(st.none(), st.integers(1, 1_000_000)),
+        "by": st.sampled_from(
+            ["client_address", "frontend", {"header": "X-Api-Key"}, {"cookie": "sid"}]
+        ),
+        "dry_run": st.booleans(),
+        "name": st.sampled_from([None, "all", "a_b-c"]),
+        "per": st.sampled_from(["1s", "1m", "24h"]),
+        "status": st.sampled_from([429, 400, 503, 599]),
+    },
+)
 RATES = st.one_of(
     st.none(),
-    st.fixed_dictionaries(
-        {"requests": st.integers(1, 1_000_000)},
-        optional={
-            "burst": st.one_of(st.none(), st.integers(1, 1_000_000)),
-            "by": st.sampled_from(
-                ["client_address", "frontend", {"header": "X-Api-Key"}, {"cookie": "sid"}]
-            ),
-            "dry_run": st.booleans(),
-            "per": st.sampled_from(["1s", "1m", "24h"]),
-        },
+    RATE,
+    st.lists(
+        RATE,
+        min_size=1,
+        max_size=4,
+        unique_by=lambda rate: rate.get("name") or str(rate.get("by", "client_address")),
     ),
 )
 COMPRESSION = st.one_of(
@@ -212,9 +221,17 @@ CONCURRENCY = st.one_of(
 )
 LIMITS = _optional(body_bytes=st.one_of(st.none(), st.integers(0, 999).map("{}MiB".format)))
 PAUSES = st.one_of(st.sampled_from(["inherit", None]), DURATIONS)
-TIMEOUTS = _optional(request_body=PAUSES, response_head=PAUSES, tunnel=PAUSES)
+BANDWIDTHS = st.one_of(
+    st.none(),
+    st.fixed_dictionaries(
+        {"total": st.integers(1, 999).map("{}KiB".format)},
+        optional={"per_connection": st.sampled_from([None, "1KiB", "1TiB"])},
+    ),
+)
+TIMEOUTS = _optional(request=PAUSES, request_body=PAUSES, response_head=PAUSES, tunnel=PAUSES)
 POLICIES = _optional(
     allow=st.one_of(st.none(), WITHIN),
+    bandwidth=BANDWIDTHS,
     compression=COMPRESSION,
     concurrency=CONCURRENCY,
     cors=CORS,
@@ -224,6 +241,7 @@ POLICIES = _optional(
     hsts=HSTS,
     intercept=INTERCEPT,
     limits=LIMITS,
+    overridable=st.booleans(),
     rate_limit=RATES,
     request_headers=EDITS,
     response_headers=ANSWER_EDITS,

@@ -14,6 +14,7 @@ use pyo3::prelude::*;
 
 use crate::policy::plan::Plan;
 use crate::policy::preview::{self, Coming, Questions, Unseen};
+use crate::policy::refused::{Meant, Whom};
 use crate::protocol::h1::HeadLimits;
 use crate::protocol::h1::RequestHead;
 use crate::protocol::h1::Slashes;
@@ -203,6 +204,25 @@ impl Engine {
 
     fn overlay(&self, py: Python<'_>, drained: Vec<String>) -> PyResult<()> {
         py.detach(|| self.lock().overlay(drained)).map_err(refused)
+    }
+
+    fn limits(
+        &self,
+        py: Python<'_>,
+        limit: Option<String>,
+        who: Option<String>,
+        begin_anew: bool,
+    ) -> PyResult<Vec<(String, String, u64, u64)>> {
+        let meant = Meant { limit, who };
+        let found = py.detach(|| self.lock().limits(meant, begin_anew));
+        let told = found
+            .map_err(refused)?
+            .into_iter()
+            .map(|(refusal, wait_ms)| {
+                let Whom { limit, who } = refusal.whom;
+                (limit.into(), who.into(), wait_ms, refusal.count)
+            });
+        Ok(told.collect())
     }
 
     fn take_ticket_keys(&self, keys: &[u8]) -> PyResult<()> {

@@ -10,6 +10,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crate::policy::refused::{Meant, Refusal};
 use crate::runtime::epoll::Epoll;
 use crate::runtime::socket;
 use crate::session::{Command, Engine, Served};
@@ -246,6 +247,17 @@ impl EngineThread {
                 .collect(),
             tls: shown.collect::<Result<_, String>>()?,
         })
+    }
+
+    /// Who is limited now, of those who are meant, and how many milliseconds each has to wait; with `begin_anew` they
+    /// have used nothing from then on.
+    ///
+    /// # Errors
+    /// [`Refused`] when the loop does not answer.
+    pub fn limits(&self, meant: Meant, begin_anew: bool) -> Result<Vec<(Refusal, u64)>, Refused> {
+        let (answer, found) = mpsc::channel();
+        self.send(Command::Limits(meant, begin_anew, answer));
+        await_answer(&found)
     }
 
     /// Has the access log's file opened anew before the next line is written.

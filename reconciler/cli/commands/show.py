@@ -6,6 +6,7 @@ from reconciler.cli import output
 from reconciler.cli.exits import DONE
 from reconciler.cli.outlasting import ask_next
 from reconciler.cli.parameters import ENTITIES, Argument, AsJson, RuntimeDir
+from schemas.values.text import visible
 
 
 def show(
@@ -13,7 +14,7 @@ def show(
         str | None,
         Argument(
             "[KIND[/NAME]]",
-            help="One kind or one entity; a backend is CLUSTER/BACKEND.",
+            help="One kind or one entity; a backend is CLUSTER/BACKEND. Or: limits.",
             completes=ENTITIES,
         ),
     ] = None,
@@ -22,13 +23,17 @@ def show(
 ) -> int:
     """Show running entities with the file and line they come from.
 
-    Values of one entity are printed in full, as they run, all defaults included.
+    Values of one entity are printed in full, as they run, all defaults included. `limits` shows
+    whom rate limits refuse now: addresses as they are, values of headers and cookies as a hash.
 
     Examples:
       kakehi show
       kakehi show frontend
       kakehi show backend/shop/shop-1 --json
+      kakehi show limits
     """
+    if entity == "limits":
+        return _show_limits(runtime_dir, as_json=as_json)
     kind, _, name = (entity or "").partition("/")
     result = ask_next(runtime_dir, "show", {"kind": kind or None, "entity": name or None})
     if as_json:
@@ -45,6 +50,34 @@ def show(
     ]
     for text in output.table(("kind", "name", "source"), rows, paint):
         output.line(text)
+    return DONE
+
+
+def _show_limits(runtime_dir: str | None, *, as_json: bool) -> int:
+    result = ask_next(runtime_dir, "limits", {})
+    if as_json:
+        output.print_json(result)
+        return DONE
+    head = ("limit", "who", "worker", "refused", "may ask in")
+    rows = [
+        [
+            visible(row["limit"]),
+            visible(row["who"]),
+            str(row["worker"]),
+            str(row["refused"]),
+            f"{-(-row['wait_ms'] // 1000)}s",
+        ]
+        for row in result["limited"]
+    ]
+    if rows:
+        for text in output.table(head, rows, output.painter()):
+            output.line(text)
+    else:
+        output.line("nobody is limited now.")
+    if result["more"]:
+        output.line(f"and {result['more']} more")
+    for worker in result["unanswered"]:
+        output.line(f"worker {worker} has not answered")
     return DONE
 
 

@@ -18,6 +18,7 @@ from reconciler.errors import UnreadableError
 from reconciler.language.suggest import did_you_mean
 from reconciler.planning.consequences import consequences
 from reconciler.reporting.control.draining import Draining
+from reconciler.reporting.control.limiting import Limiting
 from reconciler.reporting.control.naming import names
 from reconciler.reporting.control.reconciling import Proposes, Reconciling
 from reconciler.reporting.control.refusals import RefusedRequestError, near
@@ -54,6 +55,7 @@ class ControlAnswers:
     waiting: Waiting
     status: Status
     draining: Draining
+    limiting: Limiting
     certifying: Certifying
     fetch_now: Callable[[], str | None]
     stop: Callable[[], asyncio.Future[None]]
@@ -75,15 +77,22 @@ class ControlAnswers:
                 return self._names(request)
             case control.ExplainRequest():
                 return await self._explain(request)
-            case control.DrainRequest():
-                return await self.draining.drain(request)
-            case control.UndrainRequest(backend=backend):
-                return await self.draining.undrain(backend)
+            case control.DrainRequest() | control.UndrainRequest():
+                return await self._drain(request)
+            case control.LimitsRequest():
+                return await self.limiting.answer(request)
             case control.RetryRequest():
                 return self._retry()
             case control.StopRequest():
                 await self.stop()
                 return {}
+
+    async def _drain(
+        self, request: control.DrainRequest | control.UndrainRequest
+    ) -> results.DrainResult:
+        if isinstance(request, control.UndrainRequest):
+            return await self.draining.undrain(request.backend)
+        return await self.draining.drain(request)
 
     def _retry(self) -> results.RetryResult:
         head, applied = self.reconciler.head, self.store.running.commit

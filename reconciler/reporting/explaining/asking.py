@@ -156,7 +156,10 @@ def _limits(words: Words) -> Iterator[Step]:
             yield Step(stage("concurrency", _concurrency(word.said), word.by))
     for word in words.values():
         if isinstance(word.said, RateLimit):
-            yield Step(stage("rate_limit", _rate(word.said), word.by))
+            # Of several each is told by its name.
+            called = f"{word.written}: " if word.written else ""
+            told = stage("rate_limit", called + _rate(word.said), word.by)
+            yield Step({**told, "name": word.written} if word.written else told)
 
 
 def _rate(rate: RateLimit) -> str:
@@ -172,7 +175,8 @@ def _concurrency(limit: Concurrency) -> str:
 def _for_each(limit: RateLimit | Concurrency) -> str:
     by = limit.by
     whose = by.replace("_", " ") if isinstance(by, str) else " ".join(by.given())
-    refused = "more are counted (dry_run)" if limit.dry_run else "more get 429"
+    status = limit.status if isinstance(limit, RateLimit) else 429
+    refused = "more are counted (dry_run)" if limit.dry_run else f"more get {status}"
     return f"for each {whose} and worker; {refused}"
 
 

@@ -6,12 +6,16 @@ The running state knows of an entity where its name stands. Called by
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 
-from reconciler.language.document import read_document
+from pydantic import ValidationError
+
+from reconciler.language.document import Node, read_document
 from reconciler.language.raw import RawEntity, raw_entities
 from schemas.entities.entity import EntityKey
 from schemas.messages.results import ExplainResult
+from schemas.policies.rate import RateLimit
 
 
 def files_named(result: ExplainResult) -> set[str]:
@@ -35,9 +39,19 @@ def point_at_keys(result: ExplainResult, files: Mapping[str, bytes]) -> None:
         # Another content of the file would be another entity.
         if raw is not None and raw.name_node.line == source["line"]:
             key = raw.body.keys.get(stage["key"])
-            source["line"] = key.line if key is not None else source["line"]
+            found = _entry(raw.body.items.get(stage["key"]), stage.get("name")) or key
+            source["line"] = found.line if found is not None else source["line"]
             if by is not None:
                 by["source"] = dict(source)
 
 
 _SPEAKING = ("frontend", "policy")
+
+
+def _entry(limits: Node | None, called: str | None) -> Node | None:
+    """Return the entry of a list of limits that is called so."""
+    for entry in limits.elements if limits is not None and called is not None else ():
+        with contextlib.suppress(ValidationError):
+            if RateLimit.model_validate(entry.value).called() == called:
+                return entry
+    return None

@@ -24,6 +24,7 @@ from reconciler.reporting.explaining.making import Made, short
 from schemas.entities.entity import Entity
 from schemas.entities.secrecy import HIDDEN, names_credential
 from schemas.kinds.frontend import Frontend
+from schemas.policies.bandwidth import Bandwidth
 from schemas.policies.compression import Compression
 from schemas.policies.error_page import ErrorPage
 from schemas.policies.hsts import Hsts
@@ -68,6 +69,12 @@ def stages_of(won: Entity, words: Words, seen: Seen) -> Course:
         stages += _onward(won, words, seen)
     theirs = ending is None
     stages += _of_responses(words, seen.made, secure=seen.secure, theirs=theirs)
+    if theirs:
+        stages += [
+            stage("bandwidth", _bandwidth(word.said), word.by)
+            for word in words.values()
+            if isinstance(word.said, Bandwidth)
+        ]
     return Course(stages, ending, conditions)
 
 
@@ -191,6 +198,15 @@ def _timeouts(words: Words) -> Stages:
         for leaf, word in words.items()
         if isinstance(word.said, Pause)
     ]
+
+
+def _bandwidth(said: Bandwidth) -> str:
+    each, total = said.per_connection, said.total
+    told = [
+        f"{format_size(each)} a second for each connection" if each is not None else "",
+        f"{format_size(total)} a second for all together, in each worker" if total else "",
+    ]
+    return f"the answer leaves by at most {' and '.join(filter(None, told))}"
 
 
 def _intercepted(said: Statuses) -> str:

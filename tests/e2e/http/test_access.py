@@ -43,6 +43,9 @@ class AccessSite(TlsSite):
         self.told = ports.address()
         self._random = random.Random(SEED)
         self.policies = {name: self.says() for name in (*NEAR, *FAR)}
+        # Some of what the listener asks of all gives way to what frontends ask.
+        self.policies["f1"] = {"allow": ["10.0.0.0/8"], "deny": ["10.200.0.0/16"]}
+        self.policies["f1"]["overridable"] = True
         self.owns = {
             f"w{number}": {**self.says(), "policies": sorted(self._random.sample(NEAR, 2))}
             for number in range(COUNT)
@@ -77,7 +80,7 @@ class AccessSite(TlsSite):
     def expected(self, name: str, client: str, *, far: bool) -> int:
         own = self.owns.get(name, {"policies": []})
         policies = [own, *(self.policies[each] for each in own["policies"])]
-        beyond = [self.policies[each] for each in FAR] if far else []
+        beyond = merging.left([self.policies[each] for each in FAR] if far else [], policies)
         return 200 if merging.admits(client, [*policies, *beyond]) else 403
 
     def through(self, client: str) -> rawclient.Connection:
@@ -173,7 +176,11 @@ def test_no_client_says_itself_who_it_is(site: AccessSite) -> None:
         assert client.get("plain.test").status == 403
         assert client.get("nobody.test").status == 404
     [entry, _] = site.daemon.wait_for_access(
-        lambda each: each["outcome"] == "address_denied" and each["frontend"] == "plain", 2
+        lambda each: (
+            each["outcome"] == "address_denied"
+            and (each["frontend"], each["listener"]) == ("plain", "main")
+        ),
+        2,
     )
     assert (entry["status"], entry["client"].partition(":")[0]) == (403, "127.0.0.1")
     with site.through("10.0.0.9") as client:

@@ -33,7 +33,17 @@ FRONTENDS: dict[str, dict[str, Any]] = {
     "quick": {"rate_limit": {"requests": 1, "per": "1s"}},
     "denied": {"rate_limit": {"requests": 1, "per": "1h"}, "deny": ["127.0.0.0/8"]},
     "kept": {"rate_limit": HOURLY},
+    "several": {
+        "rate_limit": [
+            {"requests": 3, "per": "1h", "status": 503},
+            {"requests": 2, "per": "2h", "by": {"header": "x-api-key"}, "name": "per-key"},
+        ]
+    },
+    "grown": {"rate_limit": [{**HOURLY, "name": "first"}, {"requests": 9, "per": "1h"}]},
+    "shown": {"rate_limit": HOURLY},
+    "shown-cookie": {"rate_limit": {**HOURLY, "by": {"cookie": "sid"}}},
     "far": {},
+    "lifted": {"policies": ["lifting"]},
 }
 
 
@@ -41,7 +51,7 @@ class Rated:
     """One worker: each counts by itself."""
 
     def __init__(self, directory: Path) -> None:
-        self.plain, self.told, self.far, self.admin = (ports.address() for _ in range(4))
+        self.plain, self.told, self.far, self.lets, self.admin = (ports.address() for _ in range(5))
         self.daemon = Kakehi(Repo(directory), workers=1)
         self.daemon.repo.commit({"kakehi.yaml": self.document()})
         self.daemon.start()
@@ -53,15 +63,18 @@ class Rated:
                 "plain": {"address": self.plain, "h2c": True},
                 "told": {"address": self.told, "h2c": True, "proxy_protocol": ["127.0.0.0/8"]},
                 "far": {"address": self.far, "policies": ["far"]},
+                "lets": {"address": self.lets, "policies": ["lets"]},
             },
             "policies": {
                 "shared": {"rate_limit": HOURLY},
                 "shared-by-both": {"rate_limit": HOURLY},
                 "far": {"rate_limit": HOURLY},
+                "lifting": {"rate_limit": HOURLY},
+                "lets": {"rate_limit": {"requests": 1, "per": "1h"}, "overridable": True},
             },
             "frontends": {
                 name: {
-                    "listeners": ["far", "plain", "told"],
+                    "listeners": ["far", "lets", "plain", "told"],
                     "hostname": f"{name}.test",
                     "respond": {"status": 200, "body": name},
                     **keys,
@@ -167,6 +180,52 @@ def test_every_rate_has_to_be_kept(site: Rated) -> None:
     assert statuses(site, "far", 5) == [200] * 5, "there nobody counts"
 
 
+def test_several_of_one_frontend_by_their_names(site: Rated) -> None:
+    before = site.counted("rate_limited_total")
+    first, second = "X-Api-Key: one", "X-Api-Key: two"
+    assert statuses(site, "several", 3, first) == [200, 200, 429]
+    [refused] = [ask(site.plain, "several", first)]
+    assert refused.all("ratelimit-policy") == [b'"per-key";q=2;w=7200']
+    # Those that were refused have used nothing of the other one up.
+    assert statuses(site, "several", 2, second) == [200, 503]
+    refused = ask(site.plain, "several", second)
+    assert (refused.status, refused.all("ratelimit-policy")) == (503, [b'"rate";q=3;w=3600'])
+    assert site.counted("rate_limited_total") == before + 4
+    entries = site.daemon.wait_for_access(lambda each: each["frontend"] == "several", 7)
+    assert [each["reason"] for each in entries] == [
+        *[None] * 2,
+        *["frontend/several/per-key"] * 2,
+        None,
+        *["frontend/several/client_address"] * 2,
+    ]
+    assert {each["outcome"] for each in entries} == {"ok", "responded", "rate_limited"} - {"ok"}
+
+
+def test_what_is_used_up_is_kept_by_the_name_over_commits(site: Rated) -> None:
+    assert statuses(site, "grown", 4) == [200] * 3 + [429]
+    document = site.document()
+    other = {"requests": 9, "per": "1h"}
+    document["frontends"]["grown"]["rate_limit"] = [
+        other,
+        {"requests": 4, "per": "1h", "name": "first"},
+    ]
+    site.daemon.commit({"kakehi.yaml": document})
+    # One more in an hour, of which a quarter has still to be waited for.
+    assert statuses(site, "grown", 1) == [429]
+    document["frontends"]["grown"]["rate_limit"] = [other, {**HOURLY, "name": "new"}]
+    site.daemon.commit({"kakehi.yaml": document})
+    assert statuses(site, "grown", 4) == [200] * 3 + [429]
+    site.daemon.commit({"kakehi.yaml": site.document()})
+
+
+def test_a_listener_lets_frontends_ask_for_more(site: Rated) -> None:
+    assert [ask(site.lets, "far").status for _ in range(2)] == [200, 429]
+    assert [ask(site.lets, "lifted").status for _ in range(4)] == [200, 200, 200, 429]
+    port = site.lets.rpartition(":")[2]
+    [stage, _] = site.daemon.json("explain", f"http://lifted.test:{port}/")["stages"]
+    assert (stage["key"], stage["by"]["name"]) == ("rate_limit", "lifting")
+
+
 def test_what_is_only_tried_is_counted(site: Rated) -> None:
     before = site.counted("rate_limit_dry_run_total")
     assert statuses(site, "tried", 4) == [200] * 4
@@ -202,6 +261,46 @@ def test_a_commit_gives_nobody_anything_back(site: Rated) -> None:
     site.daemon.commit({"kakehi.yaml": site.document()})
 
 
+def test_who_is_limited_is_shown_and_may_be_forgiven(site: Rated) -> None:
+    secret = "Cookie: sid=very-secret"
+    assert statuses(site, "shown", 4) == [200] * 3 + [429]
+    assert statuses(site, "shown", 1) == [429]
+    assert statuses(site, "shown-cookie", 4, secret) == [200] * 3 + [429]
+    for client in ("203.0.113.99", "2001:db8:99::1"):
+        assert [ask(site.told, "shown", client=client).status for _ in range(4)][-1] == 429
+    rows = site.daemon.json("show", "limits")["limited"]
+    shown = {(row["limit"], row["who"]): row for row in rows}
+    limit, by_cookie = "frontend/shown/client_address", "frontend/shown-cookie/cookie:sid"
+    mine = shown[limit, "127.0.0.1"]
+    assert (mine["refused"], mine["worker"]) == (2, 0)
+    assert 1_100_000 < mine["wait_ms"] <= 1_200_000
+    assert {who for name, who in shown if name == limit} == {
+        "127.0.0.1",
+        "203.0.113.99",
+        "2001:db8:99::/64",
+    }
+    [hashed] = [who for name, who in shown if name == by_cookie]
+    assert hashed.startswith("hash:")
+    assert "secret" not in str(rows)
+    told = site.daemon.run_cli("show", "limits", check=True).stdout
+    assert limit in told
+    assert "203.0.113.99" in told
+
+    done = site.daemon.run_cli("forgive", limit, "--who", "127.0.0.1", check=True)
+    assert done.stdout == f"{limit}: 127.0.0.1 may ask again\n"
+    assert statuses(site, "shown", 4) == [200] * 3 + [429]
+    assert ask(site.told, "shown", client="203.0.113.99").status == 429, "nobody else"
+    done = site.daemon.run_cli("forgive", by_cookie, check=True)
+    assert statuses(site, "shown-cookie", 1, secret) == [200]
+    # All: those too who were refused by nobody yet.
+    assert statuses(site, "shown-cookie", 2, secret) == [200] * 2
+    site.daemon.run_cli("forgive", "--all", check=True)
+    assert statuses(site, "shown-cookie", 4, secret) == [200] * 3 + [429]
+    assert site.daemon.run_cli("forgive", "policy/none/x").stdout.startswith("nobody")
+    for line in ([], ["--all", "--who", "x"]):
+        assert site.daemon.run_cli("forgive", *line).returncode == 64
+
+
 def test_explain_tells_the_rate_and_whose_it_is(site: Rated) -> None:
     port = site.plain.rpartition(":")[2]
     [stage, _] = site.daemon.json("explain", f"http://shared-a.test:{port}/")["stages"]
@@ -209,3 +308,9 @@ def test_explain_tells_the_rate_and_whose_it_is(site: Rated) -> None:
         "3 requests in 1h, 3 at once, for each client address and worker; more get 429"
     )
     assert (stage["key"], stage["by"]["name"]) == ("rate_limit", "shared")
+    refused = " and worker; more get"
+    stages = site.daemon.json("explain", f"http://several.test:{port}/")["stages"]
+    assert [stage["words"] for stage in stages[:2]] == [
+        f"client_address: 3 requests in 1h, 3 at once, for each client address{refused} 503",
+        f"per-key: 2 requests in 2h, 2 at once, for each header x-api-key{refused} 429",
+    ]

@@ -101,6 +101,45 @@ def test_whoever_is_named_is_asked_the_outermost_first_and_nobody_twice() -> Non
         assert [by.key.name for _, by in asked_first(words)] == expected
 
 
+SHOWN = {"subjects": ["CN=a"]}
+# What a listener's policy says, what a frontend or its policy says, and what is left of the former.
+OVERRIDDEN: list[tuple[dict[str, Any], dict[str, Any], set[str]]] = [
+    ({"allow": ["10.0.0.0/8"], "deny": ["::1"]}, {"allow": ["10.1.0.0/16"]}, {"deny"}),
+    ({"deny": ["10.0.0.0/8"]}, {"allow": ["10.1.0.0/16"]}, {"deny"}),
+    (
+        {"rate_limit": [{"requests": 1}, {"requests": 2, "name": "b"}]},
+        {"rate_limit": {"requests": 9}},
+        set(),
+    ),
+    ({"rate_limit": {"requests": 1}}, {"concurrency": {"requests": 1}}, {"rate_limit"}),
+    ({"concurrency": {"requests": 1}}, {"concurrency": {"requests": 2}}, set()),
+    ({"limits": {"body_bytes": "1B"}}, {"limits": {"body_bytes": "2B"}}, set()),
+    ({"forward_auth": GATE}, {"forward_auth": SSO}, set()),
+    (
+        {"forward_auth": GATE, "client_certificate": "required"},
+        {"client_certificate": SHOWN},
+        set(),
+    ),
+    ({"client_certificate": SHOWN}, {"deny": ["::1"]}, {"client_certificate"}),
+]
+
+
+@pytest.mark.parametrize(("far", "near", "expected"), OVERRIDDEN)
+@pytest.mark.parametrize("where", ["own", "policy"])
+def test_a_listener_lets_others_have_the_word(
+    far: dict[str, Any], near: dict[str, Any], expected: set[str], where: str
+) -> None:
+    for lets in (True, False):
+        own, named = (near, []) if where == "own" else ({}, [near])
+        view, web = view_of(own, named, [{**far, "overridable": lets}])
+        words = merged(levels_of(web, "public", view))
+        left = {
+            leaf.key.partition(".")[0] for leaf, word in words.items() if word.by.key.name == "f0"
+        }
+        assert left == (expected if lets else far.keys())
+        assert {leaf.key.partition(".")[0] for leaf, word in words.items()} == left | near.keys()
+
+
 def test_a_listeners_own_page_goes_before_those_of_its_policies() -> None:
     page = {"error_pages": {"503": {"body": "p"}, "404": {"body": "p"}}}
     public = entity(

@@ -73,7 +73,7 @@ def completed(
         ("kakehi plan --det", ["--detailed-exitcode"]),
         ("kakehi plan --json --det", ["--detailed-exitcode"]),
         ("kakehi plan --format m", ["markdown"]),
-        ("kakehi schema f", ["frontend"]),
+        ("kakehi schema f", ["forgive", "frontend"]),
         ("kakehi schema sta", ["status"]),
         ("kakehi completion ", ["bash", "fish", "zsh"]),
         ("kakehi init made", ["made-before/"]),

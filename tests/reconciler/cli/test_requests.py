@@ -66,6 +66,12 @@ def sent_by(line: tuple[str, ...], directory: Path) -> tuple[list[Any], int, str
         ),
         (("undrain", "a/b"), control.UndrainRequest(backend="a/b")),
         (("retry",), control.RetryRequest()),
+        (("show", "limits"), control.LimitsRequest()),
+        (("forgive", "--all"), control.LimitsRequest(forgive=True)),
+        (
+            ("forgive", "policy/a/b", "--who", "192.0.2.1"),
+            control.LimitsRequest(limit="policy/a/b", who="192.0.2.1", forgive=True),
+        ),
         (("stop",), control.StopRequest()),
     ],
 )

@@ -20,7 +20,7 @@ from reconciler.language.unknown import hint_for
         ("frontend", "retry_policy", "retries: 3"),
         ("frontend", "acl", "conditions have no names"),
         ("frontend", "http-request", "redirect, respond"),
-        ("frontend", "limit_rate", "is not bounded"),
+        ("frontend", "limit_rate", "bandwidth: {per_connection"),
         ("frontend", "try_files", "files are not served"),
         ("frontend", "expires", "answers: success"),
         ("frontend", "satisfy", "there is no any"),

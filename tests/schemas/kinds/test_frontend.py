@@ -42,6 +42,7 @@ def test_the_full_value_has_every_default() -> None:
         "path": {"prefix": "/"},
         "policies": [],
         "query": {},
+        "bandwidth": None,
         "rate_limit": None,
         "redirect": None,
         "request_headers": {"add": {}, "remove": [], "set": {}},
@@ -52,6 +53,7 @@ def test_the_full_value_has_every_default() -> None:
         "split": {},
         "split_by": None,
         "timeouts": {
+            "request": "inherit",
             "request_body": "inherit",
             "response_body": "inherit",
             "response_head": "inherit",

@@ -19,11 +19,11 @@ pub struct Access {
 }
 
 impl Access {
-    /// What some policies say together, if they say anything.
-    pub(super) fn of(policies: &[&Policy]) -> Result<Option<Self>, String> {
-        let denied = policies.iter().filter_map(|policy| policy.deny.as_deref());
+    /// What some policies say together of who may not ask and of who may, if they say anything.
+    pub(super) fn of(denying: &[&Policy], allowing: &[&Policy]) -> Result<Option<Self>, String> {
+        let denied = denying.iter().filter_map(|policy| policy.deny.as_deref());
         let denied = Networks::parse(denied.flatten().map(AsRef::as_ref))?;
-        let allowed = policies.iter().filter_map(|policy| policy.allow.as_deref());
+        let allowed = allowing.iter().filter_map(|policy| policy.allow.as_deref());
         let allowed = allowed.map(|networks| Networks::parse(networks.iter().map(AsRef::as_ref)));
         let access = Self {
             denied,

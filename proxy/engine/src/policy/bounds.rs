@@ -4,6 +4,7 @@
 //! Rule: found out once, when a request begins, and kept by its exchange. Of sizes the smallest counts,
 //! whoever says it; a timeout is that of whoever is nearest to the frontend.
 
+use crate::runtime::timer::NEVER;
 use crate::state::entity::{ClusterTimeouts, Listener};
 
 /// What policies say of it, if they do.
@@ -12,12 +13,14 @@ pub struct Said {
     /// The largest body.
     pub body_bytes: Option<u64>,
     /// In milliseconds, each.
+    pub request: Option<u64>,
+    /// See `request`.
     pub request_body: Option<u64>,
-    /// See `request_body`.
+    /// See `request`.
     pub response_body: Option<u64>,
-    /// See `request_body`.
+    /// See `request`.
     pub response_head: Option<u64>,
-    /// See `request_body`.
+    /// See `request`.
     pub tunnel: Option<u64>,
 }
 
@@ -25,6 +28,7 @@ impl Said {
     /// Sets what a key of `timeouts` says.
     pub(super) fn set(&mut self, key: &str, limit: u64) {
         let step = match key {
+            "request" => &mut self.request,
             "request_body" => &mut self.request_body,
             "response_body" => &mut self.response_body,
             "response_head" => &mut self.response_head,
@@ -39,6 +43,8 @@ impl Said {
 pub struct Bounds {
     /// Largest body.
     pub body_bytes: u64,
+    /// All of it, from its head to the end of the response; [`NEVER`] is as long as it takes.
+    pub request: u64,
     /// Longest pause of a client that sends one, in milliseconds.
     pub request_body: u64,
     /// From the whole request to the head of the response.
@@ -56,6 +62,7 @@ impl Bounds {
     pub fn of(said: Option<&Said>, listener: &Listener, cluster: &ClusterTimeouts) -> Self {
         let bounds = Self {
             body_bytes: listener.limits.body_bytes.unwrap_or(u64::MAX),
+            request: NEVER,
             request_body: listener.timeouts.request_body,
             response_head: cluster.response_head,
             response_body: cluster.response_body,
@@ -65,6 +72,7 @@ impl Bounds {
             None => bounds,
             Some(said) => Self {
                 body_bytes: bounds.body_bytes.min(said.body_bytes.unwrap_or(u64::MAX)),
+                request: said.request.unwrap_or(NEVER),
                 request_body: said.request_body.unwrap_or(bounds.request_body),
                 response_head: said.response_head.unwrap_or(bounds.response_head),
                 response_body: said.response_body.unwrap_or(bounds.response_body),

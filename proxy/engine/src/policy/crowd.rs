@@ -8,8 +8,9 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 
 use super::facts::Facts;
-use super::rate::key_of;
-use super::{Reason, Verdict};
+use super::meter::Key;
+use super::rate::{key_of, named};
+use super::{Answer, Reason, Verdict};
 use crate::state::entity::{self, RateBy};
 
 /// How many of a sort there may be, compiled.
@@ -25,11 +26,11 @@ pub struct Crowd {
 /// How many there are, by key.
 #[derive(Default)]
 pub struct InFlight {
-    counts: RefCell<HashMap<u64, u32, ahash::RandomState>>,
+    counts: RefCell<HashMap<Key, u32, ahash::RandomState>>,
 }
 
 /// The keys of one request.
-pub type Keys = Box<[u64]>;
+pub type Keys = Box<[Key]>;
 
 impl InFlight {
     /// One more of each.
@@ -53,7 +54,7 @@ impl InFlight {
         }
     }
 
-    fn of(&self, key: u64) -> u32 {
+    fn of(&self, key: Key) -> u32 {
         self.counts.borrow().get(&key).copied().unwrap_or_default()
     }
 }
@@ -74,8 +75,8 @@ impl Crowd {
     }
 
     /// Whose requests it is that one of them is counted with.
-    pub(super) fn key(&self, facts: &Facts<'_>) -> u64 {
-        key_of(self.policy(), &self.by, facts)
+    pub(super) fn key(&self, facts: &Facts<'_>) -> Key {
+        key_of(self.policy(), "", &self.by, facts)
     }
 
     /// Answers a request if it is one too many.
@@ -87,7 +88,11 @@ impl Crowd {
             facts.meter.spare();
             return Verdict::Continue;
         }
-        Verdict::with_line(429, Reason::Crowded, "Retry-After: 1\r\n")
+        Verdict::Answer(Answer {
+            limit: Some(named(self.policy(), "concurrency", facts)),
+            line: Some("Retry-After: 1\r\n".into()),
+            ..Answer::new(429, Reason::Crowded)
+        })
     }
 }
 
@@ -98,12 +103,12 @@ mod tests {
     #[test]
     fn who_has_left_leaves_nothing_behind() {
         let in_flight = InFlight::default();
-        let (one, both): (Keys, Keys) = ([1].into(), [1, 2].into());
+        let (one, both): (Keys, Keys) = ([Key(1)].into(), [Key(1), Key(2)].into());
         in_flight.enter(&one);
         in_flight.enter(&both);
-        assert_eq!([1, 2, 3].map(|key| in_flight.of(key)), [2, 1, 0]);
+        assert_eq!([1, 2, 3].map(|key| in_flight.of(Key(key))), [2, 1, 0]);
         in_flight.leave(&one);
-        assert_eq!([1, 2].map(|key| in_flight.of(key)), [1, 1]);
+        assert_eq!([1, 2].map(|key| in_flight.of(Key(key))), [1, 1]);
         in_flight.leave(&both);
         assert!(in_flight.counts.borrow().is_empty());
     }

@@ -12,6 +12,7 @@ use super::HTTPS_PORT;
 use super::asking::{Asking, parameter};
 use super::crowd::InFlight;
 use super::meter::Meter;
+use super::refused::Refused;
 use super::vault::Vault;
 
 /// What is known of a request and of who sends it, when its head is complete.
@@ -44,6 +45,8 @@ pub struct Facts<'a> {
     pub tokens: &'a Vault,
     /// Who has asked how often.
     pub meter: &'a Meter,
+    /// Who has asked too often.
+    pub refused: &'a Refused,
     /// How many requests there are.
     pub in_flight: &'a InFlight,
     /// A time that only grows.

@@ -3,8 +3,13 @@
 //! Rule: merged by leaf (the name of a header, the status of a page; HSTS, CORS and compression as a whole). Whoever
 //! is nearer to the frontend goes first, and a written null switches off; two policies of one list that differ are
 //! refused, unless the frontend itself decides. Who may ask, who is asked whether they may, and how much, is no
-//! leaf: there everybody's word counts ([`super::access`], [`super::bounds`]). The reconciler says the same, with
+//! leaf: there everybody's word counts ([`super::access`], [`super::bounds`]), but that of an `overridable` policy of the
+//! listener's where somebody nearer says the same. The reconciler says the same, with
 //! file and line (`reconciler/catalog/policies.py`). Made when a change is prepared, by `state/merging`.
+
+mod levels;
+
+pub use levels::Levels;
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,6 +18,7 @@ use std::sync::Arc;
 use regex::bytes::Regex;
 
 use super::access::Access;
+use super::bandwidth::Bandwidth;
 use super::basic::Basic;
 use super::bounds;
 use super::compression::Compression;
@@ -21,7 +27,7 @@ use super::crowd::{Crowd, Keys};
 use super::edits::{Edits, Made};
 use super::facts::Facts;
 use super::jwt::Jwt;
-use super::rate::Rate;
+use super::rate::{self, Rate};
 use super::template::Values;
 use super::{Page, Verdict};
 use crate::state::entity;
@@ -29,12 +35,14 @@ use crate::state::entity::{
     ClientCertificate, CookieChange, Cors, ErrorPage, ForwardAuth, HeaderEdits, Hsts, Inherited,
     Line, Policy,
 };
+use levels::Word;
 
 /// What holds, compiled.
 #[derive(Debug, Default)]
 pub struct Merged {
     access: Option<Box<Access>>,
     bounds: Option<Box<bounds::Said>>,
+    bandwidths: Box<[Bandwidth]>,
     /// The listener's first.
     rates: Box<[Rate]>,
     /// As above.
@@ -72,105 +80,6 @@ pub struct ByListener {
 /// What holds at a listener of that name.
 pub type AtListener = (Box<str>, Option<Arc<Merged>>);
 
-/// Who has a word, the nearest first; those of a level by their names.
-#[derive(Clone, Copy, Default)]
-pub struct Levels<'a> {
-    /// What the frontend says itself.
-    pub own: Option<&'a Policy>,
-    /// Its policies.
-    pub policies: &'a [(&'a str, &'a Policy)],
-    /// Those of the listener.
-    pub beyond: &'a [(&'a str, &'a Policy)],
-    /// Pages that the listener has itself, which go before those of its policies.
-    pub beyond_pages: Option<&'a BTreeMap<String, ErrorPage>>,
-}
-
-impl<'a> Levels<'a> {
-    /// All who have a word.
-    fn all(&self) -> Vec<&'a Policy> {
-        let named = self.policies.iter().chain(self.beyond);
-        self.own
-            .into_iter()
-            .chain(named.map(|(_, policy)| *policy))
-            .collect()
-    }
-
-    /// The rates that all of them name; whoever is listed twice counts once.
-    fn rates(&self) -> Box<[Rate]> {
-        let mut rates: Vec<Rate> = Vec::new();
-        let named = self.beyond.iter().chain(self.policies);
-        for (name, policy) in named {
-            if let Some(said) = &policy.rate_limit
-                && rates.iter().all(|rate| rate.policy() != Some(name))
-            {
-                rates.push(Rate::of(Some(name), said));
-            }
-        }
-        let own = self.own.and_then(|own| own.rate_limit.as_ref());
-        rates.extend(own.map(|said| Rate::of(None, said)));
-        rates.into()
-    }
-
-    /// How many requests they have in flight; whoever is listed twice counts once.
-    fn crowds(&self) -> Box<[Crowd]> {
-        let mut crowds: Vec<Crowd> = Vec::new();
-        for (name, policy) in self.beyond.iter().chain(self.policies) {
-            if let Some(said) = &policy.concurrency
-                && crowds.iter().all(|crowd| crowd.policy() != Some(name))
-            {
-                crowds.push(Crowd::of(Some(name), said));
-            }
-        }
-        let own = self.own.and_then(|own| own.concurrency.as_ref());
-        crowds.extend(own.map(|said| Crowd::of(None, said)));
-        crowds.into()
-    }
-
-    /// What they ask of a client's certificate, nothing twice.
-    fn certificates(&self) -> Box<[ClientCertificate]> {
-        let mut asked: Vec<ClientCertificate> = Vec::new();
-        for policy in self.all().into_iter().rev() {
-            let more = policy.client_certificate.as_ref();
-            asked.extend(more.filter(|more| !asked.contains(more)).cloned());
-        }
-        asked.into()
-    }
-
-    /// The users whom they have get in, the outermost first, and no file twice.
-    fn basics(&self) -> Result<Box<[Basic]>, String> {
-        let mut basics: Vec<Basic> = Vec::new();
-        for policy in self.all().into_iter().rev() {
-            let more = policy.basic_auth.as_ref().map(Basic::of).transpose()?;
-            let is_new = |more: &Basic| basics.iter().all(|known| !known.is_like(more));
-            let more = more.filter(is_new);
-            basics.extend(more);
-        }
-        Ok(basics.into())
-    }
-
-    /// The tokens that they ask for, the outermost first, and none twice.
-    fn tokens(&self) -> Result<Box<[Jwt]>, String> {
-        let mut tokens: Vec<Jwt> = Vec::new();
-        for policy in self.all().into_iter().rev() {
-            let more = policy.jwt.as_ref().map(Jwt::of).transpose()?;
-            let is_new = |more: &Jwt| tokens.iter().all(|known| !known.is_like(more));
-            let more = more.filter(is_new);
-            tokens.extend(more);
-        }
-        Ok(tokens.into())
-    }
-
-    /// Those whom they have asked, the outermost first, and nobody twice.
-    fn asked(&self) -> Box<[Arc<ForwardAuth>]> {
-        let mut asked: Vec<&ForwardAuth> = Vec::new();
-        for policy in self.all() {
-            let more = policy.forward_auth.as_ref();
-            asked.extend(more.filter(|more| !asked.contains(more)));
-        }
-        asked.into_iter().rev().cloned().map(Arc::new).collect()
-    }
-}
-
 impl Merged {
     /// What holds by some levels, if anything is said. `expression` is that of the frontend's path.
     ///
@@ -198,13 +107,9 @@ impl Merged {
         let cookies = said.cookies.into_iter();
         let cookies = cookies.map(|(name, (change, _))| (name.into(), change.cloned()));
         let cookies = cookies.collect();
-        let access = Access::of(&levels.all())?;
+        let access = Access::of(&levels.all(Word::Deny), &levels.all(Word::Allow))?;
         let mut bounds = bounds::Said {
-            body_bytes: levels
-                .all()
-                .iter()
-                .filter_map(|it| it.limits.body_bytes)
-                .min(),
+            body_bytes: levels.body_bytes(),
             ..bounds::Said::default()
         };
         for (key, (limit, _)) in said.timeouts {
@@ -212,6 +117,7 @@ impl Merged {
         }
         let mut merged = Self {
             access: access.map(Box::new),
+            bandwidths: levels.bandwidths(),
             basics: levels.basics()?,
             tokens: levels.tokens()?,
             certificates: levels.certificates(),
@@ -234,6 +140,7 @@ impl Merged {
         }
         let is_empty = merged.access.is_none()
             && merged.bounds.is_none()
+            && merged.bandwidths.is_empty()
             && merged.rates.is_empty()
             && merged.crowds.is_empty()
             && merged.basics.is_empty()
@@ -296,6 +203,13 @@ impl Merged {
         self.request.is_some()
     }
 
+    /// How fast answers leave.
+    #[inline]
+    #[must_use]
+    pub fn bandwidths(&self) -> &[Bandwidth] {
+        &self.bandwidths
+    }
+
     /// Whether a request comes from where it may.
     pub(super) fn admit(&self, facts: &Facts<'_>) -> Verdict {
         self.access().map_or(Verdict::Continue, |access| {
@@ -326,10 +240,7 @@ impl Merged {
         for crowd in &self.crowds {
             verdict = verdict.or(|| crowd.decide(facts));
         }
-        for rate in &self.rates {
-            verdict = verdict.or(|| rate.decide(facts));
-        }
-        verdict
+        verdict.or(|| rate::decide(&self.rates, facts))
     }
 
     /// Answers a browser that asks whether a page may.

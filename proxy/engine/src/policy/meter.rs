@@ -30,7 +30,22 @@ impl Pace {
             tolerance_ns: interval_ns.saturating_mul(ahead),
         }
     }
+
+    /// The time at which a key has paid for one more request, if it is within the rate; else how long it has to wait.
+    #[inline]
+    fn admit(self, paid_at_ns: u64, now_ns: u64) -> Result<u64, u64> {
+        let paid_at_ns = paid_at_ns.max(now_ns);
+        let early_ns = paid_at_ns - now_ns;
+        if early_ns > self.tolerance_ns {
+            return Err(early_ns - self.tolerance_ns);
+        }
+        Ok(paid_at_ns.saturating_add(self.interval_ns))
+    }
 }
+
+/// Whose requests are counted together, hashed with a seed of the worker's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Key(pub u64);
 
 /// Who has asked how often, of all who are limited.
 pub struct Meter {
@@ -62,36 +77,59 @@ impl Default for Meter {
 impl Meter {
     /// The key of something.
     #[must_use]
-    pub fn key(&self, of: impl std::hash::Hash) -> u64 {
-        self.seed.hash_one(of)
+    pub fn key(&self, of: impl std::hash::Hash) -> Key {
+        Key(self.seed.hash_one(of))
+    }
+
+    /// Whether one more request of a key is within its rate; it is not taken into account.
+    ///
+    /// # Errors
+    /// How long it has to wait, in nanoseconds.
+    pub fn look(&self, key: Key, pace: Pace, now_ns: u64) -> Result<(), u64> {
+        let places = self.places.borrow();
+        let set = places.get(set_of(key)).unwrap_or_default();
+        let found = set.iter().find(|place| place.key == key.0);
+        let paid_at_ns = found.map_or(0, |place| place.paid_at_ns);
+        pace.admit(paid_at_ns, now_ns).map(drop)
+    }
+
+    /// Has a key used nothing.
+    pub fn forget(&self, key: Key) {
+        let mut places = self.places.borrow_mut();
+        let set = places.get_mut(set_of(key)).unwrap_or_default();
+        for place in set.iter_mut().filter(|place| place.key == key.0) {
+            *place = Place::default();
+        }
+    }
+
+    /// Has all keys used nothing.
+    pub fn forget_all(&self) {
+        self.places.borrow_mut().fill(Place::default());
     }
 
     /// Takes one request of a key into account.
     ///
     /// # Errors
     /// How long it has to wait, in nanoseconds: the rate is used up, and nothing is taken into account.
-    pub fn charge(&self, key: u64, pace: Pace, now_ns: u64) -> Result<(), u64> {
+    pub fn charge(&self, key: Key, pace: Pace, now_ns: u64) -> Result<(), u64> {
         let mut places = self.places.borrow_mut();
         if places.is_empty() {
             places.resize(SETS * WAYS, Place::default());
         }
-        let first = (key as usize % SETS) * WAYS;
-        let set = &mut places[first..first + WAYS];
-        let found = set.iter().position(|place| place.key == key);
+        let set = &mut places[set_of(key)];
+        let found = set.iter().position(|place| place.key == key.0);
         let at = found.unwrap_or_else(|| {
             let ends = |at: &usize| set[*at].paid_at_ns;
             let at = (0..WAYS).min_by_key(ends).unwrap_or_default();
             let is_live = set[at].paid_at_ns > now_ns;
             self.evicted.set(self.evicted.get() + u64::from(is_live));
-            set[at] = Place { key, paid_at_ns: 0 };
+            set[at] = Place {
+                key: key.0,
+                paid_at_ns: 0,
+            };
             at
         });
-        let paid_at_ns = set[at].paid_at_ns.max(now_ns);
-        let early_ns = paid_at_ns - now_ns;
-        if early_ns > pace.tolerance_ns {
-            return Err(early_ns - pace.tolerance_ns);
-        }
-        set[at].paid_at_ns = paid_at_ns.saturating_add(pace.interval_ns);
+        set[at].paid_at_ns = pace.admit(set[at].paid_at_ns, now_ns)?;
         Ok(())
     }
 
@@ -105,6 +143,13 @@ impl Meter {
     pub fn take_counts(&self) -> [u64; 2] {
         [self.evicted.take(), self.spared.take()]
     }
+}
+
+/// Where the places of a key are.
+#[inline]
+fn set_of(key: Key) -> std::ops::Range<usize> {
+    let first = (key.0 as usize % SETS) * WAYS;
+    first..first + WAYS
 }
 
 /// Places of one set: two lines of a cache.
@@ -141,7 +186,7 @@ mod tests {
                     before = *at;
                 }
                 bucket_ns = (bucket_ns + (now - before)).min(u64::from(burst) * interval);
-                match meter.charge(7, pace, now) {
+                match meter.charge(Key(7), pace, now) {
                     Ok(()) => {
                         prop_assert!(bucket_ns >= interval);
                         given.push(now);
@@ -150,7 +195,7 @@ mod tests {
                         prop_assert!(bucket_ns < interval);
                         prop_assert_eq!(wait, interval - bucket_ns);
                         // It is told the truth.
-                        prop_assert!(meter.charge(7, pace, now + wait - 1).is_err());
+                        prop_assert!(meter.charge(Key(7), pace, now + wait - 1).is_err());
                     }
                 }
             }
@@ -160,10 +205,10 @@ mod tests {
         fn keys_are_counted_apart_while_there_is_room(keys in proptest::collection::hash_set(any::<u64>(), 1..50)) {
             let (meter, pace) = (Meter::default(), Pace::new(1, 1000, 1));
             for key in &keys {
-                prop_assert_eq!(meter.charge(*key, pace, SECOND), Ok(()));
+                prop_assert_eq!(meter.charge(Key(*key), pace, SECOND), Ok(()));
             }
             for key in &keys {
-                prop_assert_eq!(meter.charge(*key, pace, SECOND), Err(SECOND));
+                prop_assert_eq!(meter.charge(Key(*key), pace, SECOND), Err(SECOND));
             }
             prop_assert_eq!(meter.take_counts(), [0, 0]);
         }
@@ -173,18 +218,34 @@ mod tests {
     fn a_flood_of_keys_frees_nobody_who_is_over_his_rate() {
         let meter = Meter::default();
         let (slow, quick) = (Pace::new(1, 60_000, 1), Pace::new(1, 1000, 1));
-        assert_eq!(meter.charge(1, slow, SECOND), Ok(()));
+        assert_eq!(meter.charge(Key(1), slow, SECOND), Ok(()));
         for key in 2..1_000_000 {
-            assert_eq!(meter.charge(key, quick, SECOND), Ok(()));
+            assert_eq!(meter.charge(Key(key), quick, SECOND), Ok(()));
         }
         assert!(
-            meter.charge(1, slow, SECOND).is_err(),
+            meter.charge(Key(1), slow, SECOND).is_err(),
             "its end is the farthest"
         );
         let [evicted, _] = meter.take_counts();
         assert_eq!(evicted, 999_999 - (SETS * WAYS) as u64);
         assert_eq!(meter.places.borrow().len(), SETS * WAYS);
         assert_eq!(meter.take_counts(), [0, 0]);
+    }
+
+    #[test]
+    fn looking_takes_nothing_and_who_is_forgotten_begins_anew() {
+        let (meter, pace) = (Meter::default(), Pace::new(1, 1000, 1));
+        assert_eq!(meter.look(Key(1), pace, SECOND), Ok(()));
+        meter.forget(Key(1));
+        assert_eq!(meter.charge(Key(1), pace, SECOND), Ok(()));
+        assert_eq!(meter.charge(Key(2), pace, SECOND), Ok(()));
+        assert_eq!(meter.look(Key(1), pace, SECOND), Err(SECOND));
+        assert_eq!(meter.look(Key(1), pace, 2 * SECOND), Ok(()));
+        meter.forget(Key(1));
+        let both = |meter: &Meter| [1, 2].map(|key| meter.look(Key(key), pace, SECOND).is_ok());
+        assert_eq!(both(&meter), [true, false]);
+        meter.forget_all();
+        assert_eq!(both(&meter), [true, true]);
     }
 
     #[test]

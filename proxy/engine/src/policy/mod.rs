@@ -8,6 +8,7 @@
 
 pub mod access;
 pub mod asking;
+pub mod bandwidth;
 pub mod basic;
 pub mod bounds;
 pub mod compression;
@@ -26,6 +27,7 @@ pub mod plan;
 pub mod preview;
 mod rate;
 mod redirect;
+pub mod refused;
 mod respond;
 pub mod template;
 pub mod vault;
@@ -60,6 +62,8 @@ pub struct Answer {
     pub status: u16,
     /// Which stage has answered it, and why.
     pub reason: Reason,
+    /// Which limit says so: the kind of whose it is, the name of that, and what it is called there.
+    pub limit: Option<Box<str>>,
     /// One more line of the head, with its CRLF.
     pub line: Option<Box<str>>,
     /// In place of any page of an error.
@@ -88,7 +92,7 @@ pub enum Reason {
     Redirected,
     /// Its client is in a network that may not ask.
     Denied,
-    /// Somebody asks too often.
+    /// Somebody asks too often. Which status says so is his who says how often.
     RateLimited,
     /// Too many of its sort are in flight.
     Crowded,
@@ -129,6 +133,7 @@ impl Answer {
         Self {
             status,
             reason,
+            limit: None,
             line: None,
             page: None,
         }

@@ -14,6 +14,7 @@ use super::crowd::InFlight;
 use super::facts::Facts;
 use super::meter::Meter;
 use super::plan::Plan;
+use super::refused::Refused;
 use super::template::{Escape, Template, Values};
 use super::vault::Vault;
 use super::{Answer, Verdict};
@@ -116,6 +117,7 @@ impl Coming<'_> {
                 vault: &Vault::default(),
                 tokens: &Vault::default(),
                 meter: &Meter::default(),
+                refused: &Refused::default(),
                 in_flight: &InFlight::default(),
                 now_ns: 0,
                 unix_us: 0,

@@ -11,6 +11,7 @@ use super::crowd::InFlight;
 use super::facts::Facts;
 use super::meter::Meter;
 use super::plan::{Changes, Plan};
+use super::refused::Refused;
 use super::template::{Escape, Template, Values};
 use super::vault::Vault;
 use super::{Answer, Reason, Step, decide};
@@ -74,6 +75,7 @@ impl Asked {
             vault: &Vault::default(),
             tokens: &Vault::default(),
             meter: &Meter::default(),
+            refused: &Refused::default(),
             in_flight: &InFlight::default(),
             now_ns: 0,
             unix_us: 0,

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
+use crate::policy::refused::{Meant, Refusal};
 use crate::runtime::driver::Driver;
 use crate::runtime::socket;
 use crate::session::engine::Engine;
@@ -35,6 +36,8 @@ pub enum Command {
     Release(Sender<()>),
     /// Backends that get no new requests, whatever the configuration says.
     Overlay(Vec<String>, Sender<()>),
+    /// Who is limited now, of those who are meant; and whether they begin anew.
+    Limits(Meant, bool, Sender<Vec<(Refusal, u64)>>),
     /// Open the access log's file anew, after it was moved away.
     ReopenLog,
     /// The digest computed anew from every entity held, over as many turns as it takes; None when it
@@ -80,6 +83,9 @@ impl<D: Driver> Engine<D> {
                 self.overlay(names);
                 let _ = answer.send(());
             }
+            Command::Limits(meant, begin_anew, answer) => {
+                let _ = answer.send(self.limited(&meant, begin_anew));
+            }
             Command::ReopenLog => self.log.reopen(),
             Command::Audit(answer) => {
                 self.audit
@@ -92,6 +98,28 @@ impl<D: Driver> Engine<D> {
             }
             Command::Shutdown(grace) => self.begin_shutdown(grace),
         }
+    }
+
+    /// Who is limited, and how many milliseconds each has to wait.
+    fn limited(&mut self, meant: &Meant, begin_anew: bool) -> Vec<(Refusal, u64)> {
+        let now_ns = self.clock.us() * 1000;
+        let found = self.refused.at(now_ns, meant).into_iter();
+        let wait_ms = |refusal: &Refusal| (refusal.until_ns - now_ns).div_ceil(1_000_000);
+        let found = found.map(|refusal| {
+            let wait_ms = wait_ms(&refusal);
+            (refusal, wait_ms)
+        });
+        let found = found.collect();
+        if begin_anew {
+            for key in self.refused.take(meant) {
+                self.meter.forget(key);
+            }
+            if meant.is_everybody() {
+                // Those too who were not refused yet.
+                self.meter.forget_all();
+            }
+        }
+        found
     }
 
     /// One turn's share of the audit, if anybody waits for it.

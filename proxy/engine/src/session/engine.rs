@@ -19,8 +19,10 @@ use std::sync::mpsc::{Receiver, Sender};
 
 use slab::Slab;
 
+use crate::policy::bandwidth::Totals;
 use crate::policy::crowd::InFlight;
 use crate::policy::meter::Meter;
+use crate::policy::refused::Refused;
 use crate::policy::vault::Vault;
 use crate::protocol::coding::pool::Encoders;
 use crate::protocol::h1::request::RequestHead;
@@ -144,6 +146,10 @@ pub struct Engine<D> {
     pub(super) in_flight: InFlight,
     /// Who has asked how often.
     pub(super) meter: Meter,
+    /// Who is limited now.
+    pub(super) refused: Refused,
+    /// What has left of frontends whose bandwidth is bounded.
+    pub(super) totals: Totals,
     pub(super) request_seed: u64,
     pub(super) request_serial: u64,
     pub(super) refused_now: usize,
@@ -232,6 +238,8 @@ impl<D: Driver> Engine<D> {
             verifier: None,
             in_flight: InFlight::default(),
             meter: Meter::default(),
+            refused: Refused::default(),
+            totals: Totals::default(),
             request_seed: seed,
             request_serial: 0,
             refused_now: 0,
@@ -395,8 +403,12 @@ impl<D: Driver> Engine<D> {
                     self.upstream_ready(id, event.readable, event.writable, event.hangup);
                 }
             }
-            // A stream has no socket, and a call none of its own.
-            Owner::Stream(_) | Owner::BackStream(_) | Owner::Call(_) | Owner::Nobody => {}
+            // A stream has no socket, and a call or an exchange none of its own.
+            Owner::Stream(_)
+            | Owner::BackStream(_)
+            | Owner::Call(_)
+            | Owner::Exchange(_)
+            | Owner::Nobody => {}
         }
     }
 }

@@ -104,6 +104,7 @@ pub(super) enum Owner {
     Upstream(UpstreamId),
     BackStream(BackStreamId),
     Call(CallId),
+    Exchange(ExchangeId),
     /// None that was made here.
     Nobody,
 }
@@ -119,6 +120,7 @@ impl Owner {
             (Stream::TAG, Some(id)) => Self::Stream(Id(id, PhantomData)),
             (Upstream::TAG, Some(id)) => Self::Upstream(Id(id, PhantomData)),
             (BackStream::TAG, Some(id)) => Self::BackStream(Id(id, PhantomData)),
+            (Exchange::TAG, Some(id)) => Self::Exchange(Id(id, PhantomData)),
             (Call::TAG, Some(id)) => Self::Call(Id(id, PhantomData)),
             _ => Self::Nobody,
         }

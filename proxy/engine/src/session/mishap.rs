@@ -32,6 +32,7 @@ impl<D: Driver> Engine<D> {
                 | Owner::Upstream(_)
                 | Owner::BackStream(_)
                 | Owner::Call(_)
+                | Owner::Exchange(_)
         ) {
             resume_unwind(panic);
         }
@@ -49,6 +50,11 @@ impl<D: Driver> Engine<D> {
                 self.give_upstream_up(self.back_streams[id].connection);
             }
             Owner::Call(id) => self.end_call(id, Outcome::InternalError),
+            Owner::Exchange(id) if self.exchanges.contains(id) => {
+                let asker = self.exchanges[id].asker;
+                self.abandon_exchange(id, Outcome::InternalError);
+                self.cut_asker(asker);
+            }
             _ => {}
         }
         None

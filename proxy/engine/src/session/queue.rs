@@ -171,7 +171,7 @@ impl<D: Driver> Engine<D> {
                 }
             }
             Owner::Call(id) => self.drive_call(id),
-            Owner::Engine | Owner::Listener(_) | Owner::Nobody => {}
+            Owner::Engine | Owner::Listener(_) | Owner::Exchange(_) | Owner::Nobody => {}
         }
     }
 

@@ -23,6 +23,7 @@ impl<D: Driver> Engine<D> {
                 Owner::Upstream(id) => self.check_upstream(id, now_ms),
                 Owner::BackStream(id) => self.check_back_stream(id, now_ms),
                 Owner::Call(id) => self.check_call(id, now_ms),
+                Owner::Exchange(id) => self.check_exchange(id, now_ms),
                 Owner::Engine if due == ids::FLUSH_LOG => self.flush_log(),
                 Owner::Engine if due == ids::CHECK_DRAINS => self.check_drains(),
                 Owner::Engine if due == ids::RESUME_ACCEPT => self.resume_accepting(),
@@ -203,7 +204,7 @@ impl<D: Driver> Engine<D> {
     fn carrier_late(&mut self, carrier: Carrier, number: ExchangeId, has_input: bool) {
         let exchange = &self.exchanges[number];
         // Its response has come, and it is the client who does not take it.
-        if has_input && !self.takes_more(exchange.asker) {
+        if has_input && !self.takes_more_of(exchange) {
             return self.await_response(carrier);
         }
         let is_tunnel = exchange.reply.is_tunnel();

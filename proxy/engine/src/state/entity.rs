@@ -14,6 +14,7 @@ use regex::bytes::Regex;
 use regex::bytes::RegexBuilder;
 
 pub use super::kinds::backend::Backend;
+pub use super::kinds::bandwidth::Bandwidth;
 pub use super::kinds::basic::BasicAuth;
 pub use super::kinds::bounds::{RequestLimits, RequestTimeouts};
 pub use super::kinds::certificate::{Acme, Certificate, Staple};
@@ -38,7 +39,7 @@ pub use super::kinds::places::{
     PathChange, QueryUse, Redirect, RedirectTarget, Respond, Rewrite, Scheme,
 };
 pub use super::kinds::policy::{Hsts, Inherited, Policy};
-pub use super::kinds::rate::{RateBy, RateLimit};
+pub use super::kinds::rate::{RateBy, RateLimit, RateLimits};
 pub use super::kinds::registry::{Entity, Kind};
 pub use super::kinds::set_cookie::{ANY_COOKIE, CookieChange, DROP, SameSite, SetCookie};
 pub use super::kinds::settings::{Auto, Settings, Workers};

@@ -130,6 +130,8 @@ named_indexes! {
         AuthorisationsFailedTotal = "authorisations_failed_total",
         /// Requests over a rate that is only tried.
         RateLimitDryRunTotal = "rate_limit_dry_run_total",
+        /// Requests refused by a rate, whatever the status that says so.
+        RateLimitedTotal = "rate_limited_total",
         /// Keys of rates whose places others have taken before they were free.
         RateKeysEvictedTotal = "rate_keys_evicted_total",
         /// Answers that were compressed.
@@ -152,6 +154,8 @@ named_indexes! {
         CompressionSkippedUnacceptedTotal = "compression_skipped_unaccepted_total",
         /// The same, beyond the memory or the time that there is for it.
         CompressionSkippedBudgetTotal = "compression_skipped_budget_total",
+        /// Times that an answer has waited for its bandwidth.
+        BandwidthPausesTotal = "bandwidth_pauses_total",
         /// Answers of backends in whose place a page of our own was sent.
         InterceptedTotal = "intercepted_total",
         /// Tunnels opened.

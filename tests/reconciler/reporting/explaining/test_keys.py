@@ -18,6 +18,9 @@ policies:
     deny:
       - 192.0.2.0/24
     hsts: {max_age_days: 1}
+    rate_limit:
+      - {requests: 5}
+      - {requests: 50, name: all, by: frontend}
 frontends:
   web:
     listeners: [http]
@@ -28,9 +31,9 @@ frontends:
 def told(key: str, line: int = 3, name: str = "secure") -> dict[str, Any]:
     source = {"file": "p.yaml", "line": line}
     by = {"name": name, "source": dict(source)}
-    own = {"key": "redirect", "words": "", "by": None, "source": {"file": "p.yaml", "line": 11}}
+    own = {"key": "redirect", "words": "", "by": None, "source": {"file": "p.yaml", "line": 14}}
     theirs = {"key": key, "words": "", "by": by, "source": source}
-    frontend = {"name": "web", "source": {"file": "p.yaml", "line": 11}}
+    frontend = {"name": "web", "source": {"file": "p.yaml", "line": 14}}
     return {"frontend": frontend, "stages": [own, theirs]}
 
 
@@ -41,7 +44,7 @@ def test_the_line_is_that_of_the_key(key: str, line: int) -> None:
     point_at_keys(result, {"p.yaml": FILE})
     own, theirs = result["stages"]
     assert theirs["by"]["source"] == theirs["source"] == {"file": "p.yaml", "line": line}
-    assert own["source"] == {"file": "p.yaml", "line": 13}
+    assert own["source"] == {"file": "p.yaml", "line": 16}
 
 
 def test_of_a_request_that_no_frontend_takes_policies_are_told() -> None:
@@ -50,6 +53,16 @@ def test_of_a_request_that_no_frontend_takes_policies_are_told() -> None:
     assert files_named(result) == {"p.yaml"}
     point_at_keys(result, {"p.yaml": FILE})
     assert result["stages"][1]["source"]["line"] == 9
+
+
+@pytest.mark.parametrize(
+    ("name", "line"), [("client_address", 11), ("all", 12), ("gone", 10), ("", 10)]
+)
+def test_the_line_of_one_of_several_limits_is_its_own(name: str, line: int) -> None:
+    result: Any = told("rate_limit")
+    result["stages"][1]["name"] = name
+    point_at_keys(result, {"p.yaml": FILE})
+    assert result["stages"][1]["by"]["source"]["line"] == line
 
 
 @pytest.mark.parametrize(

@@ -173,6 +173,7 @@ fn the_smallest_limit_counts_and_the_nearest_timeout() {
     let merged = Merged::of(&levels, None).unwrap().unwrap();
     let expected = bounds::Said {
         body_bytes: Some(3),
+        request: None,
         request_body: Some(1),
         response_head: Some(2),
         response_body: Some(3),
@@ -219,4 +220,51 @@ fn a_null_switches_off_what_is_said_further_away() {
         refused,
         r#"the policies "off" and "on" say different things about hsts"#
     );
+}
+
+#[test]
+fn a_policy_of_the_listener_lets_nearer_ones_have_the_word() {
+    let far = r#"{"allow":["10.0.0.0/8"],"client_certificate":"required","concurrency":{"requests":1},
+        "deny":["::1/128"],"forward_auth":{"cluster":"gate"},"limits":{"body_bytes":1},"overridable":true,
+        "rate_limit":[{"requests":1},{"name":"b","requests":2}]}"#;
+    let (lets, insists) = (said(far), said(&far.replace("true", "false")));
+    let says = |text: &str, far: &Policy, is_own: bool| {
+        let near = said(text);
+        let levels = Levels {
+            own: is_own.then_some(&near),
+            policies: if is_own { &[] } else { &[("near", &near)] },
+            beyond: &[("far", far)],
+            ..Levels::default()
+        };
+        let merged = Merged::of(&levels, None).unwrap().unwrap();
+        let access = merged.access().unwrap();
+        let clients = ["10.0.0.1", "192.0.2.1", "::1"];
+        (
+            clients.map(|client| access.admits(client.parse().unwrap())),
+            merged.rates.len(),
+            merged.crowds.len(),
+            merged.asked().len() + merged.certificates.len(),
+            merged.bounds().and_then(|said| said.body_bytes),
+        )
+    };
+    for is_own in [true, false] {
+        let told = |text: &str| says(text, &lets, is_own);
+        assert_eq!(told("{}"), ([true, false, false], 2, 1, 2, Some(1)));
+        let allows = r#"{"allow":["0.0.0.0/0","::/0"]}"#;
+        assert_eq!(
+            told(allows).0,
+            [true, true, false],
+            "who is denied stays so"
+        );
+        assert_eq!(told(r#"{"deny":["10.0.0.0/8"]}"#).0, [false; 3]);
+        assert_eq!(told(r#"{"rate_limit":{"requests":9}}"#).1, 1);
+        assert_eq!(told(r#"{"concurrency":{"requests":9}}"#).2, 1);
+        // One who shows who he is need not do it in the other ways as well.
+        assert_eq!(told(r#"{"forward_auth":{"cluster":"sso"}}"#).3, 1);
+        assert_eq!(told(r#"{"limits":{"body_bytes":9}}"#).4, Some(9));
+        let all =
+            r#"{"allow":["2001:db8::/32"],"limits":{"body_bytes":9},"rate_limit":{"requests":9}}"#;
+        let added = says(all, &insists, is_own);
+        assert_eq!(added, ([false; 3], 3, 1, 2, Some(1)), "nobody is lifted");
+    }
 }

@@ -177,11 +177,12 @@ impl<D: Driver> Engine<D> {
         let upstream = &mut self.upstreams[id];
         let waiting = upstream.input.len();
         receive[..waiting].copy_from_slice(upstream.input.as_slice());
-        let (mut is_head, mut is_compressed) = (false, false);
+        let (mut is_head, mut is_compressed, mut piece) = (false, false, None);
         let shares = upstream.exchange.is_some_and(|exchange| {
             let exchange = &self.exchanges[exchange];
             is_head = !exchange.reply.has_begun();
             is_compressed = exchange.is_compressed();
+            piece = exchange.piece_bytes();
             exchange.asker.shares()
         });
         // One of many streams of a client must not make us hold as much as a connection may.
@@ -190,6 +191,14 @@ impl<D: Driver> Engine<D> {
             false if is_compressed => receive.len().min(waiting + PIECE_BYTES),
             false if is_head => receive.len().min(waiting + READ_WITH_HEAD_BYTES),
             false => receive.len(),
+        };
+        // No more than may leave soon; a head comes whole.
+        let end = match piece {
+            Some(_) if upstream.stream.tls().is_some() => {
+                end.min(waiting + upstream.stream.room_min())
+            }
+            Some(piece) if !is_head => end.min(waiting + piece),
+            _ => end,
         };
         let room = &mut receive[waiting..end];
         match upstream.stream.receive(&mut self.tls, &mut self.pool, room) {

@@ -320,10 +320,13 @@ impl<D: Driver> Engine<D> {
         false
     }
 
-    /// Whether more of an answer can be taken: its client has room for it, and if it is compressed, there is time.
+    /// Whether more of an answer can be taken: its client has room for it, what has left is paid for, and if it is
+    /// compressed, there is time.
     #[inline]
     pub(in crate::session) fn takes_more_of(&self, exchange: &Exchange) -> bool {
-        self.takes_more(exchange.asker) && !(self.is_out_of_time() && exchange.is_compressed())
+        self.takes_more(exchange.asker)
+            && !exchange.is_ahead()
+            && !(self.is_out_of_time() && exchange.is_compressed())
     }
 
     /// Whether nothing more is compressed in this turn.

@@ -11,6 +11,7 @@ pub(super) mod call;
 pub(super) mod compressing;
 mod lines;
 mod own;
+pub(super) mod pacing;
 pub(super) mod record;
 mod request;
 mod response;
@@ -37,6 +38,7 @@ use crate::session::exchange::authorising::Parked;
 use crate::session::exchange::body::Body;
 use crate::session::exchange::compressing::Compressing;
 use crate::session::exchange::own::{Answer, Asked};
+use crate::session::exchange::pacing::Pacing;
 use crate::session::exchange::record::{Ended, Record, Tally};
 use crate::session::exchange::waiting::Place;
 use crate::session::front::asker::Asker;
@@ -66,6 +68,7 @@ pub(in crate::session) enum Outcome {
     ResponseTimeout,
     ResponseMalformed,
     BackendAborted,
+    Overdue,
     Drained,
     WriteTimeout,
     TunnelClosed,
@@ -117,6 +120,7 @@ impl Outcome {
             Self::ResponseTimeout => "response_timeout",
             Self::ResponseMalformed => "response_malformed",
             Self::BackendAborted => "backend_aborted",
+            Self::Overdue => "request_overdue",
             Self::Drained => "drained",
             Self::WriteTimeout => "write_timeout",
             Self::TunnelClosed => "tunnel_closed",
@@ -216,6 +220,8 @@ pub(in crate::session) struct Exchange {
     response_lines: Option<Made>,
     /// What its client takes, and what compresses the answer, where its frontend asks for that.
     compressing: Option<Box<Compressing>>,
+    /// What bounds it as a whole, if anything does.
+    pacing: Option<Box<Pacing>>,
     /// Under which keys it is counted while it is in flight, if it is.
     crowd: Option<Keys>,
     /// The request head as it is sent upstream; kept until the response begins, for another try. Then,
@@ -291,6 +297,7 @@ impl Exchange {
             generation_header: tables.generation_header(),
             response_lines: None,
             compressing: None,
+            pacing: None,
             crowd: None,
             head_bytes: head.len() as u32,
             head,
@@ -419,6 +426,7 @@ impl Exchange {
             backend,
             tried: backend.or(self.tries.last().map(Rc::as_ref)),
             outcome: outcome.as_str(),
+            reason: self.record.reason,
             tally: match is_whole {
                 true => Tally::Served,
                 false => Tally::Cut,
@@ -472,6 +480,7 @@ impl<D: Driver> Engine<D> {
         if let Some(keys) = &exchange.crowd {
             self.in_flight.leave(keys);
         }
+        self.end_pacing(exchange.pacing.take());
         self.pool.release(exchange.head_bytes as usize);
         self.pool.give(exchange.head);
         self.pool.give(exchange.record.text);

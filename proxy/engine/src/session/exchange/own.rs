@@ -90,6 +90,8 @@ pub(super) struct Answer {
     pub(super) counter: Option<Counter>,
     /// What more the access log says of it.
     pub(super) fault: Option<&'static str>,
+    /// Which limit says so, for the access log.
+    pub(super) limit: Option<Box<str>>,
     /// One more line of the head, with its CRLF.
     pub(super) line: Option<Box<str>>,
     /// In place of any page of an error.
@@ -106,6 +108,7 @@ impl Answer {
             tally,
             counter: None,
             fault: None,
+            limit: None,
             line: None,
             page: None,
             call: None,
@@ -177,8 +180,11 @@ impl From<policy::Answer> for Answer {
             _ => None,
         };
         Self {
-            counter,
+            // Another status is counted by its class alone.
+            counter: counter
+                .filter(|counter| *counter != Counter::Rejected429Total || decided.status == 429),
             fault,
+            limit: decided.limit,
             line: decided.line,
             page: decided.page,
             ..Self::taken(decided.status, outcome)
@@ -277,6 +283,7 @@ impl<D: Driver> Engine<D> {
             backend: None,
             tried: None,
             outcome: answer.outcome,
+            reason: answer.limit.as_deref().or(record.reason),
             tally: answer.tally,
         });
         self.pool.give(record.text);

@@ -136,6 +136,8 @@ pub(super) struct Ended<'a> {
     pub(super) tried: Option<&'a Backend>,
     /// For the access log.
     pub(super) outcome: &'static str,
+    /// The same: what was wrong in particular.
+    pub(super) reason: Option<&'a str>,
     pub(super) tally: Tally,
 }
 
@@ -180,7 +182,7 @@ impl<'a> Ended<'a> {
             },
             retries: record.retries,
             outcome: self.outcome,
-            reason: record.reason,
+            reason: self.reason,
         }
     }
 }
@@ -248,6 +250,7 @@ impl<D: Driver> Engine<D> {
             backend: None,
             tried: None,
             outcome: Outcome::AddressDenied.as_str(),
+            reason: None,
             tally: Tally::Apart,
         });
         self.pool.give(record.text);

@@ -231,6 +231,8 @@ impl<D: Driver> Engine<D> {
     /// Takes over what the meter has counted.
     fn count_rates(&self) {
         let [evicted, spared] = self.meter.take_counts();
+        let refused = self.refused.take_count();
+        self.metrics.add(Counter::RateLimitedTotal, refused);
         self.metrics.add(Counter::RateKeysEvictedTotal, evicted);
         self.metrics.add(Counter::RateLimitDryRunTotal, spared);
     }
@@ -261,6 +263,7 @@ impl<D: Driver> Engine<D> {
             vault: &self.vault,
             tokens: &self.tokens,
             meter: &self.meter,
+            refused: &self.refused,
             in_flight: &self.in_flight,
             now_ns: self.clock.us() * 1000,
             unix_us: self.clock.unix_us(),
@@ -352,6 +355,7 @@ impl<D: Driver> Engine<D> {
         if let Some(keys) = &crowd {
             self.in_flight.enter(keys);
         }
+        let shares = self.shares_of(asker, &frontend.entry().name, merged);
         let (text, parked) = match then {
             Then::Ask {
                 next,
@@ -401,6 +405,7 @@ impl<D: Driver> Engine<D> {
         let waits = parked.as_ref().map(|parked| parked.weight());
         exchange.parked = parked;
         let exchange = self.insert_exchange(exchange);
+        self.begin_pacing(exchange, shares);
         match waits {
             None => self.await_request_body(exchange),
             // Nor is any of its body read.

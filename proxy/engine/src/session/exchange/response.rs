@@ -267,8 +267,9 @@ impl<D: Driver> Engine<D> {
         let asker = exchange.asker;
         let done = exchange.reply.is_done();
         exchange.record.bytes_out += taken.content;
+        self.pace(number, taken.content);
         if !done && data.len() == taken.consumed {
-            if let Some(carrier) = exchange.carrier() {
+            if let Some(carrier) = self.exchanges[number].carrier() {
                 self.await_more_response(carrier, number);
             }
         }
@@ -302,6 +303,8 @@ impl<D: Driver> Engine<D> {
         exchange.reply = Reply::Tunnel { ended: false };
         exchange.request = Body::UntilClose;
         let carrier = exchange.carrier();
+        let pacing = exchange.pacing.take();
+        self.end_pacing(pacing);
         self.begin_passing(asker);
         self.metrics.add(Counter::TunnelsTotal, 1);
         self.metrics.add(Counter::TunnelsNow, 1);

@@ -36,9 +36,12 @@ impl<D: Driver> Engine<D> {
         let is_direct = upstream.link == Link::Busy
             && upstream.input.is_empty()
             && exchange.sends_response_as_it_comes()
-            && self.takes_more(exchange.asker)
+            && self.takes_more_of(exchange)
             && !self.is_saving_memory();
-        is_direct.then_some((number, most))
+        let piece = exchange
+            .piece_bytes()
+            .map_or(u64::MAX, |piece| piece as u64);
+        is_direct.then_some((number, most.min(piece)))
     }
 
     /// Passes a part of a response on unread, if that may be; otherwise it has to be read.
@@ -71,6 +74,7 @@ impl<D: Driver> Engine<D> {
             Reply::Awaited | Reply::Tunnel { .. } => false,
         };
         if bytes > 0 {
+            self.pace(number, bytes);
             self.await_response(Carrier::Connection(id));
             if !self.clients[client].is_flushed() {
                 self.await_write(Asker::Connection(client), false);

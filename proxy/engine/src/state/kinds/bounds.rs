@@ -15,6 +15,8 @@ defaulted! {
 defaulted! {
     /// How long each step of a request may take, in milliseconds, in place of what listener and cluster say.
     pub struct RequestTimeouts {
+        /// From a request's head to the end of the response.
+        pub request: Inherited<u64> = Inherited::Inherit,
         /// Between two pieces of a request body.
         pub request_body: Inherited<u64> = Inherited::Inherit,
         /// Between two pieces of a response body.
@@ -28,8 +30,9 @@ defaulted! {
 
 impl RequestTimeouts {
     /// Each step, by its key.
-    pub fn steps(&self) -> [(&'static str, &Inherited<u64>); 4] {
+    pub fn steps(&self) -> [(&'static str, &Inherited<u64>); 5] {
         [
+            ("request", &self.request),
             ("request_body", &self.request_body),
             ("response_body", &self.response_body),
             ("response_head", &self.response_head),

@@ -7,6 +7,7 @@ use std::sync::{Arc, LazyLock};
 
 use serde::{Deserialize, Serialize};
 
+use super::bandwidth::Bandwidth;
 use super::basic::BasicAuth;
 use super::bounds::{RequestLimits, RequestTimeouts};
 use super::compression::Compression;
@@ -19,7 +20,7 @@ use super::language::language;
 use super::matching::{PathMatch, ValueMatch};
 use super::places::{Redirect, Respond, Rewrite};
 use super::policy::{Hsts, Inherited, Policy};
-use super::rate::RateLimit;
+use super::rate::RateLimits;
 use super::registry::{Compiling, Kind, Needs, Swap, Value, material};
 use super::set_cookie::SetCookie;
 use super::split::{Shares, SplitBy};
@@ -48,6 +49,8 @@ language! {
     pub struct FrontendKeys {
         /// See [`Policy::allow`].
         pub allow: Option<Vec<Box<str>>> = None,
+        /// See [`Policy::bandwidth`].
+        pub bandwidth: Option<Bandwidth> = None,
         /// See [`Policy::basic_auth`].
         pub basic_auth: Option<BasicAuth> = None,
         /// Networks of clients that match, if it is not any.
@@ -101,7 +104,7 @@ language! {
         /// Query parameter name to what its value must be.
         pub query: BTreeMap<String, ValueMatch> = BTreeMap::new(),
         /// See [`Policy::rate_limit`].
-        pub rate_limit: Option<RateLimit> = None,
+        pub rate_limit: Option<RateLimits> = None,
         /// Where requests are sent instead.
         pub redirect: Option<Redirect> = None,
         /// See [`Policy::request_headers`].
@@ -177,6 +180,7 @@ impl From<FrontendKeys> for Frontend {
     fn from(keys: FrontendKeys) -> Self {
         let says = Policy {
             allow: keys.allow,
+            bandwidth: keys.bandwidth,
             basic_auth: keys.basic_auth,
             client_certificate: keys.client_certificate,
             compression: keys.compression,
@@ -189,6 +193,8 @@ impl From<FrontendKeys> for Frontend {
             intercept: keys.intercept,
             jwt: keys.jwt,
             limits: keys.limits,
+            // Nobody is further away.
+            overridable: false,
             rate_limit: keys.rate_limit,
             request_headers: keys.request_headers,
             response_headers: keys.response_headers,
@@ -230,6 +236,7 @@ impl From<Frontend> for FrontendKeys {
         let says = few.says.map_or_else(Policy::default, |says| *says);
         Self {
             allow: says.allow,
+            bandwidth: says.bandwidth,
             basic_auth: says.basic_auth,
             client_certificate: says.client_certificate,
             client_addresses: few.client_addresses,

@@ -2,6 +2,7 @@
 //! needs, what is made of it, and what a change of it does. [`registry`] has all of them.
 
 pub mod backend;
+pub mod bandwidth;
 pub mod basic;
 pub mod bounds;
 pub mod certificate;

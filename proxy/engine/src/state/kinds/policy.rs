@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::bandwidth::Bandwidth;
 use super::basic::BasicAuth;
 use super::bounds::{RequestLimits, RequestTimeouts};
 use super::client_certificate::ClientCertificate;
@@ -18,7 +19,7 @@ use super::edits::{HeaderEdits, Of};
 use super::forward_auth::ForwardAuth;
 use super::jwt::Jwt;
 use super::language::{defaulted, language};
-use super::rate::RateLimit;
+use super::rate::RateLimits;
 use super::registry::{Compiling, Kind, Needs, Swap, Value, material};
 use super::set_cookie::{self, SetCookie};
 use crate::policy::merged::{Levels, Merged};
@@ -32,6 +33,8 @@ defaulted! {
     pub struct Policy {
         /// Networks of the clients that alone may ask.
         pub allow: Option<Vec<Box<str>>> = None,
+        /// How fast answers leave.
+        pub bandwidth: Option<Bandwidth> = None,
         /// Users who may ask.
         pub basic_auth: Option<BasicAuth> = None,
         /// What a client has to have shown of itself.
@@ -56,8 +59,10 @@ defaulted! {
         pub jwt: Option<Jwt> = None,
         /// Bounds of requests.
         pub limits: RequestLimits = RequestLimits::default(),
+        /// What nearer ones say of who may ask, and how much, replaces this where a listener names it.
+        pub overridable: bool = false,
         /// How often who may ask.
-        pub rate_limit: Option<RateLimit> = None,
+        pub rate_limit: Option<RateLimits> = None,
         /// What is done with the fields of requests to backends.
         pub request_headers: HeaderEdits = HeaderEdits::default(),
         /// What is done with the fields of responses to clients.
@@ -165,6 +170,11 @@ impl Value for Policy {
         networks("allow", self.allow.as_deref())?;
         networks("deny", self.deny.as_deref())?;
         self.timeouts.check()?;
+        if let Some(bandwidth) = &self.bandwidth {
+            bandwidth
+                .check()
+                .map_err(|reason| format!("bandwidth: {reason}"))?;
+        }
         if let Some(basic) = &self.basic_auth {
             basic
                 .check()

@@ -1,0 +1,168 @@
+//! What bounds an exchange as a whole: how long all of it may take, and how fast its answer leaves.
+//!
+//! Rule: one timer for both, which only those have whom somebody bounds; all others pay a look at a pointer. An answer that is
+//! ahead of its bandwidth is not read from its backend until that time is over, in pieces so small that it
+//! leaves evenly, copied or spliced; nothing of it waits here. A tunnel is bounded by neither from the moment at which it
+//! begins, and answers of our own by no bandwidth. Called by `request` and `response`, by who reads from backends, and by the
+//! loop's timers.
+
+use crate::policy::bandwidth::{Share, shares};
+use crate::policy::merged::Merged;
+use crate::runtime::driver::Driver;
+use crate::runtime::timer::{Deadline, NEVER};
+use crate::session::engine::Engine;
+use crate::session::exchange::{Exchange, Outcome};
+use crate::session::front::asker::Asker;
+use crate::session::ids::ExchangeId;
+use crate::telemetry::names::Counter;
+
+/// The bounds of one exchange.
+pub(in crate::session) struct Pacing {
+    deadline: Deadline,
+    /// All of it has to be over.
+    ends_at_ms: u64,
+    /// Its answer is ahead, and goes on then.
+    resumes_at_ms: u64,
+    shares: Box<[Share]>,
+}
+
+impl Exchange {
+    /// Whether its answer has to wait until what has left of it is paid for.
+    #[inline]
+    pub(in crate::session) fn is_ahead(&self) -> bool {
+        let pacing = self.pacing.as_ref();
+        pacing.is_some_and(|pacing| pacing.resumes_at_ms != NEVER)
+    }
+
+    /// How much of its answer is read at once, where that is bounded.
+    #[inline]
+    pub(in crate::session) fn piece_bytes(&self) -> Option<usize> {
+        let shares = self.pacing.as_ref()?.shares.iter();
+        let piece = shares.map(Share::piece_bytes).min()?;
+        Some(usize::try_from(piece).unwrap_or(usize::MAX))
+    }
+}
+
+impl<D: Driver> Engine<D> {
+    /// What an answer has to keep, by policies.
+    pub(super) fn shares_of(
+        &mut self,
+        asker: Asker,
+        frontend: &str,
+        merged: Option<&Merged>,
+    ) -> Box<[Share]> {
+        let bandwidths = merged.map_or(&[][..], Merged::bandwidths);
+        if bandwidths.is_empty() {
+            return Box::default();
+        }
+        let now_us = self.clock.us();
+        let client = self.connection_of(asker);
+        let paid = self.clients[client].paid.get_or_insert_default().clone();
+        shares(bandwidths, frontend, &paid, &mut self.totals, now_us)
+    }
+
+    /// A request has begun that somebody bounds.
+    pub(super) fn begin_pacing(&mut self, id: ExchangeId, shares: Box<[Share]>) {
+        let longest_ms = self.exchanges[id].bounds.request;
+        if longest_ms == NEVER && shares.is_empty() {
+            return;
+        }
+        let pacing = Pacing {
+            deadline: Deadline::NONE,
+            ends_at_ms: match longest_ms {
+                NEVER => NEVER,
+                longest => self.clock.ms() + longest,
+            },
+            resumes_at_ms: NEVER,
+            shares,
+        };
+        self.exchanges[id].pacing = Some(Box::new(pacing));
+        // What others have sent by the same connection may not be paid for.
+        self.pace(id, 0);
+        self.set_pace_timer(id);
+    }
+
+    /// Nothing bounds it from now on.
+    pub(super) fn end_pacing(&mut self, pacing: Option<Box<Pacing>>) {
+        if let Some(mut pacing) = pacing {
+            self.timers.remove(&mut pacing.deadline);
+        }
+    }
+
+    /// Takes bytes of an answer into account; it waits if it is ahead.
+    #[inline]
+    pub(in crate::session) fn pace(&mut self, id: ExchangeId, bytes: u64) {
+        if self.exchanges[id].pacing.is_some() {
+            self.pace_paced(id, bytes);
+        }
+    }
+
+    fn pace_paced(&mut self, id: ExchangeId, bytes: u64) {
+        let now_us = self.clock.us();
+        let Some(pacing) = self.exchanges[id].pacing.as_deref_mut() else {
+            return;
+        };
+        let paid = pacing
+            .shares
+            .iter()
+            .map(|share| share.charge(bytes, now_us));
+        let Some(paid_us) = paid.max().filter(|paid_us| *paid_us > now_us) else {
+            return;
+        };
+        let is_new = pacing.resumes_at_ms == NEVER;
+        pacing.resumes_at_ms = paid_us.div_ceil(1000);
+        self.metrics
+            .add(Counter::BandwidthPausesTotal, u64::from(is_new));
+        self.set_pace_timer(id);
+    }
+
+    fn set_pace_timer(&mut self, id: ExchangeId) {
+        if let Some(pacing) = self.exchanges[id].pacing.as_deref_mut() {
+            let at_ms = pacing.ends_at_ms.min(pacing.resumes_at_ms);
+            if at_ms != NEVER {
+                self.timers.set(&mut pacing.deadline, id.token(), at_ms);
+            }
+        }
+    }
+
+    /// A time that bounds an exchange may be over.
+    pub(in crate::session) fn check_exchange(&mut self, id: ExchangeId, now_ms: u64) {
+        let exchange = self.exchanges.get_mut(id);
+        let Some(pacing) = exchange.and_then(|it| it.pacing.as_deref_mut()) else {
+            return;
+        };
+        if !self.timers.check(&mut pacing.deadline, id.token(), now_ms) {
+            return;
+        }
+        pacing.deadline.clear();
+        if pacing.ends_at_ms <= now_ms {
+            return self.exchange_late(id);
+        }
+        let resumes = pacing.resumes_at_ms <= now_ms;
+        if resumes {
+            pacing.resumes_at_ms = NEVER;
+        }
+        self.set_pace_timer(id);
+        if resumes && let Some(carrier) = self.exchanges[id].carrier() {
+            self.await_response(carrier);
+            self.wake_carrier(carrier);
+        }
+    }
+
+    /// All of it has taken too long: whoever was waited for.
+    fn exchange_late(&mut self, id: ExchangeId) {
+        let exchange = &self.exchanges[id];
+        let is_answered = exchange.reply.has_begun() && !exchange.holds_head();
+        self.metrics.add(Counter::TimeoutsTotal, 1);
+        self.metrics
+            .add(Counter::GatewayTimeout504Total, u64::from(!is_answered));
+        self.fail_exchange(id, 504, Outcome::Overdue);
+    }
+
+    /// Whether more of an answer that is paced may leave now.
+    pub(in crate::session) fn is_paced_on(&self, id: ExchangeId) -> bool {
+        self.exchanges
+            .get(id)
+            .is_some_and(|exchange| exchange.pacing.is_some() && self.takes_more_of(exchange))
+    }
+}

@@ -1,0 +1,271 @@
+"""How long a request may take as a whole, and how fast its answer leaves.
+
+Bounds of time are held against what takes much longer; a bandwidth is measured, over two seconds.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.harness import rawclient, websocket, wire
+from tests.harness.h2backend import H2Backend, Request
+from tests.harness.h2client import H2Client
+from tests.harness.rawbackend import Exchange, RawBackend
+from tests.harness.syscalls import counted, engine_thread
+from tests.harness.tlssite import TlsSite
+
+LATE_S = 0.4
+RATE = 400 * 1024
+BODY = bytes(RATE)
+FRONTENDS: dict[str, dict[str, Any]] = {
+    "late": {"timeouts": {"request": "400ms"}},
+    "by-policy": {"policies": ["late"]},
+    "null": {"policies": ["late"], "timeouts": {"request": None}},
+    "slow": {"bandwidth": {"per_connection": "400KiB"}},
+    "together": {"policies": ["together"]},
+    "together-too": {"policies": ["together"]},
+    "least": {"bandwidth": {"per_connection": "800KiB"}, "policies": ["slower"]},
+    "free": {},
+    "streams": {"cluster": "streams", "bandwidth": {"per_connection": "400KiB"}},
+    "late-streams": {"cluster": "streams", "timeouts": {"request": "400ms"}},
+}
+
+
+def answer_all_but_late(request: Request) -> None:
+    if request.path == "/late":
+        request.read()
+        request.wait(lambda: request.reset is not None)
+        return
+    request.answer(BODY)
+
+
+class PacedSite(TlsSite):
+    """One worker, since each counts by itself."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory, workers=1)
+        self.raw = RawBackend()
+        self.streams = H2Backend(answer_all_but_late)
+        pairs = {"all": self.leaf(*(f"{name}.test" for name in FRONTENDS))}
+        files = self.files(pairs, clusters={"main": ["red"]})
+        document: Any = files["kakehi.yaml"]
+        document["listeners"]["main"]["h2c"] = True
+        document["clusters"]["raw"] = {"backends": {"raw": {"address": self.raw.address}}}
+        document["clusters"]["streams"] = {
+            "protocol": "h2",
+            "backends": {"streams": {"address": self.streams.address}},
+        }
+        document["policies"] = {
+            "late": {"timeouts": {"request": "400ms"}},
+            "together": {"bandwidth": {"total": "400KiB"}},
+            "slower": {"bandwidth": {"per_connection": "400KiB", "total": "1GiB"}},
+        }
+        document["frontends"] = {
+            name: {
+                "listeners": ["main", "secure"],
+                "hostname": f"{name}.test",
+                "cluster": "raw",
+                **keys,
+            }
+            for name, keys in FRONTENDS.items()
+        }
+        self.start(files)
+
+    def __exit__(self, kind: object, *rest: object) -> None:
+        super().__exit__(kind, *rest)
+        self.raw.stop()
+        self.streams.stop()
+
+    def open(self, name: str, *, secure: bool) -> Any:
+        return self.connect(f"{name}.test") if secure else rawclient.Connection(self.address)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PacedSite]:
+    with PacedSite(tmp_path_factory.mktemp("pacing")) as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def _usual(site: PacedSite) -> None:
+    site.raw.reset()
+
+
+def never(exchange: Exchange) -> None:
+    exchange.wait_for_end()
+
+
+def little_by_little(exchange: Exchange) -> None:
+    """Nobody pauses long, and it never ends."""
+    exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+    for _ in range(100):
+        exchange.send(b"more")
+        time.sleep(0.05)
+
+
+def a_body(exchange: Exchange) -> None:
+    exchange.send(wire.response(BODY))
+
+
+@pytest.mark.parametrize("secure", [False, True])
+@pytest.mark.parametrize("name", ["late", "by-policy"])
+def test_who_is_not_answered_in_time_gets_504(site: PacedSite, name: str, secure: bool) -> None:
+    site.raw.script = never
+    begun = time.monotonic()
+    with site.open(name, secure=secure) as client:
+        assert client.get(f"{name}.test").status == 504
+        assert LATE_S <= time.monotonic() - begun < 5
+        # The connection goes on, and so does the frontend.
+        site.raw.script = a_body
+        assert client.get(f"{name}.test").body == BODY
+    [entry] = site.daemon.wait_for_access(
+        lambda each: (
+            (each["outcome"], each["frontend"], each["listener"])
+            == ("request_overdue", name, "secure" if secure else "main")
+        ),
+        1,
+    )
+    assert entry["status"] == 504
+
+
+def test_the_same_over_http2_and_for_nobody_else_on_the_connection(site: PacedSite) -> None:
+    site.raw.script = never
+    with H2Client(site.address) as client:
+        late, other = client.get("late.test"), client.get("null.test")
+        client.read_until(lambda: late in client.ended)
+        assert client.statuses[late] == 504
+        assert other not in client.ended
+        site.raw.script = a_body
+        third = client.get("late.test")
+        client.read_until(lambda: third in client.ended)
+        assert client.statuses[third] == 200
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_an_answer_that_does_not_end_in_time_is_cut(site: PacedSite, secure: bool) -> None:
+    site.raw.script = little_by_little
+    begun = time.monotonic()
+    with site.open("late", secure=secure) as client:
+        client.send(b"GET / HTTP/1.1\r\nHost: late.test\r\n\r\n")
+        assert client.read_head().status == 200
+        assert set(client.read_to_close().replace(b"more", b"")) == set()
+    assert LATE_S <= time.monotonic() - begun < 4, "it would have gone on for five seconds"
+
+
+def test_and_over_http2_its_stream_is_ended(site: PacedSite) -> None:
+    site.raw.script = little_by_little
+    with H2Client(site.address) as client:
+        stream = client.get("late.test")
+        client.read_until(lambda: stream in client.reset)
+        assert client.statuses[stream] == 200
+
+
+def test_a_body_that_does_not_come_in_time_counts_too(site: PacedSite) -> None:
+    with rawclient.Connection(site.address) as client:
+        client.send(b"POST / HTTP/1.1\r\nHost: late.test\r\nContent-Length: 100\r\n\r\nx")
+        assert client.read_response("POST").status == 504
+
+
+def test_another_protocol_outlives_it(site: PacedSite) -> None:
+    site.raw.script = websocket.serve_echo
+    with rawclient.Connection(site.address) as client:
+        tunnel = websocket.Client(client, "late.test")
+        time.sleep(LATE_S * 2)
+        tunnel.echo(b"still here")
+
+
+def bodies(site: PacedSite, names: list[str], *, secure: bool = False) -> float:
+    """Seconds until all of some downloads, each by a connection of its own, have ended."""
+    site.raw.script = a_body
+    begun = time.monotonic()
+
+    def download(name: str) -> None:
+        with site.open(name, secure=secure) as client:
+            assert len(client.get(f"{name}.test").body) == len(BODY)
+            assert len(client.get(f"{name}.test").body) == len(BODY)
+
+    threads = [threading.Thread(target=download, args=(name,)) for name in names]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    return time.monotonic() - begun
+
+
+def exact(taken_s: float, expected_s: float) -> None:
+    assert expected_s * 0.95 <= taken_s <= expected_s * 1.05
+
+
+@pytest.mark.timed
+@pytest.mark.parametrize("secure", [False, True])
+def test_two_answers_by_one_connection_take_two_seconds(site: PacedSite, secure: bool) -> None:
+    exact(bodies(site, ["slow"], secure=secure), 2)
+
+
+@pytest.mark.timed
+def test_connections_are_counted_apart_and_the_least_counts(site: PacedSite) -> None:
+    exact(bodies(site, ["slow", "least", "slow"]), 2)
+
+
+@pytest.mark.timed
+def test_a_total_is_one_for_all_who_name_its_policy(site: PacedSite) -> None:
+    exact(bodies(site, ["together", "together-too"]), 4)
+
+
+@pytest.mark.timed
+def test_streams_of_one_connection_share_it(site: PacedSite) -> None:
+    site.raw.script = a_body
+    begun = time.monotonic()
+    with H2Client(site.address) as client:
+        streams = {client.get("slow.test"), client.get("slow.test")}
+        client.read_until(lambda: streams <= client.ended)
+    exact(time.monotonic() - begun, 2)
+
+
+@pytest.mark.timed
+def test_backends_of_http2_are_not_read_ahead(site: PacedSite) -> None:
+    exact(bodies(site, ["streams"]), 2)
+
+
+def test_a_stream_that_is_late_is_ended_and_its_connection_goes_on(site: PacedSite) -> None:
+    with rawclient.Connection(site.address) as client:
+        assert client.get("late-streams.test", "/late").status == 504
+        assert client.get("late-streams.test", "/").body == BODY
+
+
+def test_who_is_not_bounded_is_not_slowed_down(site: PacedSite) -> None:
+    assert bodies(site, ["free"]) < 1
+
+
+def test_what_is_bounded_is_spliced_all_the_same(site: PacedSite, tmp_path: Path) -> None:
+    site.raw.script = a_body
+    [worker] = site.daemon.ask("status")["workers"]
+    thread = engine_thread(worker["pid"])
+    with rawclient.Connection(site.address) as client, counted(thread, tmp_path / "calls") as calls:
+        assert len(client.get("slow.test").body) == len(BODY)
+    # Forty pieces in a second, in and out of a pipe.
+    assert 20 <= calls["splice"] <= 400
+    assert calls["epoll_wait"] + calls["epoll_pwait"] + calls["epoll_pwait2"] < 400, "nobody spins"
+
+
+def test_explain_tells_both(site: PacedSite) -> None:
+    port = site.address.rpartition(":")[2]
+
+    def tell(name: str) -> Any:
+        return site.daemon.ask("explain", url=f"http://{name}.test:{port}/")["stages"]
+
+    [stage] = tell("by-policy")
+    assert (stage["key"], stage["words"]) == ("timeouts", "request within 400ms")
+    assert stage["by"]["name"] == "late"
+    most, each = "the answer leaves by at most", "a second for each connection"
+    total = "1GiB a second for all together, in each worker"
+    assert [stage["words"] for stage in tell("least")] == [
+        f"{most} 800KiB {each}",
+        f"{most} 400KiB {each} and {total}",
+    ]
