@@ -211,7 +211,9 @@ def nobody_answers(damage: Callable[[Path], None], site: Site) -> None:
     site.begin(files(site, "red"))
     pids = site.worker_pids()
     site.daemon.leave()
-    site.repo.git("update-ref", "-d", "refs/kakehi/applied")
+    # What other daemons have applied here, too: one that has lost its state takes theirs.
+    for ref in site.repo.git("for-each-ref", "--format=%(refname)", "refs/kakehi").split():
+        site.repo.git("update-ref", "-d", ref)
     damage(site.daemon.state_dir)
     with contextlib.ExitStack() as stack:
         for pid in pids:

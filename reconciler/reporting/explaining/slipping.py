@@ -24,6 +24,7 @@ _GUARDS = frozenset(
         "concurrency",
         "deny",
         "forward_auth",
+        "jwt",
         "rate_limit",
     }
 )

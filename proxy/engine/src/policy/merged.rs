@@ -176,17 +176,20 @@ impl Merged {
         let Some(other) = other else {
             return self.access.is_some()
                 || !self.basics.is_empty()
+                || !self.tokens.is_empty()
                 || !self.certificates.is_empty()
                 || !self.asked.is_empty()
                 || !self.rates.is_empty()
                 || !self.crowds.is_empty();
         };
         let asks_another = |basic: &Basic| !other.basics.iter().any(|known| known.is_like(basic));
+        let wants_another = |token: &Jwt| !other.tokens.iter().any(|known| known.is_like(token));
         // What a frontend counts for itself is counted apart from any other's.
         let counts = |rate: &Rate| rate.policy().is_none() || !other.rates.contains(rate);
         let crowds = |crowd: &Crowd| crowd.policy().is_none() || !other.crowds.contains(crowd);
         (self.access.is_some() && self.access != other.access)
             || self.basics.iter().any(asks_another)
+            || self.tokens.iter().any(wants_another)
             || !self
                 .certificates
                 .iter()
