@@ -203,7 +203,7 @@ class ChangedFiles:
             self._remarks.append(Finding(remark.severity, entity.key, field, message, remark.hint))
         if done.entity is not None and is_ordered(done.entity):
             return self._with_former(done.entity)
-        return done.entity and with_fetched(done.entity, self.base.get(entity.key))
+        return done.entity and with_fetched(done.entity, self.base.get)
 
     def _with_former(self, entity: Entity) -> Entity:
         """Keep what was served until something has been issued."""

@@ -23,7 +23,7 @@ from reconciler.materials.sealed import Keyring, SealedError, is_sealed
 from reconciler.presence import found_at
 from reconciler.stalling import answer_of
 from schemas.base import Kind
-from schemas.entities.entity import Entity
+from schemas.entities.entity import Entity, EntityKey
 from schemas.entities.material import (
     FIELDS,
     TRUSTED_AT_FETCHES,
@@ -113,10 +113,15 @@ def fetched_files(entity: Entity) -> Iterator[tuple[tuple[str, ...], KeySet]]:
             yield field, KeySet.of_value(found)
 
 
-def with_fetched(entity: Entity, former: Entity | None) -> Entity:
-    """Return an entity with what a former one had of the same URLs, where nothing is there now."""
-    known = {file.url: file for _, file in fetched_files(former)} if former is not None else {}
-    for field, file in fetched_files(entity):
+def with_fetched(entity: Entity, former: Callable[[EntityKey], Entity | None]) -> Entity:
+    """Return an entity with what a former one had of the same URLs, where nothing is there now.
+
+    `former` is asked for those alone that name URLs.
+    """
+    fetched = list(fetched_files(entity))
+    before = former(entity.key) if fetched else None
+    known = {file.url: file for _, file in fetched_files(before)} if before is not None else {}
+    for field, file in fetched:
         kept = known.get(file.url)
         if file.sha256 is None and kept is not None:
             model = with_file(entity.typed(MODELS[entity.key.kind]), field, kept)

@@ -192,9 +192,7 @@ def _is_of_connections(changed: FieldChange) -> bool:
     return changed.path in ("limits.connections", "max_connections")
 
 
-_MAKES_ROOM = (
-    "where more are open, each new one closes an idle one, and gets 503 where none is idle"
-)
+_MAKES_ROOM = "where more are open, each new one closes idle ones, and gets 503 where none is idle"
 
 
 def _change_of_workers(live: Live) -> str:

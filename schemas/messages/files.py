@@ -26,14 +26,18 @@ def read_regular(path: Path) -> bytes:
 def beginning_of(path: str | Path, most: int) -> bytes:
     """So many bytes of a regular file at most. Raises `OSError`, and `ValueError` for no path."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         mode = os.fstat(descriptor).st_mode
         if stat.S_ISDIR(mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         if not stat.S_ISREG(mode):
             # A pipe has no content that could be read twice.
             raise OSError(errno.EINVAL, "it is no regular file", str(path))
-        content: bytes | None = file.read(most)
+        # What cannot be made a file of, such as a directory, is not closed by that.
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            content: bytes | None = file.read(most)
+    finally:
+        os.close(descriptor)
     if content is None:
         # There are such files below /proc, and on file systems of FUSE.
         raise BlockingIOError(errno.EAGAIN, "it has nothing to be read now", str(path))

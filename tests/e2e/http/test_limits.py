@@ -186,6 +186,29 @@ def test_the_longest_idle_connection_gives_way_to_a_fresh_one(gateway: Gateway, 
         assert client.get("evicting.test").status == 200
 
 
+def test_a_limit_that_is_lowered_is_come_to_by_idle_ones(gateway: Gateway, lane: Lane) -> None:
+    _few(gateway, lane, "lowered", 20)
+    idle = [gateway.connect("lowered") for _ in range(6)]
+    for client in idle:
+        assert client.get("lowered.test").status == 200
+    settings = {"address": gateway.addresses["lowered"], "limits": {"connections": 3}}
+    frontend = {"listeners": ["lowered"], "hostname": "lowered.test", "cluster": lane.name}
+    gateway.daemon.commit(
+        {
+            f"extension-{gateway.extensions}.yaml": {
+                "listeners": {"lowered": settings},
+                "frontends": {"lowered": frontend},
+            }
+        }
+    )
+    time.sleep(IDLE_S)
+    assert gateway.connect("lowered").get("lowered.test").status == 200
+    for client in idle[:4]:
+        client.expect_closed()
+    for client in idle[4:]:
+        assert client.get("lowered.test").status == 200
+
+
 def test_many_fresh_connections_pass_through_a_full_listener(gateway: Gateway, lane: Lane) -> None:
     _few(gateway, lane, "passing", 4)
     for _ in range(40):  # each of them stays open

@@ -291,7 +291,7 @@ def test_who_is_counted_otherwise_is_counted_anew(
 
 
 NEXT = "takes effect with the next connection"
-MAKES_ROOM = "where more are open, each new one closes an idle one, and gets 503 where none is idle"
+MAKES_ROOM = "where more are open, each new one closes idle ones, and gets 503 where none is idle"
 
 
 @pytest.mark.parametrize(

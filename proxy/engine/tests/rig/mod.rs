@@ -14,6 +14,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use _engine::protocol::h1::request::{self, RequestHead};
 use _engine::protocol::h1::response::{self, ResponseHead};
@@ -166,6 +168,12 @@ impl Rig {
         self.settle();
         while let Some(late) = self.backend() {
             drop(late);
+            self.settle();
+        }
+        // Streams that were answered early are reset a moment later.
+        let until = Instant::now() + Duration::from_secs(1);
+        while !self.engine.is_empty() && Instant::now() < until {
+            thread::sleep(Duration::from_millis(1));
             self.settle();
         }
         assert!(self.engine.is_empty(), "something is left behind");

@@ -24,6 +24,8 @@ const ACCEPTS_PER_TURN_MAX: u32 = 4 * 64;
 const REFUSED_MAX: usize = 256;
 /// Pause after descriptors ran out and nothing could be evicted.
 const ACCEPT_PAUSE_MS: u64 = 100;
+/// Idle connections that give way to one that comes: one, but where a limit has been lowered.
+const EVICTIONS_PER_CLIENT_MAX: u32 = 8;
 
 impl<D: Driver> Engine<D> {
     /// Accepts what waits at a listener, a turn's share of it: as many as there were when nobody was left
@@ -124,16 +126,28 @@ impl<D: Driver> Engine<D> {
         self.pool.queued_bytes() as u64 >= self.tables.settings.max_buffered_bytes / 2
     }
 
-    /// Whether one more connection is admitted, if need be in place of an idle one.
+    /// Whether one more connection is admitted, if need be in place of an idle one: of several, where a limit has
+    /// been lowered, so that it is come to.
     fn make_room(&mut self, listener: &Rc<Listener>) -> bool {
-        if listener.connections.get() >= listener.settings().entity.limits.connections
-            && !self.evict_idle(listener)
-        {
-            return false;
+        let most = listener.settings().entity.limits.connections;
+        for _ in 0..EVICTIONS_PER_CLIENT_MAX {
+            if listener.connections.get() < most {
+                break;
+            }
+            if !self.evict_idle(listener) {
+                return false;
+            }
         }
-        let admitted = self.clients.len() - self.refused_now;
-        admitted < self.tables.settings.max_connections as usize
-            || self.evict_idle_anywhere(listener)
+        for _ in 0..EVICTIONS_PER_CLIENT_MAX {
+            let admitted = self.clients.len() - self.refused_now;
+            if admitted < self.tables.settings.max_connections as usize {
+                break;
+            }
+            if !self.evict_idle_anywhere(listener) {
+                return false;
+            }
+        }
+        true
     }
 
     /// Evicts at the same listener first, then at any.
