@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.harness import rawclient, websocket, wire
+from tests.harness import processes, rawclient, websocket, wire
 from tests.harness.h2backend import H2Backend, Request
 from tests.harness.h2client import H2Client
 from tests.harness.rawbackend import Exchange, RawBackend
@@ -206,6 +206,21 @@ def exact(taken_s: float, expected_s: float) -> None:
 @pytest.mark.parametrize("secure", [False, True])
 def test_two_answers_by_one_connection_take_two_seconds(site: PacedSite, secure: bool) -> None:
     exact(bodies(site, ["slow"], secure=secure), 2)
+
+
+@pytest.mark.timed
+def test_behind_a_stop_answers_go_on_as_fast_as_before(site: PacedSite) -> None:
+    """Time in which the worker did not run is in no deadline, so that no pause may begin in it."""
+    [pid] = site.worker_pids()
+    site.raw.script = never
+    with site.open("late", secure=False) as client:
+        client.send(b"GET / HTTP/1.1\r\nHost: late.test\r\n\r\n")
+        site.raw.wait_for_requests(1)
+        processes.stop(pid)
+        processes.pause(3.0)  # beyond the time that the request has, and a second more
+        processes.resume(pid)
+        assert client.read_response().status == 504
+    assert bodies(site, ["slow"]) < 3.0, "it takes two seconds"
 
 
 @pytest.mark.timed

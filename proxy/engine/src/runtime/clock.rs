@@ -76,7 +76,13 @@ impl Clock {
     /// Milliseconds since the engine's start in which it ran; deadlines are given in it.
     #[must_use]
     pub fn ms(&self) -> u64 {
-        (self.monotonic_us - self.paused_us) / 1000
+        self.ran_us() / 1000
+    }
+
+    /// The same in microseconds, for what is to become a deadline.
+    #[must_use]
+    pub fn ran_us(&self) -> u64 {
+        self.monotonic_us - self.paused_us
     }
 
     /// Microseconds since 1970, for logs.

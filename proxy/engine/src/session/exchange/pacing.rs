@@ -55,7 +55,7 @@ impl<D: Driver> Engine<D> {
         if bandwidths.is_empty() {
             return Box::default();
         }
-        let now_us = self.clock.us();
+        let now_us = self.clock.ran_us();
         let client = self.connection_of(asker);
         let paid = self.clients[client].paid.get_or_insert_default().clone();
         shares(bandwidths, frontend, &paid, &mut self.totals, now_us)
@@ -98,7 +98,7 @@ impl<D: Driver> Engine<D> {
     }
 
     fn pace_paced(&mut self, id: ExchangeId, bytes: u64) {
-        let now_us = self.clock.us();
+        let now_us = self.clock.ran_us();
         let Some(pacing) = self.exchanges[id].pacing.as_deref_mut() else {
             return;
         };
