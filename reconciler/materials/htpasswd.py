@@ -1,6 +1,6 @@
 """Looks into files of users, as `htpasswd` writes them: names, and hashes of passwords.
 
-The engine takes what is taken here (`proxy/engine/src/policy/passwords.rs`). What is said names a
+The engine takes what is taken here (`proxy/engine/src/policy/guards/passwords.rs`). What is said names a
 line and a user, and never a hash. Called by `completing`.
 """
 

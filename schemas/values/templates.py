@@ -1,7 +1,7 @@
 """Templates: texts in which values of a request stand in braces, `{client_address}`.
 
 A closed set of values, and the groups of the regex by which a path is matched. `{{` and `}}` are
-braces. The engine expands them (`proxy/engine/src/policy/template.rs`); here is told what is none.
+braces. The engine expands them (`proxy/engine/src/policy/changes/template.rs`); here is told what is none.
 """
 
 from __future__ import annotations

@@ -12,9 +12,9 @@ use pyo3::create_exception;
 use pyo3::exceptions::{PyException, PyOSError, PyValueError};
 use pyo3::prelude::*;
 
+use crate::policy::limits::refused::{Meant, Whom};
 use crate::policy::plan::Plan;
 use crate::policy::preview::{self, Coming, Questions, Unseen};
-use crate::policy::refused::{Meant, Whom};
 use crate::protocol::h1::HeadLimits;
 use crate::protocol::h1::RequestHead;
 use crate::protocol::h1::Slashes;

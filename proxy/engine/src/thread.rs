@@ -10,7 +10,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::policy::refused::{Meant, Refusal};
+use crate::policy::limits::refused::{Meant, Refusal};
 use crate::runtime::epoll::Epoll;
 use crate::runtime::socket;
 use crate::session::{Command, Engine, Served};

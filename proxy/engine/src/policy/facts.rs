@@ -10,10 +10,10 @@ use crate::tls::client_identity::ClientIdentity;
 
 use super::HTTPS_PORT;
 use super::asking::{Asking, parameter};
-use super::crowd::InFlight;
-use super::meter::Meter;
-use super::refused::Refused;
-use super::vault::Vault;
+use super::guards::vault::Vault;
+use super::limits::crowd::InFlight;
+use super::limits::meter::Meter;
+use super::limits::refused::Refused;
 
 /// What is known of a request and of who sends it, when its head is complete.
 pub struct Facts<'a> {

@@ -3,7 +3,7 @@
 //! Rule: merged by leaf (the name of a header, the status of a page; HSTS, CORS and compression as a whole). Whoever
 //! is nearer to the frontend goes first, and a written null switches off; two policies of one list that differ are
 //! refused, unless the frontend itself decides. Who may ask, who is asked whether they may, and how much, is no
-//! leaf: there everybody's word counts ([`super::access`], [`super::bounds`]), but that of an `overridable` policy of the
+//! leaf: there everybody's word counts (`guards::access`, `limits::bounds`), but that of an `overridable` policy of the
 //! listener's where somebody nearer says the same. The reconciler says the same, with
 //! file and line (`reconciler/catalog/policies.py`). Made when a change is prepared, by `state/merging`.
 
@@ -17,18 +17,18 @@ use std::sync::Arc;
 
 use regex::bytes::Regex;
 
-use super::access::Access;
-use super::bandwidth::Bandwidth;
-use super::basic::Basic;
-use super::bounds;
-use super::compression::Compression;
-use super::cookies::Cookies;
-use super::crowd::{Crowd, Keys};
-use super::edits::{Edits, Made};
+use super::changes::compression::Compression;
+use super::changes::cookies::Cookies;
+use super::changes::edits::{Edits, Made};
+use super::changes::template::Values;
 use super::facts::Facts;
-use super::jwt::Jwt;
-use super::rate::{self, Rate};
-use super::template::Values;
+use super::guards::access::Access;
+use super::guards::basic::Basic;
+use super::guards::jwt::Jwt;
+use super::limits::bandwidth::Bandwidth;
+use super::limits::bounds;
+use super::limits::crowd::{Crowd, Keys};
+use super::limits::rate::{self, Rate};
 use super::{Page, Verdict};
 use crate::state::entity;
 use crate::state::entity::{

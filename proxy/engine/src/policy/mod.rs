@@ -6,37 +6,22 @@
 //! a change is prepared; what holds for all of them is in [`general`]. Called by `session/exchange`, and
 //! plans are made by `state/incoming`.
 
-pub mod access;
 pub mod asking;
-pub mod bandwidth;
-pub mod basic;
-pub mod bounds;
-pub mod compression;
-pub mod cookies;
-pub mod cors;
-pub mod crowd;
-pub mod edits;
+pub mod changes;
+pub mod ends;
 pub mod facts;
 pub mod general;
-pub mod jwt;
+pub mod guards;
+pub mod limits;
 pub mod merged;
-pub mod meter;
-pub mod passwords;
-mod place;
 pub mod plan;
 pub mod preview;
-mod rate;
-mod redirect;
-pub mod refused;
-mod respond;
-pub mod template;
-pub mod vault;
 
 use std::sync::Arc;
 
-use basic::Shown;
 use facts::Facts;
-use jwt::token::Fault;
+use guards::basic::Shown;
+use guards::jwt::token::Fault;
 use merged::Merged;
 use plan::{Changes, Plan};
 

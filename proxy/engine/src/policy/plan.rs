@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use regex::bytes::Regex;
 
+use super::changes::place::{HostChange, PathChange, QueryChange};
+use super::changes::template::Values;
+use super::ends::redirect::{self, Redirect};
+use super::ends::respond::Respond;
 use super::facts::Facts;
 use super::merged::{ByListener, Levels, Merged};
-use super::place::{HostChange, PathChange, QueryChange};
-use super::redirect::{self, Redirect};
-use super::respond::Respond;
-use super::template::Values;
 use super::{Answer, Reason, Verdict};
 use crate::protocol::h1::forward::Changed;
 use crate::routing::regexes::Regexes;
@@ -197,7 +197,7 @@ impl Own {
         };
         let path = self.path.as_ref().map(PathChange::template);
         by_end
-            || path.is_some_and(super::template::Template::has_captures)
+            || path.is_some_and(super::changes::template::Template::has_captures)
             || self.query.has_captures()
     }
 

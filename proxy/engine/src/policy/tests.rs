@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::crowd::InFlight;
+use super::changes::template::{Escape, Template, Values};
 use super::facts::Facts;
-use super::meter::Meter;
+use super::guards::vault::Vault;
+use super::limits::crowd::InFlight;
+use super::limits::meter::Meter;
+use super::limits::refused::Refused;
 use super::plan::{Changes, Plan};
-use super::refused::Refused;
-use super::template::{Escape, Template, Values};
-use super::vault::Vault;
 use super::{Answer, Reason, Step, decide};
 use crate::protocol::h1::request;
 use crate::protocol::h1::target::normalise_path;

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
-use crate::policy::refused::{Meant, Refusal};
+use crate::policy::limits::refused::{Meant, Refusal};
 use crate::runtime::driver::Driver;
 use crate::runtime::socket;
 use crate::session::engine::Engine;

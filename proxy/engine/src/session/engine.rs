@@ -19,11 +19,11 @@ use std::sync::mpsc::{Receiver, Sender};
 
 use slab::Slab;
 
-use crate::policy::bandwidth::Totals;
-use crate::policy::crowd::InFlight;
-use crate::policy::meter::Meter;
-use crate::policy::refused::Refused;
-use crate::policy::vault::Vault;
+use crate::policy::guards::vault::Vault;
+use crate::policy::limits::bandwidth::Totals;
+use crate::policy::limits::crowd::InFlight;
+use crate::policy::limits::meter::Meter;
+use crate::policy::limits::refused::Refused;
 use crate::protocol::coding::pool::Encoders;
 use crate::protocol::h1::request::RequestHead;
 use crate::protocol::h1::response::ResponseHead;

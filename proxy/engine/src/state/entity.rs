@@ -13,37 +13,39 @@ use std::collections::HashMap;
 use regex::bytes::Regex;
 use regex::bytes::RegexBuilder;
 
-pub use super::kinds::backend::Backend;
-pub use super::kinds::bandwidth::Bandwidth;
-pub use super::kinds::basic::BasicAuth;
-pub use super::kinds::bounds::{RequestLimits, RequestTimeouts};
-pub use super::kinds::certificate::{Acme, Certificate, Staple};
-pub use super::kinds::client_certificate::ClientCertificate;
-pub use super::kinds::cluster::{
+pub use crate::state::kinds::backend::Backend;
+pub use crate::state::kinds::certificate::{Acme, Certificate, Staple};
+pub use crate::state::kinds::cluster::{
     Cluster, ClusterLimits, ClusterProtocol, ClusterTimeouts, LoadBalancing, ProxyProtocol,
     UpstreamTls,
 };
-pub use super::kinds::compression::{Compression, Encoding};
-pub use super::kinds::concurrency::Concurrency;
-pub use super::kinds::cors::Cors;
-pub use super::kinds::edits::{Answers, HeaderEdits, Line};
-pub use super::kinds::forward_auth::ForwardAuth;
-pub use super::kinds::frontend::{Few, Frontend, FrontendKeys};
-pub use super::kinds::jwt::{Jwt, TokenIn};
-use super::kinds::language::language;
-pub use super::kinds::listener::{
+pub use crate::state::kinds::frontend::{Few, Frontend, FrontendKeys};
+pub use crate::state::kinds::keys::bandwidth::Bandwidth;
+pub use crate::state::kinds::keys::basic::BasicAuth;
+pub use crate::state::kinds::keys::bounds::{RequestLimits, RequestTimeouts};
+pub use crate::state::kinds::keys::client_certificate::ClientCertificate;
+pub use crate::state::kinds::keys::compression::{Compression, Encoding};
+pub use crate::state::kinds::keys::concurrency::Concurrency;
+pub use crate::state::kinds::keys::cors::Cors;
+pub use crate::state::kinds::keys::edits::{Answers, HeaderEdits, Line};
+pub use crate::state::kinds::keys::forward_auth::ForwardAuth;
+pub use crate::state::kinds::keys::jwt::{Jwt, TokenIn};
+pub use crate::state::kinds::keys::matching::{PathMatch, Pattern, ValueMatch};
+pub use crate::state::kinds::keys::rate::{RateBy, RateLimit, RateLimits};
+pub use crate::state::kinds::keys::set_cookie::{
+    ANY_COOKIE, CookieChange, DROP, SameSite, SetCookie,
+};
+pub use crate::state::kinds::keys::split::{Shares, SplitBy};
+use crate::state::kinds::language::language;
+pub use crate::state::kinds::listener::{
     ClientAuth, Listener, ListenerLimits, ListenerProtocol, ListenerTimeouts, TlsPolicy, TlsProfile,
 };
-pub use super::kinds::matching::{PathMatch, Pattern, ValueMatch};
-pub use super::kinds::places::{
+pub use crate::state::kinds::places::{
     PathChange, QueryUse, Redirect, RedirectTarget, Respond, Rewrite, Scheme,
 };
-pub use super::kinds::policy::{Hsts, Inherited, Policy};
-pub use super::kinds::rate::{RateBy, RateLimit, RateLimits};
-pub use super::kinds::registry::{Entity, Kind};
-pub use super::kinds::set_cookie::{ANY_COOKIE, CookieChange, DROP, SameSite, SetCookie};
-pub use super::kinds::settings::{Auto, Settings, Workers};
-pub use super::kinds::split::{Shares, SplitBy};
+pub use crate::state::kinds::policy::{Hsts, Inherited, Policy};
+pub use crate::state::kinds::registry::{Entity, Kind};
+pub use crate::state::kinds::settings::{Auto, Settings, Workers};
 
 language! {
     /// A file that an entity refers to. What counts is its content, which comes beside the operations.

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use super::entity::{self, PathMatch};
 use super::entry::Entry;
-use super::kinds::registry::Runs;
 use super::listener::ListenerSettings;
 use super::named::HasName;
 use super::slot::Slot;
@@ -15,6 +14,7 @@ use crate::policy::plan::Plan;
 use crate::routing::matcher::HeaderLookup;
 use crate::routing::rule::{Rule, Target};
 use crate::routing::split::Split;
+use crate::state::kinds::registry::Runs;
 use crate::telemetry::counters::{Metrics, SlotId, SlotKind};
 use crate::upstream::Cluster;
 

@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use super::alike::Alike;
 use super::entity::{Kind, Materials};
-use super::kinds::registry::{Compiled, Compiling};
 use super::ops::{self, Ops, Refused};
 use super::staged::StagedPut;
 use crate::routing::regexes::Regexes;
+use crate::state::kinds::registry::{Compiled, Compiling};
 use crate::tls::policy::Tls;
 
 /// The chunks of one change that have come so far.

@@ -17,12 +17,12 @@ use super::entity::{Kind, Materials};
 use super::entry::Entry;
 use super::held::Held;
 use super::incoming::Incoming;
-use super::kinds::registry::{Compiled, Providing};
 use super::merging::Merging;
 use super::ops::Refused;
 use super::staged::{Staged, StagedPut};
 use crate::policy::plan::Plan;
 use crate::routing::regexes::Regexes;
+use crate::state::kinds::registry::{Compiled, Providing};
 use crate::telemetry::access_log::LogSink;
 use crate::tls::policy::Tls;
 

@@ -9,12 +9,12 @@ use std::sync::Arc;
 use super::entity::{self, cidr::Cidr};
 use super::entry::Entry;
 use super::frontend::Frontend;
-use super::kinds::registry::Runs;
 use super::named::HasName;
 use crate::policy::merged::Merged;
 use crate::protocol::h1::{HeadLimits, Slashes};
 use crate::routing::table::Table;
 use crate::runtime::driver::Token;
+use crate::state::kinds::registry::Runs;
 use crate::tls::policy::Agreements;
 
 type Frontends = Rc<RefCell<Table<Rc<Frontend>>>>;

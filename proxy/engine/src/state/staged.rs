@@ -8,8 +8,8 @@ use std::sync::Arc;
 use super::digest::Digest;
 use super::entity::Kind;
 use super::entry::Entry;
-use super::kinds::registry::Compiled;
 use super::merging::Found;
+use crate::state::kinds::registry::Compiled;
 use crate::telemetry::access_log::LogSink;
 
 /// One checked transaction.

@@ -6,10 +6,10 @@
 use std::sync::Arc;
 
 use super::Merged;
-use crate::policy::basic::Basic;
-use crate::policy::edits::Reach;
+use crate::policy::changes::edits::Reach;
 use crate::policy::facts::Facts;
-use crate::policy::jwt::Jwt;
+use crate::policy::guards::basic::Basic;
+use crate::policy::guards::jwt::Jwt;
 use crate::policy::{Answer, Reason, Verdict};
 use crate::state::entity::ForwardAuth;
 

@@ -6,11 +6,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::super::bandwidth::Bandwidth;
-use super::super::basic::Basic;
-use super::super::crowd::Crowd;
-use super::super::jwt::Jwt;
-use super::super::rate::Rate;
+use crate::policy::guards::basic::Basic;
+use crate::policy::guards::jwt::Jwt;
+use crate::policy::limits::bandwidth::Bandwidth;
+use crate::policy::limits::crowd::Crowd;
+use crate::policy::limits::rate::Rate;
 use crate::state::entity::{ClientCertificate, ErrorPage, ForwardAuth, Policy, RateLimits};
 
 /// Who has a word, the nearest first; those of a level by their names.

@@ -2,7 +2,7 @@
 
 use super::Asked;
 use crate::policy::Reason;
-use crate::policy::template::Escape;
+use crate::policy::changes::template::Escape;
 
 #[test]
 fn who_may_ask_is_who_the_last_that_is_not_trusted_says() {

@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use super::super::edits::{Edits, Reach};
 use super::*;
+use crate::policy::changes::edits::{Edits, Reach};
 use crate::state::entity::HeaderEdits;
 
 fn edits(value: &str) -> Edits {

@@ -8,7 +8,7 @@
 
 use std::rc::Rc;
 
-use crate::policy::basic::{Basic, Shown};
+use crate::policy::guards::basic::{Basic, Shown};
 use crate::policy::merged::Merged;
 use crate::policy::plan::Changes;
 use crate::policy::{self, Step};

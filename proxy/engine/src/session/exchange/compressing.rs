@@ -1,6 +1,6 @@
 //! Answers that are compressed on their way to the client.
 //!
-//! Rule: what may be compressed is said in `policy::compression`, and by what in `protocol::coding`; here it is done to
+//! Rule: what may be compressed is said in `policy::changes::compression`, and by what in `protocol::coding`; here it is done to
 //! an exchange. What a client takes is noted with its request, whose head is gone when the answer comes. All bodies
 //! together get so many bytes in a turn of the loop, however many they are ([`BYTES_PER_TURN`]): who finds nothing left
 //! goes on in the next one. Where the length of a body is unknown, what has come of it leaves when the backend
@@ -9,8 +9,8 @@
 
 use std::borrow::Cow;
 
-use crate::policy::compression::{Compression, Reason, forbids_change};
-use crate::policy::edits::Reach;
+use crate::policy::changes::compression::{Compression, Reason, forbids_change};
+use crate::policy::changes::edits::Reach;
 use crate::policy::merged::Merged;
 use crate::protocol::coding::{Coding, Encoder, Then};
 use crate::protocol::h1::{

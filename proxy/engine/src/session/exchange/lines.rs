@@ -2,7 +2,7 @@
 //!
 //! Rule: both count alike, as their client reads them. Called by `compressing`.
 
-use crate::policy::compression::{Answered, Compression, Reason};
+use crate::policy::changes::compression::{Answered, Compression, Reason};
 use crate::protocol::h1::ResponseHead;
 
 /// The values of a field among lines that are written already.

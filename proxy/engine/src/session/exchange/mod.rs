@@ -24,9 +24,9 @@ pub(super) mod waiting;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::policy::bounds::Bounds;
-use crate::policy::crowd::Keys;
-use crate::policy::edits::{Edits, Made};
+use crate::policy::changes::edits::{Edits, Made};
+use crate::policy::limits::bounds::Bounds;
+use crate::policy::limits::crowd::Keys;
 use crate::policy::merged::Merged;
 use crate::protocol::grpc;
 use crate::protocol::h1::Version;

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::policy::edits::{Made as MadeLines, Reach};
+use crate::policy::changes::edits::{Made as MadeLines, Reach};
 use crate::policy::merged::Merged;
 use crate::policy::{self, Page, Reason};
 use crate::protocol::coding::Coding;

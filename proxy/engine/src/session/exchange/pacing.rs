@@ -6,7 +6,7 @@
 //! begins, and answers of our own by no bandwidth. Called by `request` and `response`, by who reads from backends, and by the
 //! loop's timers.
 
-use crate::policy::bandwidth::{Share, shares};
+use crate::policy::limits::bandwidth::{Share, shares};
 use crate::policy::merged::Merged;
 use crate::runtime::driver::Driver;
 use crate::runtime::timer::{Deadline, NEVER};

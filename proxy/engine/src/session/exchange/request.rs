@@ -5,7 +5,7 @@
 use std::rc::Rc;
 
 use crate::policy::facts::Facts;
-use crate::policy::jwt::token::Fault;
+use crate::policy::guards::jwt::token::Fault;
 use crate::policy::merged::Merged;
 use crate::policy::plan::Changes;
 use crate::policy::{self, Page, Reason, Step};

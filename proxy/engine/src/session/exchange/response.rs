@@ -5,7 +5,7 @@
 
 use std::rc::Rc;
 
-use crate::policy::edits::{Made, Reach};
+use crate::policy::changes::edits::{Made, Reach};
 use crate::policy::merged::Merged;
 use crate::protocol::grpc;
 use crate::protocol::h1::response::ResponseHead;

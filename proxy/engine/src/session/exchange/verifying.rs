@@ -2,15 +2,15 @@
 //!
 //! Rule: nothing is hashed in the loop. The thread stands back behind it, has a queue of bounded length, and
 //! answers everything that it was asked; who shows the same as somebody who waits waits with him. What was right
-//! is remembered ([`crate::policy::vault`]), so that a user is looked up once. Called by `authorising`.
+//! is remembered ([`crate::policy::guards::vault`]), so that a user is looked up once. Called by `authorising`.
 
 use std::collections::HashMap;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 
-use crate::policy::basic::Claim;
-use crate::policy::vault::Seal;
+use crate::policy::guards::basic::Claim;
+use crate::policy::guards::vault::Seal;
 use crate::runtime::driver::Driver;
 use crate::runtime::{priority, socket};
 use crate::session::engine::Engine;

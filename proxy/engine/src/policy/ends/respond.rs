@@ -1,0 +1,47 @@
+//! Requests that are answered here: with a body of the configuration, or by closing the connection.
+
+use std::sync::Arc;
+
+use crate::policy::{Answer, Page, Reason, Verdict};
+use crate::state::entity;
+
+/// What all requests of a frontend get.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::policy) enum Respond {
+    /// This.
+    With(u16, Option<Page>),
+    /// Nothing.
+    Close,
+}
+
+impl Respond {
+    pub(in crate::policy) fn of<'a>(
+        respond: &entity::Respond,
+        read: impl Fn(&entity::Material) -> Result<&'a [u8], String>,
+    ) -> Result<Self, String> {
+        if respond.close {
+            return Ok(Self::Close);
+        }
+        let body = match &respond.file {
+            Some(file) => read(file)?,
+            None => respond.body.as_bytes(),
+        };
+        // An error that says nothing else has the page of its status.
+        let has_page = !body.is_empty() || respond.status < 400;
+        let page = has_page.then(|| Page {
+            body: Arc::from(body),
+            content_type: Arc::from(&*respond.content_type),
+        });
+        Ok(Self::With(respond.status, page))
+    }
+
+    pub(in crate::policy) fn decide(&self) -> Verdict {
+        Verdict::Answer(match self {
+            Self::Close => Answer::new(0, Reason::Closed),
+            Self::With(status, page) => Answer {
+                page: page.clone(),
+                ..Answer::new(*status, Reason::Responded)
+            },
+        })
+    }
+}

@@ -1,0 +1,10 @@
+//! How much and how often: rates, requests in flight, bytes a second, sizes and times.
+//!
+//! Called by `policy::merged`, and by sessions as bodies pass.
+
+pub mod bandwidth;
+pub mod bounds;
+pub mod crowd;
+pub mod meter;
+pub(in crate::policy) mod rate;
+pub mod refused;

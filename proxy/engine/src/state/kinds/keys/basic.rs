@@ -1,0 +1,80 @@
+//! Users and their passwords; part of frontend and policy.
+
+use std::sync::{Arc, OnceLock};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::policy::guards::passwords::Book;
+use crate::state::entity::{Material, check};
+use crate::state::kinds::language::language;
+
+language! {
+    /// Users, without whom nobody gets in.
+    pub struct BasicAuth {
+        /// What browsers call it.
+        pub realm: String,
+        /// Names, and hashes of passwords.
+        pub users: Users,
+    }
+}
+
+/// A file of users, and what it says. It is read when what names it is staged, and kept with that: those for whom
+/// it counts are made anew by other changes as well, which bring no file.
+#[derive(Clone, Debug)]
+pub struct Users {
+    /// The file.
+    pub file: Material,
+    book: OnceLock<Arc<Book>>,
+}
+
+impl Users {
+    /// Reads the file.
+    pub fn read<'a>(
+        &self,
+        read: impl FnOnce(&Material) -> Result<&'a [u8], String>,
+    ) -> Result<(), String> {
+        if self.book.get().is_none() {
+            let path = &self.file.path;
+            let book = Book::parse(read(&self.file)?);
+            let book = book.map_err(|reason| format!("basic_auth.users: {path}: {reason}"))?;
+            self.book.get_or_init(|| Arc::new(book));
+        }
+        Ok(())
+    }
+
+    /// What it says, if it has been read.
+    #[must_use]
+    pub fn book(&self) -> Option<Arc<Book>> {
+        self.book.get().cloned()
+    }
+}
+
+impl PartialEq for Users {
+    fn eq(&self, other: &Self) -> bool {
+        self.file == other.file
+    }
+}
+
+impl Eq for Users {}
+
+impl Serialize for Users {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.file.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Users {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let file = Material::deserialize(deserializer)?;
+        let book = OnceLock::new();
+        Ok(Self { file, book })
+    }
+}
+
+impl BasicAuth {
+    /// Checks what becomes part of a line, and the hash of the file.
+    pub fn check(&self) -> Result<(), String> {
+        check::realm(&self.realm)?;
+        check::material(&self.users.file)
+    }
+}

@@ -1,0 +1,118 @@
+//! How often who may ask; part of frontend and policy.
+
+use serde::{Deserialize, Serialize};
+
+use crate::state::entity::check::{is_name, is_token, within};
+use crate::state::kinds::language::language;
+
+language! {
+    /// How many requests in how much time.
+    pub struct RateLimit {
+        /// How many at once; `None` is as many as `requests`.
+        pub burst: Option<u32> = None,
+        /// Whose requests are counted together.
+        pub by: RateBy = RateBy::ClientAddress,
+        /// Nobody is refused, which is counted.
+        pub dry_run: bool = false,
+        /// What it is called, if that is not what it is counted by.
+        pub name: Option<Box<str>> = None,
+        /// In how much time, in milliseconds.
+        pub per: u64 = 1000,
+        /// How many requests.
+        pub requests: u32,
+        /// What those get who are refused.
+        pub status: u16 = TOO_MANY_REQUESTS,
+    }
+}
+
+/// One, or several that all have to be kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum RateLimits {
+    /// Written as a map.
+    One(RateLimit),
+    /// Written as a list.
+    Several(Vec<RateLimit>),
+}
+
+impl RateLimits {
+    /// Each of them.
+    pub fn each(&self) -> &[RateLimit] {
+        match self {
+            Self::One(limit) => std::slice::from_ref(limit),
+            Self::Several(limits) => limits,
+        }
+    }
+
+    /// Checks the value.
+    pub fn check(&self) -> Result<(), String> {
+        let limits = self.each();
+        if matches!(self, Self::Several(_)) {
+            within("limits", limits.len(), 2..=LIMITS_MAX)?;
+        }
+        let mut names: Vec<String> = limits.iter().map(RateLimit::called).collect();
+        names.sort_unstable();
+        if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(format!("two limits are called {:?}", twice[0]));
+        }
+        limits.iter().try_for_each(RateLimit::check)
+    }
+}
+
+/// What has the same value where requests are counted together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RateBy {
+    /// Who asks.
+    ClientAddress,
+    /// The frontend: whoever asks.
+    Frontend,
+    /// The cookie of this name.
+    Cookie(Box<str>),
+    /// The header of this name, in lower case.
+    Header(Box<str>),
+}
+
+impl RateLimit {
+    /// Checks the value.
+    pub fn check(&self) -> Result<(), String> {
+        within("requests", self.requests, 1..=REQUESTS_MAX)?;
+        within("burst", self.burst.unwrap_or(1), 1..=REQUESTS_MAX)?;
+        within("per", self.per, 1000..=DAY_MS)?;
+        within("status", self.status, 400..=599)?;
+        if let Some(name) = self.name.as_deref().filter(|name| !is_name(name)) {
+            return Err(format!("name: {name:?} is no name"));
+        }
+        self.by.check()
+    }
+
+    /// By what it is told apart from others of whoever says it, over changes as well.
+    pub fn called(&self) -> String {
+        match (&self.name, &self.by) {
+            (Some(name), _) => name.to_string(),
+            (None, RateBy::ClientAddress) => "client_address".into(),
+            (None, RateBy::Frontend) => "frontend".into(),
+            (None, RateBy::Cookie(name)) => format!("cookie:{name}"),
+            (None, RateBy::Header(name)) => format!("header:{name}"),
+        }
+    }
+}
+
+impl RateBy {
+    /// Checks the value.
+    pub fn check(&self) -> Result<(), String> {
+        match self {
+            Self::Cookie(name) | Self::Header(name) if !is_token(name) => {
+                Err(format!("by: {name:?} is no name of a field"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// One a microsecond, if they are in a second.
+pub const REQUESTS_MAX: u32 = 1_000_000;
+/// In one list.
+const LIMITS_MAX: usize = 8;
+const TOO_MANY_REQUESTS: u16 = 429;
+const DAY_MS: u64 = 24 * 3_600_000;
