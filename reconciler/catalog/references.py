@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from reconciler.catalog.relations import (
@@ -42,7 +43,8 @@ class Written:
     named: dict[EntityKey, tuple[EntityKey, ...]] = field(default_factory=dict)
     unclear: set[str] = field(default_factory=set)
     """The kinds of which nobody knows what is referred to."""
-    _targets: set[EntityKey] = field(default_factory=set)
+    _texts: set[str] = field(default_factory=set)
+    """All that is written in them: a name may stand below a key that is not known."""
 
     def add(self, key: EntityKey, value: Mapping[str, Any]) -> None:
         """Take in an entity's value as it is written."""
@@ -52,11 +54,11 @@ class Written:
             if not all(map(is_name, names)):
                 self.unclear.add(kind)
         self.named[key] = tuple(found)
-        self._targets.update(found)
+        self._texts.update(_texts(value))
 
     def may_name(self, target: EntityKey) -> bool:
         """Say whether one of them names an entity, or might once it is mended."""
-        return target.kind in self.unclear or target in self._targets
+        return target.kind in self.unclear or target.name in self._texts
 
 
 def dangling(
@@ -162,6 +164,16 @@ def _unused(key: EntityKey) -> str:
             return f"no frontend and no listener names {key}"
         case _:
             return f"no frontend names {key}"
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Yield every text in a value as it is written, keys of maps among them."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from chain.from_iterable(map(_texts, chain(value, value.values())))
+    elif isinstance(value, list):
+        yield from chain.from_iterable(map(_texts, value))
 
 
 def _names_written(kind: str, value: Mapping[str, Any]) -> Iterator[tuple[str, list[Any]]]:

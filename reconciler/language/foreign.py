@@ -106,7 +106,7 @@ _KEYS = (
 _BY_KEYS = "each key says which algorithm it is used with (alg, or by its curve), and no token does"
 _MATCHED_CLAIMS = "claims: {role: [admin]} asks for claims, and scopes: [read] for scopes"
 _TOLD_CLAIMS = "headers: {X-User: sub} tells the backend what a token says"
-_ELSEWHERE = "token: {header: x-token} or token: {cookie: session} says where it stands"
+_ELSEWHERE = "from: {header: x-token} or from: {cookie: session} says where it stands"
 _ASKED_BY_CLUSTER = (
     "write forward_auth: {cluster: …, path: /verify}: the cluster has the address of who is asked, "
     "and path what stands behind it"
@@ -266,7 +266,6 @@ _SENTENCES_OF: dict[tuple[str, str], str] = {
     ("jwt", "clock_skew_seconds"): 'leeway says by how much clocks may differ: leeway: "60s"',
     ("jwt", "forward"): "forward_token: false keeps the token from the backend",
     ("jwt", "forward_headers"): _TOLD_CLAIMS,
-    ("jwt", "from"): _ELSEWHERE,
     ("jwt", "from_cookies"): _ELSEWHERE,
     ("jwt", "from_headers"): _ELSEWHERE,
     ("jwt", "jwks"): _KEYS,
@@ -280,6 +279,7 @@ _SENTENCES_OF: dict[tuple[str, str], str] = {
     ("jwt", "required_claims"): _MATCHED_CLAIMS,
     ("jwt", "secret"): _KEYS,
     ("jwt", "signing_secret"): _KEYS,
+    ("jwt", "token"): f'did you mean "from"? {_ELSEWHERE}',
     ("backend", "host"): _ONE_ADDRESS,
     ("backend", "ip"): _ONE_ADDRESS,
     ("backend", "port"): _ONE_ADDRESS,

@@ -1,7 +1,7 @@
 """Looks into files of users, as `htpasswd` writes them: names, and hashes of passwords.
 
-The engine takes what is taken here (`proxy/engine/src/policy/guards/passwords.rs`). What is said names a
-line and a user, and never a hash. Called by `completing`.
+The engine takes what is taken here (`proxy/engine/src/policy/guards/passwords.rs`). What is said
+names a line, and never a hash. Called by `completing`.
 """
 
 from __future__ import annotations
@@ -28,6 +28,24 @@ _ARGON2 = re.compile(
     r"\$argon2(?:d|i|id)(?:\$v=(?:16|19))?\$m=([0-9]{1,9}),t=([0-9]{1,9}),p=([0-9]{1,3})"
     r"\$[A-Za-z0-9+/]{11,64}\$[A-Za-z0-9+/]{14,86}"
 )
+_NOT_TAKEN = (
+    (r"\{SHA\}", "SHA-1 without salt (htpasswd -s)"),
+    (r"\{SSHA\}", "salted SHA-1"),
+    (r"\{(?:PLAIN|CLEARTEXT)\}", "the password itself"),
+    (r"\{[A-Za-z0-9._-]{1,32}\}", "a scheme of LDAP's"),
+    (r"\$1\$", "MD5-crypt"),
+    (r"\$(?:y|gy)\$", "yescrypt"),
+    (r"\$(?:7|scrypt|s0)\$", "scrypt"),
+    (r"\$pbkdf2", "PBKDF2"),
+    (r"\$(?:3|NT)\$", "an NT hash"),
+    (r"\$argon2", "argon2 that is not whole, or written in another way"),
+    (r"\$2[a-z]?\$", "bcrypt that is not whole, or of a variant with a fault"),
+    (r"\$[56]\$", "SHA-crypt that is not whole"),
+    (r"\$apr1\$", "apr1 that is not whole"),
+    (r"[./0-9A-Za-z]{13}\Z", "crypt of DES (htpasswd -d), or the password itself"),
+    (r"[0-9A-Fa-f]{32}\Z", "plain MD5, as of digest authentication"),
+)
+"""How others begin; what is none of these is taken for the password itself."""
 _APR1 = re.compile(r"\$apr1\$[^$]{0,8}\$[./0-9A-Za-z]{22}")
 
 
@@ -83,7 +101,11 @@ def _fault_of(hashed: str) -> tuple[str, str | None] | None:
         return _fault_of_argon2(*map(int, argon.groups()))
     if _APR1.fullmatch(hashed):
         return None
-    return "it is no hash of argon2, bcrypt, SHA-crypt or apr1", again
+    kind = next((name for begin, name in _NOT_TAKEN if re.match(begin, hashed)), None)
+    # Never what is there: it may be a password.
+    named = f"it is {kind}" if kind else "it is no hash, but perhaps the password itself"
+    way_out = "htpasswd -B FILE USER asks for the password, and writes bcrypt"
+    return f"{named}: taken are argon2, bcrypt, SHA-crypt and apr1", way_out
 
 
 def _fault_of_argon2(kib: int, passes: int, lanes: int) -> tuple[str, str | None] | None:

@@ -1,8 +1,9 @@
 """Looks into sets of keys (RFC 7517) by which the signatures of tokens are known.
 
-The engine takes what is taken here (`proxy/engine/src/policy/guards/jwt/keys.rs`): keys of other sorts are
-passed over and told, a key that is broken is an error. What is said names a key by number and name,
-and never what is in it. Called by `completing`, and by `reconciler.issuers` of what was fetched.
+The engine takes what is taken here (`proxy/engine/src/policy/guards/jwt/keys.rs`): keys of other
+sorts are passed over and told, a key that is broken is an error. What is said names a key by number
+and name, and never what is in it. Called by `completing`, and by `reconciler.issuers` of what was
+fetched.
 """
 
 from __future__ import annotations

@@ -106,6 +106,19 @@ class TokenPlace(OneOf):
     ] = None
 
 
+_From = Annotated[
+    Annotated[Annotated[Literal["authorization"], A_WORD] | Annotated[TokenPlace, A_MAP], BY_FORM],
+    BeforeValidator(_token),
+    Field(
+        description=(
+            "Where the token stands: in `Authorization`, behind the word Bearer; or in a cookie or "
+            "a header by name."
+        ),
+        examples=[{"cookie": "session"}],
+    ),
+]
+
+
 class Jwt(Model):
     """Whose tokens let requests pass, and what they have to say."""
 
@@ -142,6 +155,9 @@ class Jwt(Model):
     forward_token: Annotated[
         bool, Field(description="The backend gets the token too; not from a cookie: always there.")
     ] = True
+    # Python has the word for itself, and would not have it before a colon.
+    __annotations__["from"] = _From
+    locals()["from"] = IN_AUTHORIZATION
     headers: Annotated[
         Annotated[dict[FieldName, Text], AfterValidator(_check_headers)],
         Field(
@@ -191,23 +207,10 @@ class Jwt(Model):
             examples=[["read"]],
         ),
     ] = Field(default_factory=list)
-    token: Annotated[
-        Annotated[
-            Annotated[Literal["authorization"], A_WORD] | Annotated[TokenPlace, A_MAP], BY_FORM
-        ],
-        BeforeValidator(_token),
-        Field(
-            description=(
-                "Where the token stands: in `Authorization`, behind the word Bearer; or in a "
-                "cookie or a header by name."
-            ),
-            examples=[{"cookie": "session"}],
-        ),
-    ] = IN_AUTHORIZATION
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        cookie = isinstance(self.token, TokenPlace) and self.token.cookie is not None
+        cookie = isinstance(self.place, TokenPlace) and self.place.cookie is not None
         if cookie and not self.forward_token:
             hint = 'write "remove: [Cookie]" under request_headers: if no cookie is to pass'
             raise fault("a token cannot be taken out of a cookie", hint, ("forward_token",))
@@ -223,10 +226,16 @@ class Jwt(Model):
         return self
 
     @property
+    def place(self) -> TokenPlace | str:
+        """Where the token stands (`from`)."""
+        found: TokenPlace | str = getattr(self, "from")
+        return found
+
+    @property
     def token_field(self) -> str | None:
         """The header that the token stands in and nothing else, in lower case."""
-        if isinstance(self.token, TokenPlace):
-            return self.token.header
+        if isinstance(self.place, TokenPlace):
+            return self.place.header
         return IN_AUTHORIZATION
 
 

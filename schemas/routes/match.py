@@ -14,13 +14,13 @@ from pydantic_core import PydanticCustomError
 from schemas.base import KEY, OneOf, fault, shown
 from schemas.values.names import is_token, parse_header_name
 from schemas.values.regex import check_regex
+from schemas.values.templates import check_printable
 
 PATH_CHARS_MAX = 2048
 VALUE_CHARS_MAX = 4096
 
 _PATH = re.compile(r"/(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/]|%[0-9A-Fa-f]{2})*")
 _ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 def parse_path_text(value: object) -> str:
@@ -106,9 +106,7 @@ def parse_text(value: object) -> str:
 
 
 def _header_text(value: str) -> str:
-    if _CONTROL.search(value):
-        # Not the value itself: an error is read by more people, and it may be a password.
-        raise fault("the text has a control character, which no header value has")
+    check_printable(value, "header value")
     if value != value.strip():
         raise fault("the text begins or ends with a space, which no header value does")
     return value

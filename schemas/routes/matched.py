@@ -30,11 +30,9 @@ def _parameter(value: object) -> str:
     return value
 
 
-def _one_of_hostnames(value: str) -> str:
-    if value == "*":
-        hint = 'leave "hostnames" out, or write hostname: "*"'
-        raise fault('"*" is any hostname, beside which the others say nothing', hint)
-    return value
+def _any_alone(value: list[str] | None) -> list[str] | None:
+    # The same as without it.
+    return None if value == ["*"] else value
 
 
 def _unique_headers(value: object) -> object:
@@ -98,14 +96,17 @@ class Match(Kind):
         ),
     ] = "*"
     hostnames: Annotated[
-        Annotated[list[Annotated[Hostname, AfterValidator(_one_of_hostnames)]], SortedUnique]
-        | None,
+        Annotated[list[Hostname], SortedUnique] | None,
         Field(
             min_length=1,
             max_length=HOSTNAMES_MAX,
-            description="Several hostnames, in place of `hostname`. null: that one alone.",
+            description=(
+                "Several hostnames, in place of `hostname`; `*` may be one of them. null: that "
+                "one alone."
+            ),
             examples=[["example.com", "www.example.com"]],
         ),
+        AfterValidator(_any_alone),
     ] = None
     listeners: Annotated[
         list[Name],

@@ -2,11 +2,17 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
-from schemas.base import Model
+from schemas.base import Model, fault
 from schemas.values.names import Name
 from schemas.values.units import Measured
+
+
+def _some(value: object) -> object:
+    if value in ("0%", 0):
+        raise fault("a share of 0% is no mirror", "write mirror: null, or leave it out")
+    return value
 
 
 class Mirror(Model):
@@ -15,5 +21,6 @@ class Mirror(Model):
     cluster: Annotated[Name, Field(description="The cluster.", examples=["shadow"])]
     share: Annotated[
         Annotated[int, Measured("share", "1%", "100%")],
+        BeforeValidator(_some),
         Field(description="How many of the requests it gets, drawn by lot.", examples=["10%"]),
     ] = 100

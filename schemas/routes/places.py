@@ -13,6 +13,7 @@ from schemas.values.forms import A_MAP, A_WORD, BY_FORM
 from schemas.values.names import parse_hostname
 from schemas.values.templates import check_groups, check_template, named, without_values
 
+MOVED = (301, 302, 303, 307, 308)
 _NOT_IN_QUERY = re.compile(r"[^!-~]|[#\"<>]")
 
 
@@ -124,6 +125,17 @@ QueryUse = Annotated[
 ]
 
 
+def _moved(value: object) -> object:
+    if value in MOVED or not isinstance(value, int) or isinstance(value, bool):
+        return value
+    hint = "302 and 307 are for now, 301 and 308 for good; 307 and 308 keep method and body"
+    if value == 304:
+        hint = "it says that what a client has still holds, as a backend does; to send it on: 302"
+    elif not 300 <= value < 400:
+        hint = f"for an answer of ours write respond: {{status: {value}}} in place of redirect"
+    raise fault(f"expected one of {', '.join(map(str, MOVED))}, not {value}", hint)
+
+
 class Redirect(Model):
     """Another place, to which clients are sent. What is not named stays as it was asked for."""
 
@@ -140,6 +152,7 @@ class Redirect(Model):
     ] = None
     status: Annotated[
         Literal[301, 302, 303, 307, 308],
+        BeforeValidator(_moved),
         Field(description="301 and 308 are for good; 307 and 308 keep method and body."),
     ] = 302
 

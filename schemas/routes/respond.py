@@ -6,10 +6,10 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from schemas.base import Model, fault
 from schemas.entities.material import NamedFile
+from schemas.routes.places import MOVED
 from schemas.values.content import BODY_BYTES_MAX, parse_body, parse_content_type
 
 _BODILESS = (204, 304)
-_MOVED = (301, 302, 303, 307, 308)
 
 
 class Respond(Model):
@@ -43,7 +43,7 @@ class Respond(Model):
         others = sorted(self.value().keys() - {"close"})
         if self.close and others:
             raise fault(f"close: nothing is answered, so {others[0]} has no place")
-        if self.status in _MOVED:
+        if self.status in MOVED:
             hint = f"write redirect: {{hostname: …, path: {{full: /…}}, status: {self.status}}}"
             raise fault(
                 f"status: {self.status} sends to another place, of which nothing is said", hint

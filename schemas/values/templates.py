@@ -1,7 +1,8 @@
 """Templates: texts in which values of a request stand in braces, `{client_address}`.
 
 A closed set of values, and the groups of the regex by which a path is matched. `{{` and `}}` are
-braces. The engine expands them (`proxy/engine/src/policy/changes/template.rs`); here is told what is none.
+braces. The engine expands them (`proxy/engine/src/policy/changes/template.rs`); here is told what
+is none.
 """
 
 from __future__ import annotations
@@ -71,9 +72,7 @@ def check_template(value: object) -> str:
         raise fault(f"expected text, not {shown(value)}", hint)
     if len(value) > TEXT_CHARS_MAX:
         raise fault(f"the text is too long: at most {TEXT_CHARS_MAX} characters")
-    if _CONTROL.search(value):
-        # Not the value itself: it may be a password.
-        raise fault("the text has a control character, which no header and no path has")
+    check_printable(value, "header and no path")
     variable = _VARIABLE.search(value)
     if variable is not None:
         raise fault(f'"{variable[0]}" is no value here', f'write "{_MEANT[variable[1]]}"')
@@ -88,6 +87,17 @@ def check_template(value: object) -> str:
         if found[1] is not None:
             _check_name(found[1])
     return value
+
+
+def check_printable(value: str, what: str) -> None:
+    """Raise a fault about a text with a control character, which nothing of that sort has."""
+    control = _CONTROL.search(value)
+    if control is not None:
+        # Not the value itself: an error is read by more people, and it may be a password.
+        where = f"character {control.start() + 1} is U+{ord(control[0]):04X}"
+        way_out = "write it on one line" if control[0] in "\r\n" else "leave it out"
+        message = f"the text has a control character, which no {what} has"
+        raise fault(message, f"{where}: {way_out}")
 
 
 def check_groups(text: str, groups: frozenset[str], at: tuple[str, ...] = ()) -> None:

@@ -129,7 +129,7 @@ def test_another_language_is_another_protocol() -> None:
     what is found, and both are written here.
     """
     assert language() == wire.LANGUAGE
-    assert (wire.PROTOCOL, wire.LANGUAGE) == (24, "1defa5694b2a352a")
+    assert (wire.PROTOCOL, wire.LANGUAGE) == (25, "4bb0803504dd61cb")
 
 
 def test_bytes_of_a_frontend_its_cluster_and_two_backends() -> None:

@@ -237,7 +237,7 @@ def _tokens(words: Words) -> Iterator[Step]:
             told = f"the keys of {said.issuer} have not been fetched yet: 503"
             yield Step(stage("jwt", told, by), (503, told))
             continue
-        where = " ".join(said.token.given()) if isinstance(said.token, TokenPlace) else said.token
+        where = " ".join(said.place.given()) if isinstance(said.place, TokenPlace) else said.place
         whom = f" for {' or '.join(said.audiences)}" if said.audiences else ""
         told = f"a token in {where} by {said.issuer}{whom}: others get 401"
         more = [f"scope {each}" for each in said.scopes]

@@ -62,6 +62,8 @@ FRONTENDS: dict[str, dict[str, Any]] = {
     "client-far": {"hostname": "client.test", "client_addresses": ["198.51.100.0/24"]},
     "client-beta": {"hostname": "client.test", "cookies": {"beta": "1"}},
     "several": {"hostnames": ["a.several.test", "*.many.test", "[::1]"]},
+    "several-any": {"hostnames": ["*", "x.named.test"], "path": {"prefix": "/any"}},
+    "several-none": {"hostname": "*.named.test"},
     "several-more": {"hostname": "b.many.test"},
     "several-path": {
         "hostnames": ["a.several.test", "b.many.test"],
@@ -267,6 +269,9 @@ def test_clients_as_the_proxy_protocol_tells_them(
         ("b.many.test", "/path", "several-path"),
         ("[::1]", "/", "several"),
         ("several.test", "/", "404"),
+        ("elsewhere.test", "/any", "several-any"),
+        ("x.named.test", "/any", "several-any"),
+        ("y.named.test", "/any", "several-none"),
         ("many.test", "/", "404"),
     ],
 )

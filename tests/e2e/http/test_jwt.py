@@ -33,9 +33,9 @@ FRONTENDS: dict[str, dict[str, Any]] = {
     "answers": {"policies": ["api"], "respond": {"status": 200, "body": "here"}},
     "moved": {"policies": ["api"], "redirect": {"path": {"full": "/new"}}},
     "scoped": {"jwt": JWT | {"scopes": ["write", "read"], "claims": {"role": "admin"}}},
-    "cookie": {"jwt": JWT | {"token": {"cookie": "session"}, "headers": {"X-User": "sub"}}},
+    "cookie": {"jwt": JWT | {"from": {"cookie": "session"}, "headers": {"X-User": "sub"}}},
     "header": {
-        "jwt": JWT | {"token": {"header": "X-Token"}, "forward_token": False, "realm": "shop"}
+        "jwt": JWT | {"from": {"header": "X-Token"}, "forward_token": False, "realm": "shop"}
     },
     "kept": {"jwt": JWT | {"forward_token": False, "headers": {"X-User": "sub"}}},
     "edited": {

@@ -83,7 +83,7 @@ def test_what_is_written_and_its_canonical_value(
         ({"redirect": {}}, "it leads to where it came from"),
         ({"redirect": {"query": "drop"}}, "it leads to where it came from"),
         ({"redirect": {"port": 0}}, "it must be at least 1"),
-        ({"redirect": {"port": 80, "status": 300}}, "expected 301, 302"),
+        ({"redirect": {"port": 80, "status": 300}}, "expected one of 301, 302"),
         ({"redirect": True}, 'expected "https", not true'),
         ({"redirect": {"hostname": "*.a.test"}}, "no hostname to go to"),
         ({"redirect": {"hostname": "{path}.a.test"}}, "{path} cannot stand in a hostname"),
@@ -115,7 +115,7 @@ def test_what_is_written_and_its_canonical_value(
         ({"cluster": "c", "mirror": {"cluster": "c"}}, "is the cluster that serves the requests"),
         ({"respond": {}, "mirror": {"cluster": "c"}}, "mirror: no request gets"),
         ({"cluster": "c", "mirror": {"cluster": "d", "share": 10}}, 'expected a share like "10%"'),
-        ({"cluster": "c", "mirror": {"cluster": "d", "share": "0%"}}, "from 1% to 100%"),
+        ({"cluster": "c", "mirror": {"cluster": "d", "share": "0%"}}, "a share of 0% is no mirror"),
         ({"cluster": "c", "mirror": {"cluster": "d", "share": "101%"}}, "from 1% to 100%"),
         (
             {"cluster": "c", "passthrough": True, "mirror": {"cluster": "d"}},

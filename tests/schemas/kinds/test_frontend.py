@@ -141,7 +141,6 @@ def test_paths(written: dict[str, Any], canonical: dict[str, str]) -> None:
         ("client_addresses", ["10.0.0.1/8"], "is an address in a network"),
         ("client_addresses", [], "the list is empty"),
         ("client_addresses", "10.0.0.0/8", "expected a list"),
-        ("hostnames", ["*", "a.test"], '"*" is any hostname'),
         ("hostnames", [], "the list is empty"),
         ("hostnames", ["a.test:80"], "expected a hostname"),
     ],
@@ -196,6 +195,9 @@ def test_a_hostname_or_several() -> None:
     several = Frontend.model_validate(BASE | {"hostnames": ["B.test", "a.test.", "b.test"]})
     assert several.names == ["a.test", "b.test"]
     assert list(Frontend.model_validate(BASE).names) == ["*"]
+    with_any = Frontend.model_validate(BASE | {"hostnames": ["a.test", "*"]})
+    assert with_any.names == ["*", "a.test"]
+    assert Frontend.model_validate(BASE | {"hostnames": ["*"]}) == Frontend.model_validate(BASE)
     both = {**BASE, "hostname": "c.test", "hostnames": ["a.test"]}
     assert '"hostname" or "hostnames", not both' in refusal("frontend", both)
 

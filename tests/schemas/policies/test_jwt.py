@@ -23,8 +23,8 @@ def test_two_forms_are_one_value() -> None:
     assert made(audiences="shop") == made()
     assert made(claims={"role": "b"}) == made(claims={"role": ["b", "b"]})
     assert made(scopes="b") == made(scopes=["b"])
-    assert made(token={"header": "X-Token"}).token_field == "x-token"
-    assert made(token={"cookie": "s"}).token_field is None
+    assert made(**{"from": {"header": "X-Token"}}).token_field == "x-token"
+    assert made(**{"from": {"cookie": "s"}}).token_field is None
     assert made().value() == {
         "audiences": ["shop"],
         "issuer": "https://id.test/",
@@ -66,9 +66,9 @@ def test_keys_are_a_file_or_a_url() -> None:
         {"headers": {"X-User": "sub", "x-user": "name"}},
         {"headers": {"X_Forwarded_For": "sub"}},
         {"headers": {"X-User": ""}},
-        {"token": {"header": "x-user"}, "headers": {"X-User": "sub"}},
-        {"token": {"cookie": "a", "header": "b"}},
-        {"token": {"cookie": "a"}, "forward_token": False},
+        {"from": {"header": "x-user"}, "headers": {"X-User": "sub"}},
+        {"from": {"cookie": "a", "header": "b"}},
+        {"from": {"cookie": "a"}, "forward_token": False},
     ],
 )
 def test_what_does_not_fit(more: dict[str, Any]) -> None:

@@ -77,7 +77,7 @@ impl Jwt {
     fn shown<'a>(&'a self, facts: &'a Facts<'_>) -> Result<Option<&'a [u8]>, Fault> {
         let values = |name| facts.head.values(facts.bytes, name);
         let mut found: Vec<&[u8]> = Vec::new();
-        match &self.said.token {
+        match &self.said.from {
             TokenIn::Authorization => found.extend(values("authorization")),
             TokenIn::Header(name) => found.extend(values(name)),
             TokenIn::Cookie(name) => {
@@ -88,7 +88,7 @@ impl Jwt {
         }
         match found[..] {
             [] => Ok(None),
-            [text] if self.said.token == TokenIn::Authorization => Ok(bearer(text)),
+            [text] if self.said.from == TokenIn::Authorization => Ok(bearer(text)),
             [text] => Ok(Some(text)),
             _ => Err(Fault::Twice),
         }

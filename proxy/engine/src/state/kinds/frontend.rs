@@ -502,8 +502,7 @@ impl Frontend {
             ));
         }
         let is_alone = *self.hostname == *"*" && !names.is_empty();
-        let is_plain = is_alone && names.iter().all(|name| **name != *"*");
-        if self.rare().hostnames.is_some() && !(is_plain && names.is_sorted_by(|a, b| a < b)) {
+        if self.rare().hostnames.is_some() && !(is_alone && names.is_sorted_by(|a, b| a < b)) {
             return Err("hostnames: expected names beside no other, sorted, each once".to_owned());
         }
         Ok(())

@@ -296,8 +296,8 @@ fn what_is_no_token_is_none() {
 #[test]
 fn a_token_stands_where_it_is_looked_for() {
     let token = PAIR.usual(&claims());
-    let by_cookie = asking(&[&PAIR], &json!({"token": {"cookie": "session"}}));
-    let by_header = asking(&[&PAIR], &json!({"token": {"header": "x-token"}}));
+    let by_cookie = asking(&[&PAIR], &json!({"from": {"cookie": "session"}}));
+    let by_header = asking(&[&PAIR], &json!({"from": {"header": "x-token"}}));
     let fresh = Vault::default;
     let cookie = format!("\r\nCookie: a=b; session={token}");
     assert!(lines(&by_cookie, &cookie, &fresh()).is_ok());

@@ -22,6 +22,8 @@ language! {
         pub claims: BTreeMap<Box<str>, Vec<Box<str>>> = BTreeMap::new(),
         /// The backend gets the token too.
         pub forward_token: bool = true,
+        /// Where it stands.
+        pub from: TokenIn = TokenIn::Authorization,
         /// By header, the claim that the backend is told in it.
         pub headers: BTreeMap<Box<str>, Box<str>> = BTreeMap::new(),
         /// Who has signed it.
@@ -34,8 +36,6 @@ language! {
         pub realm: Box<str> = "api".into(),
         /// What it has to allow: all of it.
         pub scopes: Vec<Box<str>> = Vec::new(),
-        /// Where it stands.
-        pub token: TokenIn = TokenIn::Authorization,
     }
 }
 
@@ -160,9 +160,9 @@ impl Jwt {
             }
             seen.push(lower);
         }
-        match &self.token {
+        match &self.from {
             TokenIn::Cookie(name) | TokenIn::Header(name) if !is_token(name) => {
-                return Err(format!("token: {name:?} is no name"));
+                return Err(format!("from: {name:?} is no name"));
             }
             TokenIn::Cookie(_) if !self.forward_token => {
                 return Err("forward_token: a cookie cannot be left out".to_owned());
@@ -181,7 +181,7 @@ impl Jwt {
     /// The field that the token stands in and nothing else, in lower case.
     #[must_use]
     pub fn token_field(&self) -> Option<&str> {
-        match &self.token {
+        match &self.from {
             TokenIn::Authorization => Some("authorization"),
             TokenIn::Header(name) => Some(name),
             TokenIn::Cookie(_) => None,
