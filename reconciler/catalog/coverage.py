@@ -13,7 +13,6 @@ from reconciler.catalog.policies import Identified, concerned, levels_of, merged
 from reconciler.catalog.relations import (
     CLEAR,
     COVER,
-    FETCHED,
     HOST,
     ORDERED,
     SECURE,
@@ -40,12 +39,6 @@ def ordered(view: View) -> list[Entity]:
     """The certificates that come from an ACME server."""
     found = (view.get(key) for key in sorted(view.related(ORDERED)))
     return [entity for entity in found if entity is not None]
-
-
-def fetched(view: View) -> dict[str, str | None]:
-    """The URLs of files that entities name, each with the file that has whom to trust."""
-    found = view.related_under(FETCHED, "")
-    return {url: min(notes.items())[1] or None for url, notes in found.items()}
 
 
 def claims(view: View, hostname: str) -> bool:

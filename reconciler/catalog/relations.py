@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 
 from reconciler.materials.completing import NOTHING_HERE, Machine, fetched_files, is_ordered
 from schemas.entities.entity import Entity, EntityKey, Mark, canonical_text
-from schemas.entities.material import materials_of, value_at
+from schemas.entities.material import materials_of
 from schemas.kinds.backend import Backend
 from schemas.kinds.certificate import Certificate
 from schemas.kinds.frontend import Frontend
@@ -43,7 +43,7 @@ COVER = "cover"
 SECURE = "secure"
 """No term → listeners that speak TLS."""
 FETCHED = "fetched"
-"""URL → who needs what is there; the note is the file with whom to trust."""
+"""URL and the file with whom to trust, "" without one → who needs what is there."""
 CLEAR = "clear"
 """No term → listeners that do not."""
 ORDERED = "ordered"
@@ -109,6 +109,12 @@ def term(*parts: str) -> str:
     return _SEPARATOR.join(parts)
 
 
+def url_and_ca(term: str) -> tuple[str, str | None]:
+    """Return what stands in a term of `FETCHED`."""
+    url, _, ca = term.partition(_SEPARATOR)
+    return url, ca or None
+
+
 Relate = Callable[[Entity], Iterable[Relation]]
 """Gives the rows of an entity, on some machine."""
 
@@ -171,12 +177,11 @@ def _of_files(entity: Entity, machine: Machine) -> Iterator[Relation]:
     if is_ordered(entity):
         path = machine.issued_path(entity.key.name)
         named = {path: named.get(path, "")} if path else {}
-    for field, file in fetched_files(entity):
-        path = machine.path_of(file)
+    for each in fetched_files(entity):
+        path = machine.fetched_path(each.url, each.ca)
         if path is not None:
             named.setdefault(path, "")
-        ca = value_at(entity.value, (*field[:-1], "ca"))
-        yield Relation(FETCHED, str(file.url), str(ca or ""))
+        yield Relation(FETCHED, term(each.url, each.ca or ""))
     for path, digest in named.items():
         yield Relation(FILE, path, digest)
     for digest in dict.fromkeys(material.sha256 for material in materials):

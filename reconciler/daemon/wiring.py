@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from reconciler.acme.certifying import Certifying
-from reconciler.catalog.coverage import claims, fetched, ordered
-from reconciler.catalog.relations import relations_of
+from reconciler.catalog.coverage import claims, ordered
+from reconciler.catalog.relations import FETCHED, relations_of, url_and_ca
 from reconciler.daemon.condition import Health, Shortages, Warnings
 from reconciler.daemon.options import DaemonOptions
 from reconciler.issuers.keeping import UNKNOWN_KEYS, IssuerKeys, WantedKeys
@@ -61,7 +61,6 @@ from reconciler.workers.watching.liveness import Liveness
 from reconciler.workers.watching.runtime_directory import RuntimeDirectory
 from reconciler.workers.watching.strays import Strays
 from schemas.messages import control, wire
-from schemas.policies.jwt import KeySet
 from schemas.record import record
 
 
@@ -210,12 +209,13 @@ def worker_plane(base: Ground, observer: WorkerObserver) -> WorkerPlane:
 
 
 def wanted_keys(base: Ground) -> dict[str, WantedKeys]:
-    """The sets of keys that the running state names by URL."""
+    """The sets of keys that the running state names by URL, by where they are put."""
     found: dict[str, WantedKeys] = {}
-    for url, ca in fetched(base.store.running.state).items():
-        path = base.machine.path_of(KeySet(url=url))
+    for term in base.store.running.state.terms(FETCHED):
+        url, ca = url_and_ca(term)
+        path = base.machine.fetched_path(url, ca)
         if path is not None:
-            found[url] = WantedKeys(url, path, ca)
+            found[path] = WantedKeys(url, path, ca)
     return found
 
 

@@ -51,12 +51,17 @@ def fetched_directory(state_dir: Path) -> Path:
 
 @record
 class WantedKeys:
-    """A set of keys that somebody names."""
+    """A set of keys that somebody names: what is at a URL, as `ca` vouches for it."""
 
     url: str
     path: str
     """Where it is put."""
     ca: str | None = None
+
+    @property
+    def told(self) -> str:
+        """As `status` names it."""
+        return self.url if self.ca is None else f"{self.url} (ca: {self.ca})"
 
 
 @dataclass(slots=True)
@@ -91,7 +96,9 @@ class IssuerKeys:
         unknown: Callable[[], int],
         came: Callable[[], None],
     ) -> None:
-        """`unknown` counts tokens by unknown keys; `came` is called when a file is another one."""
+        """`wanted` gives the sets by their paths, `unknown` counts tokens by unknown keys, and
+        `came` is called when a file is another one.
+        """
         self._wanted = wanted
         self._unknown = unknown
         self._came = came
@@ -116,14 +123,20 @@ class IssuerKeys:
     def warnings(self) -> list[str]:
         """A sentence for each set that could not be fetched."""
         return [
-            f"the keys of {url} could not be fetched: {each.problem}; {self._meanwhile(each)}"
-            for url, each in sorted(self._kept.items())
+            f"the keys of {told} could not be fetched: {each.problem}; {self._meanwhile(each)}"
+            for told, each in sorted((it.wanted.told, it) for it in self._kept.values())
             if each.problem is not None
         ]
 
     def failures(self) -> dict[str, int]:
-        """By URL, how often in a row it could not be fetched. May be called in a thread."""
-        return {url: each.failures for url, each in list(self._kept.items())}
+        """By URL, how often in a row it could not be fetched. May be called in a thread.
+
+        Where several trust others there, that of whom it is worst for.
+        """
+        found: dict[str, int] = {}
+        for each in list(self._kept.values()):
+            found[each.wanted.url] = max(each.failures, found.get(each.wanted.url, 0))
+        return found
 
     async def run(self) -> None:
         """Fetch what is due, until cancelled."""
@@ -141,18 +154,14 @@ class IssuerKeys:
 
     def _look(self) -> None:
         now, found = self._loop.time(), self._wanted()
-        for url in self._kept.keys() - found.keys():
-            self._kept.pop(url).leave()
+        for path in self._kept.keys() - found.keys():
+            self._kept.pop(path).leave()
         counted = self._unknown() if found else self._counted
         is_asked_for = counted > self._counted
         # That of a worker that has ended is gone.
         self._counted = counted
-        for url, wanted in found.items():
-            kept = self._kept.get(url)
-            if kept is None or kept.wanted != wanted:
-                if kept is not None:
-                    kept.leave()
-                kept = self._kept[url] = _Kept(wanted, due=now)
+        for path, wanted in found.items():
+            kept = self._kept.setdefault(path, _Kept(wanted, due=now))
             if is_asked_for:
                 kept.due = min(kept.due, kept.tried + HINT_PAUSE_S)
             if kept.due <= now and not kept.running:
@@ -169,7 +178,7 @@ class IssuerKeys:
             if wrong:
                 raise FetchError(wrong[0].message)
             if self._keep(Path(wanted.path), content):
-                log.info("keys have changed", url=wanted.url)
+                log.info("keys have changed", url=wanted.told)
                 self._came()
         except FetchError as error:
             self._failed(kept, str(error))
@@ -194,7 +203,7 @@ class IssuerKeys:
     def _failed(self, kept: _Kept, problem: str) -> None:
         kept.failures += 1
         if kept.problem != problem:
-            log.warning("no keys were fetched", url=kept.wanted.url, reason=problem)
+            log.warning("no keys were fetched", url=kept.wanted.told, reason=problem)
         kept.problem = problem
         pause = _FIRST_RETRY_S * 2 ** min(kept.failures - 1, _DOUBLINGS_MAX)
         kept.due = self._loop.time() + _spread(min(pause, REFRESH_S))

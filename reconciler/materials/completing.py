@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from reconciler.errors import UnreadableError
 from reconciler.language.findings import Remark
@@ -76,11 +76,14 @@ class Machine:
         """Return the file with the chain and the key of a certificate that was ordered."""
         return str(self.issued / f"{name}.pem") if self.issued else None
 
-    def path_of(self, file: File) -> str | None:
-        """Return where a file is: as it is written, or where it is put when it was fetched."""
-        if not isinstance(file, KeySet) or file.url is None:
-            return file.path
-        name = hashlib.sha256(file.url.encode()).hexdigest()[:_NAME_DIGITS]
+    def fetched_path(self, url: str, ca: str | None) -> str | None:
+        """Return where a set of keys is put, which is one for all who trust the same authorities.
+
+        Who vouches for it belongs to what it is: nobody's tokens are let in at another's word.
+        """
+        # No URL has a space.
+        named = url if ca is None else f"{url} {ca}"
+        name = hashlib.sha256(named.encode()).hexdigest()[:_NAME_DIGITS]
         return str(self.fetched / f"{name}.json") if self.fetched else None
 
 
@@ -105,26 +108,38 @@ def is_ordered(entity: Entity) -> bool:
     return entity.key.kind == "certificate" and entity.typed(Certificate).acme is not None
 
 
-def fetched_files(entity: Entity) -> Iterator[tuple[tuple[str, ...], KeySet]]:
-    """Yield the files of an entity that come from URLs, and where it names them."""
+class FetchedFile(NamedTuple):
+    """A file of an entity that comes from a URL."""
+
+    field: tuple[str, ...]
+    file: KeySet
+    url: str
+    ca: str | None
+    """The file with whom to trust."""
+
+
+def fetched_files(entity: Entity) -> Iterator[FetchedFile]:
+    """Yield the files of an entity that come from URLs."""
     for field in FIELDS.get(entity.key.kind, ()):
         found = value_at(entity.value, field)
         if isinstance(found, dict) and "url" in found:
-            yield field, KeySet.of_value(found)
+            ca = value_at(entity.value, (*field[:-1], TRUSTED_AT_FETCHES[-1]))
+            named = str(ca) if ca is not None else None
+            yield FetchedFile(field, KeySet.of_value(found), str(found["url"]), named)
 
 
 def with_fetched(entity: Entity, former: Callable[[EntityKey], Entity | None]) -> Entity:
-    """Return an entity with what a former one had of the same URLs, where nothing is there now.
+    """Return an entity with what a former one had of the same sets, where nothing is there now.
 
     `former` is asked for those alone that name URLs.
     """
     fetched = list(fetched_files(entity))
     before = former(entity.key) if fetched else None
-    known = {file.url: file for _, file in fetched_files(before)} if before is not None else {}
-    for field, file in fetched:
-        kept = known.get(file.url)
-        if file.sha256 is None and kept is not None:
-            model = with_file(entity.typed(MODELS[entity.key.kind]), field, kept)
+    known = {(it.url, it.ca): it.file for it in fetched_files(before)} if before else {}
+    for each in fetched:
+        kept = known.get((each.url, each.ca))
+        if each.file.sha256 is None and kept is not None:
+            model = with_file(entity.typed(MODELS[entity.key.kind]), each.field, kept)
             entity = Entity.of(entity.key, model, entity.provenance)
     return entity
 
@@ -141,12 +156,13 @@ def complete(entity: Entity, read: Reader, machine: Machine = NOTHING_HERE) -> C
     model: Kind = entity.typed(MODELS[entity.key.kind])
     found: dict[str, bytes] = {}
     places: dict[str, tuple[str, str]] = {}
+    fetched = {it.field: machine.fetched_path(it.url, it.ca) for it in fetched_files(entity)}
     warnings: list[Remark] = []
     for field in FIELDS[entity.key.kind]:
         file = file_at(model, field)
         if file is None:
             continue
-        path = machine.path_of(file)
+        path = fetched.get(field, file.path)
         content = _content(file, path, field[-1], read, done)
         if path is None or content is None:
             continue

@@ -238,6 +238,16 @@ class StoredState:
             found.setdefault(term, {})[EntityKey(kind, name)] = note
         return found
 
+    def terms(self, relation: str) -> list[str]:
+        """Return the terms under which somebody stands, at the cost of these, however many do."""
+        found: list[str] = []
+        first = "SELECT min(term) FROM relations WHERE relation = ?"
+        (each,) = self._one(first, (relation,))
+        while each is not None:
+            found.append(each)
+            (each,) = self._one(f"{first} AND term > ?", (relation, each))
+        return found
+
     def with_files(self) -> Iterator[Entity]:
         """Yield the entities that name files."""
         keys = {key for found in self.related_under("file", "").values() for key in found}

@@ -125,3 +125,39 @@ def test_a_token_by_an_unknown_key_has_them_fetched(site: FetchingSite) -> None:
     site.issuer.content = jwks(FIRST, SECOND).encode()
     processes.wait_until(lambda: site.status("api", SECOND) == 200, "the new one, too", 60)
     assert site.issuer.asked == asked + 1, "once, however many tokens named it"
+
+
+def test_a_url_is_asked_once_for_each_who_vouches_for_it(site: FetchingSite) -> None:
+    """Whom one policy trusts says nothing about whom another one does, whatever their names."""
+    site.issuer.content = jwks(FIRST).encode()
+    stranger = pki.make("A stranger", is_ca=True)
+    (site.directory / "stranger.pem").write_bytes(stranger.chain)
+    jwt = site.contents["policies"]["api"]["jwt"]
+    strange = {"jwt": jwt | {"ca": str(site.directory / "stranger.pem")}}
+    site.contents["policies"]["zealous"] = strange
+    site.contents["frontends"]["zealous"] = site.contents["frontends"]["open"] | {
+        "hostname": "zealous.test",
+        "policies": ["zealous"],
+    }
+    site.start({"kakehi.yaml": site.contents})
+    processes.wait_until(lambda: site.status("api", FIRST) == 200, "they are there", 30)
+    processes.wait_until(
+        lambda: site.warned(
+            r"stranger\.pem\) could not be fetched: its certificate is not trusted"
+        ),
+        "it is told",
+    )
+    assert site.status("zealous", FIRST) == 503
+    assert site.failures() >= 1
+    # By a name that comes first it has no more to say.
+    del site.contents["policies"]["zealous"]
+    site.contents["policies"]["above"] = strange
+    site.contents["frontends"]["zealous"]["policies"] = ["above"]
+    site.commit({"kakehi.yaml": site.contents})
+    site.issuer.content = jwks(SECOND).encode()
+    processes.wait_until(lambda: site.status("api", SECOND) == 200, "they are refreshed", 60)
+    assert site.status("zealous", SECOND) == 503
+    # Whoever trusts others from now on has what these say, and not what others said before.
+    site.contents["policies"]["other"] = strange
+    site.commit({"kakehi.yaml": site.contents})
+    assert [site.status(name, SECOND) for name in ("other", "api")] == [503, 200]

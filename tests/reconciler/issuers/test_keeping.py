@@ -22,7 +22,8 @@ class Rig:
     def __init__(self, directory: Path, patch: pytest.MonkeyPatch) -> None:
         self.answer: bytes | str = ONE
         self.fetched = self.came = self.unknown = 0
-        self.wanted = {"https://a/": WantedKeys("https://a/", str(directory / "keys" / "a.json"))}
+        path = str(directory / "keys" / "a.json")
+        self.wanted = {path: WantedKeys("https://a/", path)}
         self.path = directory / "keys" / "a.json"
         patch.setattr(keeping, "fetch", self._fetch)
         patch.setattr(keeping, "_HINT_S", 0.01)

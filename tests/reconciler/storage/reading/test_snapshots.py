@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.catalog.catalog import Candidate, stage
-from reconciler.catalog.relations import relations_of
+from reconciler.catalog.relations import CLEAR, SECURE, USE, relations_of
 from reconciler.storage.file.database import FILE_NAME, DamagedError
 from reconciler.storage.reading.running import Running
 from reconciler.storage.reading.state import SnapshotState
@@ -69,6 +69,16 @@ def test_a_file_more_costs_few_statements_more(tmp_path: Path) -> None:
     assert (len(few.desired), len(many.desired)) == (COUNT // 4, COUNT)
     # Who listens on the new port, and which backends the cluster has.
     assert (asked_for_many - asked_for_few) / (COUNT - COUNT // 4) < 2.1
+    store.close()
+
+
+def test_terms_are_told_once_however_many_stand_there(tmp_path: Path) -> None:
+    store = loaded(tmp_path)
+    with store.snapshot() as seen:
+        clusters = [f"cluster/c{number}" for number in range(COUNT)]
+        assert seen.state.terms(USE) == sorted(["listener/public", *clusters])
+        assert seen.state.terms(CLEAR) == [""]
+        assert seen.state.terms(SECURE) == []
     store.close()
 
 
