@@ -55,9 +55,12 @@ class ForkedWork:
     def __init__(self, work: Callable[[], dict[str, Any]]) -> None:
         """Raises `OSError`."""
         reader, writer = os.pipe()
+        parent = os.getpid()
         self._pid = os.fork()
         if self._pid == 0:
             die_with_parent()
+            if os.getppid() != parent:
+                os._exit(1)
             try:
                 said = {"result": work()}
             except (OSError, sqlite3.Error) as error:
@@ -96,7 +99,9 @@ class Loader:
 
     def run(self) -> dict[str, Any]:
         """Return what was found. Raises `RepositoryError`, `sqlite3.Error` and `OSError`."""
-        with contextlib.closing(Database(Path(self._request.database)).connect()) as connection:
+        with contextlib.closing(
+            Database(Path(self._request.database)).connect_reading()
+        ) as connection:
             connection.execute("BEGIN")
             row = connection.execute("SELECT generation, digest FROM running").fetchone()
             generation, digest = row or (0, "0" * 32)
@@ -177,7 +182,8 @@ class Loader:
         self, state: StoredState, running: View, found: Settled, *, full: bool
     ) -> dict[str, Any]:
         # A connection is not for two processes.
-        with contextlib.closing(Database(Path(self._request.database)).connect()) as own:
+        database = Database(Path(self._request.database))
+        with contextlib.closing(database.connect_reading()) as own:
             own.execute("BEGIN")
             stored = StoredState(own, state.digest)
             return self._write_all(stored, stored if len(stored) else running, found, full=full)
@@ -239,10 +245,12 @@ def main() -> int:
     """Stages what it is asked for."""
     # What a terminal sends to the daemon is the daemon's to tell.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = os.getppid()
     die_with_parent()
+    # It may have died before that.
+    if os.getppid() != int(sys.argv[1]):
+        return 1
     asked = sys.stdin.readline()
-    if os.getppid() != parent or not asked:
+    if not asked:
         return 1
     # It ends before a collection would have paid.
     gc.disable()

@@ -11,6 +11,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import os
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -159,7 +160,7 @@ class Loading:
     async def _run(self, request: Request) -> dict[str, Any]:
         try:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", "reconciler.loop.large.loader"),
+                *(sys.executable, "-P", "-m", "reconciler.loop.large.loader", str(os.getpid())),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,

@@ -242,9 +242,28 @@ class Database:
 
     def connect(self) -> sqlite3.Connection:
         """Open a connection; transactions are begun by hand. Raises `sqlite3.Error`."""
+        # A file that is gone is not made anew by whoever only reads it.
+        connection = self._connect("rw")
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute("PRAGMA wal_autocheckpoint=0")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def connect_reading(self) -> sqlite3.Connection:
+        """Open a connection for a process beside the daemon's. Raises `sqlite3.Error`.
+
+        Whoever may write and is the last to close takes the log away; a daemon that has died
+        meanwhile has left it to the next one, who would take it for lost.
+        """
+        return self._connect("ro")
+
+    def _connect(self, mode: str) -> sqlite3.Connection:
         connection = sqlite3.connect(
-            # A file that is gone is not made anew by whoever only reads it.
-            f"{self.path.absolute().as_uri()}?mode=rw",
+            f"{self.path.absolute().as_uri()}?mode={mode}",
             uri=True,
             timeout=_BUSY_TIMEOUT_S,
             isolation_level=None,
@@ -254,9 +273,6 @@ class Database:
         )
         connection.guard = self.guard
         try:
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=FULL")
-            connection.execute("PRAGMA wal_autocheckpoint=0")
             connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
         except BaseException:
             connection.close()

@@ -99,3 +99,14 @@ def test_a_bit_in_the_last_transaction_may_be_its_end(tmp_path: Path, place: int
     directory = left(tmp_path, written)
     altered(directory, (directory / "state.db-wal").stat().st_size - _FRAME + place)
     assert said(directory) == TORN
+
+
+def test_whoever_only_reads_leaves_the_log_of_who_was_killed(tmp_path: Path) -> None:
+    directory = left(tmp_path, written)
+    log = Database(directory).log
+    before = log.read_bytes()
+    with closing(Database(directory).connect_reading()) as connection:
+        assert connection.execute("SELECT count(*) FROM files").fetchone() == (WRITES,)
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            connection.execute("DELETE FROM files")
+    assert log.read_bytes() == before
