@@ -115,6 +115,11 @@ def _differing_fields(pairs: list[tuple[Entity, Entity]]) -> list[tuple[FieldCha
                 paths[index].add((name,))
     if before:
         _note_inner(before, after, paths)
+    for index, (old_entity, new_entity) in enumerate(pairs):
+        if not paths[index]:
+            # By their names limits are the same: they stand in another order.
+            old, new = values[index] = full(old_entity), full(new_entity)
+            paths[index].update((name,) for name in new if new[name] != old.get(name))
     return [
         tuple(_field_change(entity.key.kind, path, old, new) for path in sorted(changed))
         for changed, (entity, _), (old, new) in zip(paths, pairs, values, strict=True)

@@ -67,6 +67,15 @@ def test_limits_of_a_list_are_compared_by_their_names() -> None:
     ] or {field.path.split(".")[1] for field in named.fields} == {"client_address", "slow"}
 
 
+def test_limits_in_another_order_are_told_as_such() -> None:
+    day, hour = {"requests": 5, "per": "24h", "name": "day"}, {"requests": 1, "name": "hour"}
+    before = entity("policy", "p", rate_limit=[day, hour])
+    (told,) = one(before, entity("policy", "p", rate_limit=[hour, day])).fields
+    assert told.path == "rate_limit"
+    assert [each["name"] for each in told.before] == ["day", "hour"]  # type: ignore[index, call-overload, union-attr]
+    assert [each["name"] for each in told.after] == ["hour", "day"]  # type: ignore[index, call-overload, union-attr]
+
+
 def test_what_appears_and_disappears_within_a_map() -> None:
     before = frontend("web", path={"prefix": "/a"}, headers={"x-a": "1", "x-b": "1"})
     after = frontend("web", path={"exact": "/a"}, headers={"x-b": "2", "__private": "3"})
