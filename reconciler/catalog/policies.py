@@ -1,12 +1,13 @@
 """What holds for a frontend on a listener: its own word, its policies', the listener's policies'.
 
 Merged by leaf: the name of a header or a cookie, the status of a page; HSTS, CORS and compression
-as a whole. Whoever is nearer to the frontend goes first, and a written null switches off. Two
-policies of one list that differ about a leaf are in conflict, unless the frontend itself decides.
-Who may ask, who is asked whether they may, how often and how much, is a leaf of each who says
-something of it, so that nobody replaces it, unless a policy of the listener's is overridable. The
-engine does the same (`proxy/engine/src/policy/merged.rs`); a test holds the two together. Called by
-the catalog, by `planning` and by `explain`. Pure.
+as a whole. A header in which a backend is told who asks has one author, by whatever key. Whoever is
+nearer to the frontend goes first, and a written null switches off. Two policies of one list that
+differ about a leaf are in conflict, unless the frontend itself decides. Who may ask, who is asked
+whether they may, how often and how much, is a leaf of each who says something of it, so that nobody
+replaces it, unless a policy of the listener's is overridable. The engine does the same
+(`proxy/engine/src/policy/merged.rs`); a test holds the two together. Called by the catalog, by
+`planning` and by `explain`. Pure.
 """
 
 from __future__ import annotations
@@ -30,12 +31,14 @@ from schemas.policies.edits import AnswerLine
 from schemas.policies.error_page import ErrorPage
 from schemas.policies.forward_auth import ForwardAuth
 from schemas.policies.hsts import Hsts
-from schemas.policies.jwt import Jwt
+from schemas.policies.jwt import Jwt, TokenPlace
 from schemas.policies.rate import RateLimit, each_of
 from schemas.policies.set_cookie import CookieChange
 from schemas.values.forms import INHERIT
 
 _EDITED = ("request_headers", "response_headers")
+IDENTITY = "identity"
+"""Of leaves that are no key: headers in which backends are told who asks, by whichever key."""
 
 
 class Leaf(NamedTuple):
@@ -68,6 +71,13 @@ class Identified(NamedTuple):
     """What a client has to show of itself."""
 
     certificate: CertificateConditions | str
+
+
+class Told(NamedTuple):
+    """Who tells a backend who asks, in a header, and by what."""
+
+    key: str
+    of: tuple[str, ...]
 
 
 class Bytes(NamedTuple):
@@ -106,6 +116,7 @@ Said = (
     | Bytes
     | Statuses
     | Pause
+    | Told
     | None
 )
 """None switches off what others say."""
@@ -130,6 +141,7 @@ def words_of(entity: Entity) -> Iterator[tuple[Leaf, Word]]:
     says = entity.typed(Policy) if is_policy else entity.typed(Frontend)
     yield from _bounds(says, entity)
     yield from _shown(says, entity)
+    yield from _identities(says, entity)
     for status, page in says.error_pages.items():
         yield Leaf("error_pages", status), Word(page, entity, status)
     if says.compression is None or isinstance(says.compression, Compression):
@@ -173,6 +185,20 @@ def _shown(says: Policy | Frontend, entity: Entity) -> Iterator[tuple[Leaf, Word
         yield Leaf("jwt", str(entity.key)), Word(says.jwt, entity, "")
 
 
+def _identities(says: Policy | Frontend, entity: Entity) -> Iterator[tuple[Leaf, Word]]:
+    """Yield the headers in which backends are told who asks."""
+    if says.jwt is not None:
+        token = says.jwt.place
+        where = token.given() if isinstance(token, TokenPlace) else (token,)
+        for name, claim in says.jwt.headers.items():
+            # Another issuer's policy that takes the same token says the same of it.
+            yield Leaf(IDENTITY, name.lower()), Word(Told("jwt", (claim, *where)), entity, name)
+    if says.forward_auth is not None:
+        told = Told("forward_auth", (says.forward_auth.cluster, says.forward_auth.path))
+        for name in says.forward_auth.copy_headers:
+            yield Leaf(IDENTITY, name.lower()), Word(told, entity, name)
+
+
 def _bounds(says: Policy | Frontend, entity: Entity) -> Iterator[tuple[Leaf, Word]]:
     """Yield who may ask, how much, how long it may take, and which errors are passed on."""
     for key, networks in (("deny", says.deny), ("allow", says.allow)):
@@ -205,7 +231,7 @@ _OVERRIDDEN = {
         key: key
         for key in ("allow", "bandwidth", "deny", "concurrency", "limits.body_bytes", "rate_limit")
     },
-    **dict.fromkeys(_AUTHENTICATION, "authentication"),
+    **dict.fromkeys((*_AUTHENTICATION, IDENTITY), "authentication"),
 }
 """Of what an overridable policy of a listener says, what goes with what."""
 
@@ -292,7 +318,7 @@ def conflicts(changed: Iterable[EntityKey], view: View) -> Iterator[Finding]:
             suspects |= users(view, key)
         elif key.kind in ("frontend", "listener") and key in view:
             suspects.add(key)
-    clashing: dict[tuple[str, ...], dict[Leaf, tuple[Entity, Entity]]] = {}
+    clashing: dict[tuple[str, ...], dict[Leaf, tuple[Word, Word]]] = {}
     told: set[tuple[tuple[str, ...], Leaf]] = set()
     for key in sorted(suspects):
         entity = view[key]
@@ -301,7 +327,7 @@ def conflicts(changed: Iterable[EntityKey], view: View) -> Iterator[Finding]:
             continue
         if names not in clashing:
             clashing[names] = dict(_clashing(policies_of(entity, view)))
-        decided = {leaf for leaf, _ in words_of(entity)} if key.kind == "frontend" else set()
+        decided = set(_decided(entity)) if key.kind == "frontend" else set()
         for leaf, pair in clashing[names].items():
             # Thousands of frontends have the same list, which is mended at one place.
             if leaf not in decided and (names, leaf) not in told:
@@ -309,19 +335,33 @@ def conflicts(changed: Iterable[EntityKey], view: View) -> Iterator[Finding]:
                 yield _conflict(entity, leaf, *pair)
 
 
-def _clashing(policies: Sequence[Entity]) -> Iterator[tuple[Leaf, tuple[Entity, Entity]]]:
+def _decided(frontend: Entity) -> Iterator[Leaf]:
+    """Yield what a frontend says itself; where it edits a header, nobody else says that."""
+    for leaf, word in words_of(frontend):
+        yield leaf
+        if leaf.key == _EDITED[0] and isinstance(word.said, Edit) and word.said.verb != "add":
+            yield Leaf(IDENTITY, leaf.name)
+
+
+def _clashing(policies: Sequence[Entity]) -> Iterator[tuple[Leaf, tuple[Word, Word]]]:
     first: dict[Leaf, Word] = {}
     for policy in policies:
         for leaf, word in words_of(policy):
             other = first.setdefault(leaf, word)
             if other.said != word.said:
-                yield leaf, (other.by, policy)
+                yield leaf, (other, word)
 
 
-def _conflict(entity: Entity, leaf: Leaf, one: Entity, other: Entity) -> Finding:
-    both = f"{one.key} ({place(one)}) and {other.key} ({place(other)})"
+def _conflict(entity: Entity, leaf: Leaf, one: Word, other: Word) -> Finding:
+    both = f"{one.by.key} ({place(one.by)}) and {other.by.key} ({place(other.by)})"
     message = f"{entity.key}: {both} say different things about {leaf}"
     hint = "leave one of the two out"
+    key = leaf.key
+    if isinstance(one.said, Told) and isinstance(other.said, Told):
+        name = other.written
+        keys = " and ".join(dict.fromkeys((one.said.key, other.said.key)))
+        message = f"{entity.key}: {both} tell backends different things in {name} (by {keys})"
+        hint, key = f"leave {name} out of one of the two", "it (or request_headers)"
     if entity.key.kind == "frontend":
-        hint += f", or write {leaf.key} in the frontend itself, whose word goes first"
-    return Finding("error", entity.key, ("policies", other.key.name), message, hint)
+        hint += f", or write {key} in the frontend itself, whose word goes first"
+    return Finding("error", entity.key, ("policies", other.by.key.name), message, hint)

@@ -9,7 +9,7 @@ from typing import Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from schemas.base import Kind
+from schemas.base import Kind, fault
 from schemas.policies.access import Allowed, Denied, check_access
 from schemas.policies.bandwidth import Throttled
 from schemas.policies.basic_auth import BasicAuthed
@@ -75,4 +75,14 @@ class Effects(Kind):
     @model_validator(mode="after")
     def _lets_somebody_in(self) -> Self:
         check_access(self.allow, self.deny)
+        return self
+
+    @model_validator(mode="after")
+    def _one_tells_who_asks(self) -> Self:
+        told = {name.lower() for name in self.jwt.headers} if self.jwt is not None else set()
+        for name in self.forward_auth.copy_headers if self.forward_auth is not None else ():
+            if name.lower() in told:
+                hint = 'leave it out of "copy_headers", or out of "headers" under jwt'
+                at = ("forward_auth", "copy_headers", name)
+                raise fault(f"{name} is told by jwt as well, and nobody says by which", hint, at=at)
         return self

@@ -52,6 +52,29 @@ def hsts(own: Raw, *levels: Sequence[Raw]) -> int | None:
     return None
 
 
+def identities_of(raw: Raw) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """By whom a policy has each header said in which a backend is told who asks."""
+    for name, claim in (raw.get("jwt") or {}).get("headers", {}).items():
+        yield name.lower(), ("jwt", claim)
+    asked = raw.get("forward_auth") or {}
+    for name in asked.get("copy_headers", []):
+        yield name.lower(), ("forward_auth", asked["cluster"])
+
+
+def identities(own: Raw, *levels: Sequence[Raw]) -> dict[str, tuple[str, ...]]:
+    """Who says each of these headers: of the nearest level that says any."""
+    found = dict(identities_of(own))
+    edited = {name for name, edit in edits_of(own, "request_headers") if edit is not None}
+    for level in levels:
+        here: dict[str, tuple[str, ...]] = {}
+        for policy in level:
+            for name, author in identities_of(policy):
+                if here.setdefault(name, author) != author and name not in {*found, *edited}:
+                    raise ContradictionError(name)
+        found = {**here, **found}
+    return found
+
+
 def is_contradictory(policies: Sequence[Raw]) -> bool:
     """Whether a list of policies is an error by itself."""
     try:

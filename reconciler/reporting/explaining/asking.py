@@ -6,12 +6,14 @@ asked. Pure; called by `reconciler.reporting.explaining.stages`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from ipaddress import ip_address, ip_network
 from typing import Any, NamedTuple
 
 from reconciler.catalog.policies import (
+    IDENTITY,
     Bytes,
+    Edit,
     Identified,
     Leaf,
     Networks,
@@ -119,7 +121,9 @@ def asked_for(words: Words, seen: Seen, *, unread: bool) -> Iterator[Step]:
     for question, by in asked_first(words):
         end = _unanswered(question, seen.takes)
         condition = f"if cluster {question.cluster} lets it pass"
-        yield Step(stage("forward_auth", _question(question), by), end, condition)
+        told = f"cluster {question.cluster} is asked for {question.path} whether it may pass"
+        told += _told(", and says ", question.copy_headers, by, words)
+        yield Step(stage("forward_auth", told, by), end, condition)
 
 
 def _access(words: Words, client: str | None, status: int) -> Iterator[Step]:
@@ -243,13 +247,22 @@ def _tokens(words: Words) -> Iterator[Step]:
         more = [f"scope {each}" for each in said.scopes]
         more += [f"{claim} {' or '.join(texts)}" for claim, texts in sorted(said.claims.items())]
         told += f"; one without {' and '.join(more)} gets 403" if more else ""
-        told += f"; it says {', '.join(sorted(said.headers))}" if said.headers else ""
+        told += _told("; it says ", said.headers, by, words)
         yield Step(stage("jwt", told, by), None, f"if a token by {said.issuer} lets it pass")
 
 
-def _question(asked: ForwardAuth) -> str:
-    copied = f", and says {', '.join(asked.copy_headers)}" if asked.copy_headers else ""
-    return f"cluster {asked.cluster} is asked for {asked.path} whether it may pass{copied}"
+def _told(begin: str, names: Iterable[str], by: Entity, words: Words) -> str:
+    """Say in which headers the backend is told who asks, and who says it in the others."""
+    own, others = [], []
+    for name in sorted(names):
+        edit, author = (words.get(Leaf(key, name.lower())) for key in ("request_headers", IDENTITY))
+        if edit is not None and isinstance(edit.said, Edit) and edit.said.verb != "add":
+            others.append(f"; {name} is what request_headers of {edit.by.key} says")
+        elif author is not None and author.by is not by:
+            others.append(f"; {name} is what {author.by.key} says, which is nearer")
+        else:
+            own.append(name)
+    return (f"{begin}{', '.join(own)}" if own else "") + "".join(others)
 
 
 def _unanswered(asked: ForwardAuth, takes: Callable[[str], bool]) -> Ending | None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.catalog import policies
-from reconciler.catalog.policies import Edit, asked_first, levels_of, merged
+from reconciler.catalog.policies import Edit, Told, asked_first, levels_of, merged
 from reconciler.catalog.views import MemoryView
 from schemas.entities.diagnostic import Diagnostic
 from schemas.entities.entity import Entity, EntityKey
@@ -79,6 +79,51 @@ def test_the_nearest_word_counts_as_in_the_model(
     assert done == expected
     days = [word.said.max_age_days for word in words.values() if isinstance(word.said, Hsts)]
     assert days == [each for each in [merging.hsts(own, near, far)] if each is not None]
+
+
+TOKENS = {"issuer": "i", "audiences": [], "keys": "keys.json"}
+CLAIMS = st.dictionaries(st.sampled_from(NAMES[:2]), st.sampled_from(["sub", "email"]))
+IDENTIFIES = st.one_of(
+    st.just({}),
+    CLAIMS.map(lambda headers: {"jwt": {**TOKENS, "headers": headers}}),
+    st.builds(
+        lambda cluster, names: {"forward_auth": {"cluster": cluster, "copy_headers": names}},
+        st.sampled_from(["gate", "sso"]),
+        st.lists(st.sampled_from(["x-a", "X-B"]), unique=True),
+    ),
+)
+EDITED = st.sampled_from([{}, {"request_headers": {"set": {"X-a": "ours"}, "remove": ["x-b"]}}])
+
+
+@given(
+    own=IDENTIFIES,
+    edited=EDITED,
+    near=st.lists(IDENTIFIES, max_size=3),
+    far=st.lists(IDENTIFIES, max_size=2),
+)
+def test_one_says_who_asks_and_it_is_the_nearest(
+    own: dict[str, Any], edited: dict[str, Any], near: list[Any], far: list[Any]
+) -> None:
+    view, web = view_of({**own, **edited}, near, far)
+    found = list(policies.conflicts([web.key], view))
+    try:
+        merging.identities({**own, **edited}, near)
+    except merging.ContradictionError:
+        assert {each.severity for each in found} == {"error"}
+        return
+    assert not found
+    try:
+        merging.identities({}, far)
+    except merging.ContradictionError:
+        assert list(policies.conflicts([EntityKey("listener", "public")], view))
+        return
+    words = merged(levels_of(web, "public", view))
+    said = {
+        leaf.name: (word.said.key, word.said.of[0])
+        for leaf, word in words.items()
+        if isinstance(word.said, Told)
+    }
+    assert said == merging.identities({**own, **edited}, near, far)
 
 
 GATE, SSO = {"cluster": "gate"}, {"cluster": "sso", "timeout": "1s"}

@@ -7,8 +7,10 @@
 //! listener's where somebody nearer says the same. The reconciler says the same, with
 //! file and line (`reconciler/catalog/policies.py`). Made when a change is prepared, by `state/merging`.
 
+mod authors;
 mod levels;
 
+pub use authors::Author;
 pub use levels::Levels;
 
 use std::collections::btree_map::Entry;
@@ -35,6 +37,7 @@ use crate::state::entity::{
     ClientCertificate, CookieChange, Cors, ErrorPage, ForwardAuth, HeaderEdits, Hsts, Inherited,
     Line, Policy,
 };
+use authors::Authors;
 use levels::Word;
 
 /// What holds, compiled.
@@ -64,6 +67,8 @@ pub struct Merged {
     pages: BTreeMap<u16, Option<Page>>,
     /// Who is asked whether a request may pass, one after the other: the listener's first.
     asked: Box<[Arc<ForwardAuth>]>,
+    /// Who of those tells the backend who asks.
+    authors: Authors,
     /// That of the frontend's path, if its groups are named.
     expression: Option<Arc<Regex>>,
 }
@@ -115,11 +120,13 @@ impl Merged {
         for (key, (limit, _)) in said.timeouts {
             limit.into_iter().for_each(|limit| bounds.set(&key, limit));
         }
+        let (tokens, asked) = (levels.tokens()?, levels.asked());
         let mut merged = Self {
+            authors: Authors::of(levels, &tokens, &asked)?,
             access: access.map(Box::new),
             bandwidths: levels.bandwidths(),
             basics: levels.basics()?,
-            tokens: levels.tokens()?,
+            tokens,
             certificates: levels.certificates(),
             crowds: levels.crowds(),
             rates: levels.rates(),
@@ -131,7 +138,7 @@ impl Merged {
             cookies: Cookies::of(cookies).map(Box::new),
             hsts: hsts.map(|hsts| hsts.line().into()),
             pages: pages.collect(),
-            asked: levels.asked(),
+            asked,
             expression: None,
         };
         let edits = [&merged.request, &merged.response];

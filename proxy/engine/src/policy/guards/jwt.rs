@@ -43,6 +43,11 @@ impl Jwt {
         self.said == other.said
     }
 
+    /// Whether it is made of this.
+    pub(in crate::policy) fn is_of(&self, said: &entity::Jwt) -> bool {
+        *self.said == *said
+    }
+
     /// Headers that backends are told of a token in, and no client of itself.
     pub fn headers(&self) -> impl Iterator<Item = &str> {
         self.said.headers.keys().map(|name| &**name)
@@ -193,11 +198,11 @@ impl Jwt {
                 })
     }
 
-    /// Appends what backends are told, but for what others say.
+    /// Appends what backends are told in those headers that it says.
     pub(in crate::policy) fn write(
         &self,
         claims: &Claims,
-        skipped: impl Fn(&str) -> bool,
+        says: impl Fn(&str) -> bool,
         out: &mut Vec<u8>,
     ) {
         for (name, claim) in &self.said.headers {
@@ -215,7 +220,7 @@ impl Jwt {
                 }
                 None => {}
             }
-            if !skipped(name) && !value.is_empty() {
+            if says(name) && !value.is_empty() {
                 for part in [name.as_bytes(), b": ", &value, b"\r\n"] {
                     out.extend_from_slice(part);
                 }

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use super::Merged;
+use super::authors::Author;
 use crate::policy::changes::edits::Reach;
 use crate::policy::facts::Facts;
 use crate::policy::guards::basic::Basic;
@@ -39,31 +40,25 @@ impl Merged {
         !self.tokens.is_empty()
     }
 
-    /// Looks at the tokens of a request; returns the lines that its backend gets by them. Where several say one header,
-    /// the nearest to the frontend does, and where that is edited, none of them.
+    /// Looks at the tokens of a request; returns the lines that its backend gets by them.
     pub(in crate::policy) fn verify(&self, facts: &Facts<'_>) -> Result<Vec<u8>, Answer> {
         let mut lines = Vec::new();
         for (number, jwt) in self.tokens.iter().enumerate() {
             let claims = jwt.admit(facts)?;
-            let nearer = || self.tokens.iter().skip(number + 1).flat_map(Jwt::headers);
-            let is_said = |name: &str| {
-                self.is_edited(name) || nearer().any(|it| it.eq_ignore_ascii_case(name))
-            };
-            jwt.write(&claims, is_said, &mut lines);
+            let says = |name: &str| self.is_said_by(name, Author::Token(number));
+            jwt.write(&claims, says, &mut lines);
         }
         Ok(lines)
     }
 
-    /// Whether tokens say a header, before whoever is asked.
+    /// Whether somebody tells the backend a header in which it learns who asks; where that is edited, nobody does.
     #[must_use]
-    pub fn is_told(&self, name: &str) -> bool {
-        let mut told = self.tokens.iter().flat_map(Jwt::headers);
-        told.any(|it| it.eq_ignore_ascii_case(name))
+    pub fn is_said_by(&self, name: &str, author: Author) -> bool {
+        self.authors.has(name, author) && !self.is_edited(name)
     }
 
     /// Whether a header of requests is replaced or left out.
-    #[must_use]
-    pub fn is_edited(&self, name: &str) -> bool {
+    fn is_edited(&self, name: &str) -> bool {
         let mut edited = self.edited().iter();
         edited.any(|drop| drop.eq_ignore_ascii_case(name))
     }

@@ -72,6 +72,26 @@ impl<'a> Levels<'a> {
         beyond.filter(move |(_, policy)| !(policy.overridable && is_said))
     }
 
+    /// All whose word counts, the nearest first, with the number of their level and their name.
+    pub(super) fn spoken(&self, word: Word) -> impl Iterator<Item = ((u8, &'a str), &'a Policy)> {
+        let own = self.own.into_iter().map(|policy| ((0, ""), policy));
+        let named = self.policies.iter();
+        let named = named.map(|(name, policy)| ((1, *name), *policy));
+        let beyond = self.beyond(word);
+        let beyond = beyond.map(|(name, policy)| ((super::BEYOND, name), policy));
+        own.chain(named).chain(beyond)
+    }
+
+    /// Whether the frontend itself says what a header of requests is.
+    pub(super) fn edit_themselves(&self, name: &str) -> bool {
+        self.own.is_some_and(|own| {
+            let set = own.request_headers.set.iter();
+            let set = set.filter(|(_, line)| line.is_some()).map(|(it, _)| it);
+            set.chain(&own.request_headers.remove)
+                .any(|it| it.eq_ignore_ascii_case(name))
+        })
+    }
+
     /// All whose word counts.
     pub(super) fn all(&self, word: Word) -> Vec<&'a Policy> {
         let named = self.policies.iter().copied().chain(self.beyond(word));

@@ -268,3 +268,79 @@ fn a_policy_of_the_listener_lets_nearer_ones_have_the_word() {
         assert_eq!(added, ([false; 3], 3, 1, 2, Some(1)), "nobody is lifted");
     }
 }
+
+/// Whose word counts about `X-User`, by who says it in each level.
+fn author(own: &str, policies: &[&str], beyond: &[&str]) -> Result<Option<Author>, String> {
+    let of = |texts: &[&str]| -> Vec<Policy> { texts.iter().map(|text| said(text)).collect() };
+    let (own, policies, beyond) = (said(own), of(policies), of(beyond));
+    fn named(all: &[Policy]) -> Vec<(&str, &Policy)> {
+        ["a", "b", "c"].into_iter().zip(all).collect()
+    }
+    let levels = Levels {
+        own: Some(&own),
+        policies: &named(&policies),
+        beyond: &named(&beyond),
+        beyond_pages: None,
+    };
+    let merged = Merged::of(&levels, None)?.unwrap_or_default();
+    let mut all = [
+        Author::Token(0),
+        Author::Token(1),
+        Author::Asked(0),
+        Author::Asked(1),
+    ]
+    .into_iter()
+    .filter(|author| merged.is_said_by("x-user", *author));
+    let found = all.next();
+    assert!(all.next().is_none(), "a header has one author");
+    Ok(found)
+}
+
+#[test]
+fn the_nearest_says_who_asks_and_nobody_else() {
+    let token = |claim: &str| {
+        format!(
+            r#"{{"jwt":{{"issuer":"i","audiences":[],"keys":{{"url":"https://i/"}},"headers":{{"X-User":"{claim}"}}}}}}"#
+        )
+    };
+    let gate = r#"{"forward_auth":{"cluster":"gate","copy_headers":["X-USER"]}}"#;
+    let sso = r#"{"forward_auth":{"cluster":"sso","copy_headers":["x-user"]}}"#;
+    let (sub, mail) = (token("sub"), token("mail"));
+    let (sub, mail) = (sub.as_str(), mail.as_str());
+    let none = "{}";
+    for (own, policies, beyond, expected) in [
+        (none, &[][..], &[sub][..], Some(Author::Token(0))),
+        (none, &[gate], &[sub], Some(Author::Asked(0))),
+        (none, &[sub], &[gate], Some(Author::Token(0))),
+        (mail, &[gate], &[sub], Some(Author::Token(1))),
+        (sso, &[gate], &[sub], Some(Author::Asked(1))),
+        (sso, &[gate, sub], &[], Some(Author::Asked(1))),
+        (sub, &[sub, gate], &[sub], Some(Author::Token(0))),
+        (none, &[sub, sub], &[], Some(Author::Token(0))),
+        (
+            r#"{"request_headers":{"remove":["x-User"]}}"#,
+            &[sub, mail],
+            &[],
+            None,
+        ),
+    ] {
+        assert_eq!(
+            author(own, policies, beyond),
+            Ok(expected),
+            "{own} {policies:?}"
+        );
+    }
+    let refused = author(none, &[sub, mail], &[]).unwrap_err();
+    assert_eq!(
+        refused,
+        r#"the policies "a" and "b" tell different things in X-User"#
+    );
+    let unedited = r#"{"request_headers":{"set":{"X-User":null},"add":{"X-User":"more"}}}"#;
+    for own in [none, unedited] {
+        assert!(author(own, &[sub, gate], &[]).is_err(), "{own}");
+        assert!(author(own, &[], &[gate, sso]).is_err(), "{own}");
+    }
+    let both = sub.replace("}}}", &format!("}}}},{}", gate.trim_start_matches('{')));
+    let refused = author(&both, &[], &[]).unwrap_err();
+    assert_eq!(refused, "X-USER is told by jwt and by forward_auth");
+}

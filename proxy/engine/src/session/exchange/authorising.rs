@@ -9,7 +9,7 @@
 use std::rc::Rc;
 
 use crate::policy::guards::basic::{Basic, Shown};
-use crate::policy::merged::Merged;
+use crate::policy::merged::{Author, Merged};
 use crate::policy::plan::Changes;
 use crate::policy::{self, Step};
 use crate::protocol::h1::forward::write_question;
@@ -285,10 +285,12 @@ impl<D: Driver> Engine<D> {
         };
         let next = parked.passed.checked_sub(passwords_of(merged));
         let asked = next.and_then(|next| merged?.asked().get(next));
-        let is_edited =
-            |name: &str| merged.is_some_and(|it| it.is_edited(name) || it.is_told(name));
+        let says = |name: &str| {
+            let author = next.map(Author::Asked);
+            merged.is_some_and(|it| author.is_some_and(|author| it.is_said_by(name, author)))
+        };
         let copied = asked.iter().flat_map(|asked| &asked.copy_headers);
-        for name in copied.filter(|name| !is_edited(name)) {
+        for name in copied.filter(|name| says(name)) {
             let values = said
                 .into_iter()
                 .flat_map(|(head, text)| head.values(text, name));

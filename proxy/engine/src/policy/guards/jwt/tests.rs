@@ -63,7 +63,7 @@ fn lines(jwt: &Jwt, lines: &str, vault: &Vault) -> Result<String, (u16, Reason)>
             .admit(&facts)
             .map_err(|answer| (answer.status, answer.reason))?;
         let mut out = Vec::new();
-        jwt.write(&said, |_| false, &mut out);
+        jwt.write(&said, |_| true, &mut out);
         Ok(String::from_utf8(out).unwrap())
     })
 }
