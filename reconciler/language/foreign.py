@@ -79,6 +79,7 @@ _COMPRESSED = (
     'write compression: {encodings: [zstd, gzip], types: ["text/*", application/json]}, in a '
     "frontend or a policy; {} has all defaults"
 )
+_LEVELS = "each coding has its own: levels: {gzip: 6, zstd: 3, br: 4}"
 _INTERCEPTED = (
     "write intercept: [502, 503], and error_pages: {503: {body: …}}, in a frontend or a policy"
 )
@@ -257,6 +258,9 @@ _SENTENCES_OF: dict[tuple[str, str], str] = {
     ("forward_auth", "address"): _ASKED_BY_CLUSTER,
     ("forward_auth", "server"): _ASKED_BY_CLUSTER,
     ("forward_auth", "url"): _ASKED_BY_CLUSTER,
+    ("compression", "compression_level"): _LEVELS,
+    ("compression", "gzip_comp_level"): _LEVELS,
+    ("compression", "quality"): _LEVELS,
     ("jwt", "algorithm"): _BY_KEYS,
     ("jwt", "algorithms"): _BY_KEYS,
     ("jwt", "cookie"): _ELSEWHERE,

@@ -5,11 +5,11 @@ what somebody else can have put into it (BREACH).
 """
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from schemas.base import Model, fault, shown
+from schemas.base import KEY, Model, fault, shown
 from schemas.values.forms import A_MAP, A_WORD, BY_FORM, inherit_or
 from schemas.values.names import SortedUnique
 from schemas.values.units import Measured
@@ -70,6 +70,33 @@ def _media_type(value: object) -> str:
     )
 
 
+def _level(value: object) -> object:
+    if value in ("best", "fastest", "default", "max") or (value == 0 and value is not False):
+        hint = "write a number, or leave it out; to compress nothing leave the coding out"
+        raise fault(f"expected a level as a whole number, not {shown(value)}", hint)
+    return value
+
+
+class Levels(Model):
+    """How hard each coding tries: a higher level takes longer, for a little less."""
+
+    br: Annotated[
+        int,
+        BeforeValidator(_level),
+        Field(ge=1, le=6, description="Of brotli. 6 is a half slower than 4."),
+    ] = 4
+    gzip: Annotated[
+        int,
+        BeforeValidator(_level),
+        Field(ge=1, le=9, description="Of gzip, as nginx's gzip_comp_level. 6 takes twice as 3."),
+    ] = 3
+    zstd: Annotated[
+        int,
+        BeforeValidator(_level),
+        Field(ge=1, le=12, description="Of Zstandard. 9 takes three times as long as 3."),
+    ] = 3
+
+
 class Compression(Model):
     """Which answers are compressed, and how."""
 
@@ -86,6 +113,16 @@ class Compression(Model):
             examples=[["zstd", "gzip"]],
         ),
     ] = Field(default_factory=lambda: list(ENCODINGS))
+    levels: Annotated[
+        Levels,
+        Field(
+            description=(
+                "How hard each tries. Higher ones take longer for a little less, and of the time "
+                "that a worker has for it in a turn the others get what they leave."
+            ),
+            examples=[{"gzip": 6}],
+        ),
+    ] = Levels.of_value({})
     min_bytes: Annotated[
         Annotated[int, Measured("size", "1B", "1GiB")],
         Field(description="Shorter answers stay as they are, where their length is known."),
@@ -110,6 +147,15 @@ class Compression(Model):
             examples=[["application/json", "text/*"]],
         ),
     ] = Field(default_factory=lambda: list(TYPES))
+
+    @model_validator(mode="after")
+    def _has_levels_of_its_own(self) -> Self:
+        for name in self.levels.model_fields_set:
+            if name not in self.encodings:
+                hint = f"add {name} to encodings, or leave its level out"
+                message = f"{name} is not among the encodings"
+                raise fault(message, hint, ("levels", name, KEY))
+        return self
 
 
 InheritedCompression = Annotated[

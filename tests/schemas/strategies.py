@@ -199,6 +199,9 @@ RATES = st.one_of(
 COMPRESSION = st.one_of(
     st.sampled_from(["inherit", None]),
     _optional(
+        levels=_optional(br=st.integers(1, 6), gzip=st.integers(1, 9), zstd=st.integers(1, 12))
+    ),
+    _optional(
         encodings=st.lists(
             st.sampled_from(["br", "gzip", "zstd"]), min_size=1, max_size=3, unique=True
         ),

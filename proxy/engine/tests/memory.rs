@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use _engine::protocol::coding::{Coding, Encoder, Strength, Then};
 use _engine::state::digest::Digest;
 use _engine::state::ledger::Ledger;
 use _engine::state::tables::Tables;
@@ -124,6 +125,30 @@ fn held() -> usize {
 fn entities_cost_little() {
     a_frontend_its_cluster_and_two_backends_cost_little();
     chains_have_their_intermediates_in_common();
+    encoders_weigh_no_more_than_is_said();
+}
+
+/// What zstd takes is not counted here, but by its own tests.
+fn encoders_weigh_no_more_than_is_said() {
+    let body: Vec<u8> = (0..300_000_u32)
+        .map(|n| b'a' + (n.wrapping_mul(2_654_435_761) >> 28) as u8)
+        .collect();
+    for coding in [Coding::Brotli, Coding::Gzip] {
+        for level in coding.levels() {
+            let strength = Strength { coding, level };
+            let mut out = Vec::with_capacity(body.len());
+            let before = held();
+            MOST.store(before, Ordering::Relaxed);
+            let mut encoder = Encoder::new(strength).unwrap();
+            for piece in body.chunks(32 * 1024) {
+                encoder.write(piece, Then::Wait, &mut out);
+            }
+            encoder.write(&[], Then::End, &mut out);
+            let most = MOST.load(Ordering::Relaxed) - before;
+            println!("{coding:?} {level}: {} KiB", most / 1024);
+            assert!(most <= strength.weight(), "{strength:?}: {most} bytes");
+        }
+    }
 }
 
 fn chains_have_their_intermediates_in_common() {

@@ -217,7 +217,9 @@ def _intercepted(said: Statuses) -> str:
 def _compressed(said: Compression) -> str:
     what = f"answers of {listed(said.types)} from {format_size(said.min_bytes)} on"
     private = "" if said.private else ", none with cookies or private ones"
-    return f"{what} are compressed by {' or '.join(said.encodings)}{private}"
+    levels = said.levels.value()
+    by = [f"{name} at level {levels[name]}" if name in levels else name for name in said.encodings]
+    return f"{what} are compressed by {' or '.join(by)}{private}"
 
 
 def _cookie(name: str, said: CookieChange) -> str:

@@ -28,6 +28,8 @@ FRONTENDS: dict[str, dict[str, Any]] = {
     "off": {"policies": ["squeezed"], "compression": None},
     "silent": {},
     "private": {"compression": {"private": True}},
+    "fast": {"compression": {"levels": {"br": 1, "gzip": 1, "zstd": 1}}},
+    "dense": {"compression": {"levels": {"br": 6, "gzip": 9, "zstd": 12}}},
     "gzip": {"compression": {"encodings": ["gzip"], "types": ["application/json"]}},
     "edited": {
         "compression": {},
@@ -204,6 +206,18 @@ def test_a_client_gets_what_it_likes_best(
     assert got.all("etag") == ['W/"abc"' if coding else '"abc"']
     assert (got.body == TEXT) == (not coding)
     assert got.all("content-length") == ([] if coding else [str(len(TEXT))])
+
+
+@pytest.mark.parametrize("coding", ["br", "gzip", "zstd"])
+def test_a_higher_level_is_denser(site: Compressing, over: str, coding: str) -> None:
+    guide = Path(__file__).parents[3] / "docs" / "guide.md"
+    site.said = (guide.read_bytes(), [HTML], "length")
+    fast, dense = (
+        site.get(over, f"{name}.text.test", ("Accept-Encoding", coding))
+        for name in ("fast", "dense")
+    )
+    assert fast.coding == dense.coding == coding
+    assert len(dense.body) < len(fast.body)
 
 
 def test_only_those_who_are_asked_for_compress(site: Compressing, over: str) -> None:

@@ -18,6 +18,7 @@ DEFINITIONS: dict[str, set[str]] = {
     "cluster": {"Backend", "ClusterLimits", "ClusterTimeouts", "ClusterTls"},
     "frontend": {
         "Compression",
+        "Levels",
         "Concurrency",
         "BasicAuth",
         "CertificateConditions",
@@ -51,6 +52,7 @@ DEFINITIONS: dict[str, set[str]] = {
         "CertificateConditions",
         "CookieChange",
         "Compression",
+        "Levels",
         "Concurrency",
         "BasicAuth",
         "Cors",

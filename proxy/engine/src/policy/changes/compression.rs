@@ -5,14 +5,14 @@
 //! its origin vouches for, byte by byte, is left alone. Whatever an answer would have been for another client, it
 //! says that it depends on that (`Vary`). Called by `session/exchange`.
 
-use crate::protocol::coding::Coding;
+use crate::protocol::coding::{Coding, Strength};
 use crate::state::entity;
 
 /// What is asked for, compiled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Compression {
     /// The most wanted first.
-    encodings: Box<[Coding]>,
+    encodings: Box<[Strength]>,
     min_bytes: u64,
     private: bool,
     /// In lower case; those that end with a slash are all that begin so.
@@ -51,7 +51,7 @@ impl Compression {
     #[must_use]
     pub fn of(said: &entity::Compression) -> Self {
         Self {
-            encodings: said.encodings.iter().map(|name| name.coding()).collect(),
+            encodings: said.strengths().collect(),
             min_bytes: said.min_bytes,
             private: said.private,
             types: said
@@ -65,17 +65,17 @@ impl Compression {
     /// The coding that a client gets, by the lines of its `Accept-Encoding`; none: it gets what there is.
     /// Of those that it likes best the first of ours is taken.
     #[must_use]
-    pub fn chosen<'a>(&self, lines: impl Iterator<Item = &'a [u8]>) -> Option<Coding> {
+    pub fn chosen<'a>(&self, lines: impl Iterator<Item = &'a [u8]>) -> Option<Strength> {
         let accepted = Accepted::read(lines);
-        let mut best: Option<(u16, Coding)> = None;
-        for &coding in &self.encodings {
-            let weight = accepted.weight(coding);
+        let mut best: Option<(u16, Strength)> = None;
+        for &ours in &self.encodings {
+            let weight = accepted.weight(ours.coding);
             if weight > best.map_or(0, |(weight, _)| weight) {
-                best = Some((weight, coding));
+                best = Some((weight, ours));
             }
         }
-        let (weight, coding) = best?;
-        (weight >= accepted.identity.unwrap_or(0)).then_some(coding)
+        let (weight, ours) = best?;
+        (weight >= accepted.identity.unwrap_or(0)).then_some(ours)
     }
 
     /// Whether an answer may be compressed, whoever gets it.

@@ -6,6 +6,8 @@
 
 pub mod pool;
 
+use std::ops::RangeInclusive;
+
 use brotli::enc::StandardAlloc;
 use brotli::enc::encode::BrotliEncoderStateStruct;
 use brotli::enc::encode::{BrotliEncoderOperation, BrotliEncoderParameter};
@@ -48,13 +50,64 @@ impl Coding {
         }
     }
 
+    /// The levels that it may have here: beyond them a body waits for its encoder.
+    #[must_use]
+    pub fn levels(self) -> RangeInclusive<u8> {
+        match self {
+            Self::Brotli => 1..=6,
+            Self::Gzip => 1..=9,
+            Self::Zstd => 1..=12,
+        }
+    }
+
+    /// As hard as it tries where nobody says more.
+    #[must_use]
+    pub fn usual(self) -> Strength {
+        let level = match self {
+            Self::Brotli => BROTLI_LEVEL,
+            Self::Gzip => GZIP_LEVEL,
+            Self::Zstd => ZSTD_LEVEL,
+        };
+        Strength {
+            coding: self,
+            level,
+        }
+    }
+}
+
+/// A coding, and how hard it tries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Strength {
+    /// The coding.
+    pub coding: Coding,
+    /// One of its levels.
+    pub level: u8,
+}
+
+impl Strength {
     /// The memory that an encoder takes, at most.
     #[must_use]
     pub fn weight(self) -> usize {
-        match self {
-            Self::Brotli => 2 * 1024 * 1024,
-            Self::Gzip => 384 * 1024,
-            Self::Zstd => 1536 * 1024,
+        match (self.coding, self.level) {
+            (Coding::Brotli, ..=1) => 512 * 1024,
+            (Coding::Brotli, 2..=3) => 2560 * 1024,
+            (Coding::Brotli, 4..=5) => 4 * 1024 * 1024,
+            (Coding::Brotli, _) => 6 * 1024 * 1024,
+            (Coding::Gzip, _) => 384 * 1024,
+            (Coding::Zstd, _) => 1536 * 1024,
+        }
+    }
+
+    /// By how much a byte takes longer than at the usual level where it takes longest, which is a text with few
+    /// letters in no order.
+    #[must_use]
+    pub fn cost(self) -> usize {
+        match (self.coding, self.level) {
+            (Coding::Gzip, ..=3) | (Coding::Brotli | Coding::Zstd, ..=4) => 1,
+            (Coding::Zstd, 5..=9) => 2,
+            (Coding::Gzip, 4..=6) | (Coding::Brotli | Coding::Zstd, _) => 4,
+            (Coding::Gzip, 7) => 8,
+            (Coding::Gzip, _) => 64,
         }
     }
 }
@@ -71,53 +124,53 @@ pub enum Then {
 }
 
 /// What makes one body shorter.
-pub enum Encoder {
-    /// See [`Coding::Brotli`].
+pub struct Encoder {
+    strength: Strength,
+    state: State,
+}
+
+enum State {
     Brotli(Box<BrotliEncoderStateStruct<StandardAlloc>>),
-    /// See [`Coding::Gzip`].
     Gzip(Box<Deflate>),
-    /// See [`Coding::Zstd`].
     Zstd(CCtx<'static>),
 }
 
 impl Encoder {
     /// A fresh one; none where there is no memory for it.
     #[must_use]
-    pub fn new(coding: Coding) -> Option<Self> {
-        Some(match coding {
-            Coding::Brotli => Self::Brotli(brotli()),
-            Coding::Gzip => Self::Gzip(Box::new(Deflate::new(GZIP_LEVEL, true, GZIP_WINDOW_BITS))),
+    pub fn new(strength: Strength) -> Option<Self> {
+        let level = i32::from(strength.level);
+        let state = match strength.coding {
+            Coding::Brotli => State::Brotli(brotli(strength.level)),
+            Coding::Gzip => State::Gzip(Box::new(Deflate::new(level, true, GZIP_WINDOW_BITS))),
             Coding::Zstd => {
                 let mut context = CCtx::try_create()?;
                 for parameter in [
-                    CParameter::CompressionLevel(ZSTD_LEVEL),
+                    CParameter::CompressionLevel(level),
                     CParameter::WindowLog(ZSTD_WINDOW_LOG),
                     CParameter::HashLog(ZSTD_TABLES_LOG),
                     CParameter::ChainLog(ZSTD_TABLES_LOG),
                 ] {
                     context.set_parameter(parameter).ok()?;
                 }
-                Self::Zstd(context)
+                State::Zstd(context)
             }
-        })
+        };
+        Some(Self { strength, state })
     }
 
-    /// Which coding it has.
+    /// Which coding it has, and how hard it tries.
     #[must_use]
-    pub fn coding(&self) -> Coding {
-        match self {
-            Self::Brotli(_) => Coding::Brotli,
-            Self::Gzip(_) => Coding::Gzip,
-            Self::Zstd(_) => Coding::Zstd,
-        }
+    pub fn strength(&self) -> Strength {
+        self.strength
     }
 
     /// Makes it as good as new, whatever it was in the midst of; `false` for one that cannot be.
     fn reset(&mut self) -> bool {
-        match self {
-            Self::Brotli(state) => *state = brotli(),
-            Self::Gzip(deflate) => deflate.reset(),
-            Self::Zstd(context) => return context.reset(ResetDirective::SessionOnly).is_ok(),
+        match &mut self.state {
+            State::Brotli(state) => *state = brotli(self.strength.level),
+            State::Gzip(deflate) => deflate.reset(),
+            State::Zstd(context) => return context.reset(ResetDirective::SessionOnly).is_ok(),
         }
         true
     }
@@ -130,17 +183,20 @@ impl Encoder {
         if input.is_empty() && then == Then::Wait {
             return;
         }
-        match self {
-            Self::Brotli(state) => write_brotli(state, input, then, out),
-            Self::Gzip(deflate) => write_gzip(deflate, input, then, out),
-            Self::Zstd(context) => write_zstd(context, input, then, out),
+        match &mut self.state {
+            State::Brotli(state) => write_brotli(state, input, then, out),
+            State::Gzip(deflate) => write_gzip(deflate, input, then, out),
+            State::Zstd(context) => write_zstd(context, input, then, out),
         }
     }
 }
 
-fn brotli() -> Box<BrotliEncoderStateStruct<StandardAlloc>> {
+fn brotli(level: u8) -> Box<BrotliEncoderStateStruct<StandardAlloc>> {
     let mut state = BrotliEncoderStateStruct::new(StandardAlloc::default());
-    state.set_parameter(BrotliEncoderParameter::BROTLI_PARAM_QUALITY, BROTLI_QUALITY);
+    state.set_parameter(
+        BrotliEncoderParameter::BROTLI_PARAM_QUALITY,
+        u32::from(level),
+    );
     state.set_parameter(
         BrotliEncoderParameter::BROTLI_PARAM_LGWIN,
         BROTLI_WINDOW_LOG,
@@ -252,17 +308,17 @@ fn failed(code: usize) -> ! {
 const OUT_BYTES: usize = 16 * 1024;
 
 /// Of 9: a little denser than the first, which most servers have by default, at the same cost.
-const GZIP_LEVEL: i32 = 3;
+const GZIP_LEVEL: u8 = 3;
 /// 32 KiB, with the frame of gzip around it.
 const GZIP_WINDOW_BITS: u8 = 16 + 15;
 /// Of 22; that of the tool.
-const ZSTD_LEVEL: i32 = 3;
+const ZSTD_LEVEL: u8 = 3;
 /// 128 KiB: a larger one takes memory for less than a hundredth of what is saved.
 const ZSTD_WINDOW_LOG: u32 = 17;
 /// Two tables of 256 KiB, which a processor has at hand.
 const ZSTD_TABLES_LOG: u32 = 16;
-/// Of 11; beyond it a body waits for its encoder.
-const BROTLI_QUALITY: u32 = 4;
+/// Of 11.
+const BROTLI_LEVEL: u8 = 4;
 /// 256 KiB.
 const BROTLI_WINDOW_LOG: u32 = 18;
 

@@ -3,7 +3,7 @@
 //! Rule: whoever gets none sends what he has as it is. A few that are not in use are kept, since making one costs more
 //! than a short body. Called by `session/exchange/compressing`.
 
-use super::{Coding, Encoder};
+use super::{Coding, Encoder, Strength};
 
 /// Encoders of a coding that are kept while nobody uses them.
 const SPARE_MAX: usize = 4;
@@ -19,22 +19,32 @@ pub struct Encoders {
 
 impl Encoders {
     /// One for a body; none where the memory of all would be more than `most`.
-    pub fn take(&mut self, coding: Coding, most: usize) -> Option<Encoder> {
-        if self.in_use + coding.weight() > most {
+    pub fn take(&mut self, strength: Strength, most: usize) -> Option<Encoder> {
+        if self.in_use + strength.weight() > most {
             return None;
         }
-        let spare = self.spare[coding as usize].pop();
-        let encoder = spare.or_else(|| Encoder::new(coding))?;
-        self.in_use += coding.weight();
+        let spare = &mut self.spare[strength.coding as usize];
+        let alike = spare.iter().rposition(|it| it.strength() == strength);
+        let encoder = match alike {
+            Some(at) => spare.remove(at),
+            None => Encoder::new(strength)?,
+        };
+        self.in_use += strength.weight();
         Some(encoder)
     }
 
     /// Takes one back.
     pub fn give(&mut self, mut encoder: Encoder) {
-        let coding = encoder.coding();
-        self.in_use -= coding.weight();
-        let spare = &mut self.spare[coding as usize];
-        if spare.len() < SPARE_MAX && encoder.reset() {
+        let strength = encoder.strength();
+        self.in_use -= strength.weight();
+        let spare = &mut self.spare[strength.coding as usize];
+        if spare.len() == SPARE_MAX {
+            // One of a level that nobody asks for any more would stay for ever.
+            let other = spare.iter().position(|it| it.strength() != strength);
+            let Some(at) = other else { return };
+            spare.remove(at);
+        }
+        if encoder.reset() {
             spare.push(encoder);
         }
     }
@@ -53,21 +63,42 @@ mod tests {
     #[test]
     fn there_are_as_many_as_their_memory_may_be() {
         let mut encoders = Encoders::default();
-        let most = 2 * Coding::Gzip.weight();
-        let first = encoders.take(Coding::Gzip, most).unwrap();
-        let second = encoders.take(Coding::Gzip, most).unwrap();
-        assert!(encoders.take(Coding::Gzip, most).is_none());
+        let gzip = Coding::Gzip.usual();
+        let most = 2 * gzip.weight();
+        let first = encoders.take(gzip, most).unwrap();
+        let second = encoders.take(gzip, most).unwrap();
+        assert!(encoders.take(gzip, most).is_none());
         encoders.give(first);
-        assert!(encoders.take(Coding::Zstd, most).is_none());
-        let third = encoders.take(Coding::Gzip, most).unwrap();
+        assert!(encoders.take(Coding::Zstd.usual(), most).is_none());
+        let third = encoders.take(gzip, most).unwrap();
         encoders.give(second);
         encoders.give(third);
         assert_eq!(encoders.in_use_bytes(), 0);
     }
 
     #[test]
+    fn each_level_has_its_own_and_those_of_one_that_is_gone_make_room() {
+        let mut encoders = Encoders::default();
+        let at = |level| Strength {
+            coding: Coding::Gzip,
+            level,
+        };
+        for level in [1, 9] {
+            let taken = [(); SPARE_MAX + 1].map(|()| encoders.take(at(level), usize::MAX).unwrap());
+            assert!(taken.iter().all(|it| it.strength() == at(level)));
+            for encoder in taken {
+                encoders.give(encoder);
+            }
+            let spare = &encoders.spare[Coding::Gzip as usize];
+            assert_eq!(spare.len(), SPARE_MAX);
+            assert!(spare.iter().all(|it| it.strength() == at(level)));
+        }
+        assert_eq!(encoders.in_use_bytes(), 0);
+    }
+
+    #[test]
     fn one_that_was_left_in_the_midst_of_a_body_is_as_good_as_new() {
-        for coding in Coding::ALL {
+        for coding in Coding::ALL.map(Coding::usual) {
             let mut encoders = Encoders::default();
             let mut made = [Vec::new(), Vec::new()];
             for out in &mut made {

@@ -23,6 +23,14 @@ fn bodies() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
+fn strengths() -> impl Strategy<Value = Strength> {
+    let coding = prop::sample::select(Coding::ALL.to_vec());
+    coding.prop_flat_map(|coding| {
+        let levels = coding.levels();
+        levels.prop_map(move |level| Strength { coding, level })
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
@@ -30,9 +38,10 @@ proptest! {
     fn what_comes_out_is_what_went_in(
         body in bodies(),
         cuts in prop::collection::vec((1..40_000_usize, any::<bool>()), 1..12),
-        coding in prop::sample::select(Coding::ALL.to_vec()),
+        strength in strengths(),
     ) {
-        let mut encoder = Encoder::new(coding).unwrap();
+        let coding = strength.coding;
+        let mut encoder = Encoder::new(strength).unwrap();
         let mut packed = Vec::new();
         let mut at = 0;
         for (length, flushes) in cuts.into_iter().cycle() {
@@ -55,7 +64,7 @@ proptest! {
 #[test]
 fn a_flush_of_nothing_is_harmless() {
     for coding in Coding::ALL {
-        let mut encoder = Encoder::new(coding).unwrap();
+        let mut encoder = Encoder::new(coding.usual()).unwrap();
         let mut packed = Vec::new();
         for _ in 0..3 {
             encoder.write(&[], Then::Flush, &mut packed);
@@ -84,18 +93,37 @@ fn names_are_read_in_any_case() {
 }
 
 #[test]
-fn an_encoder_weighs_no_more_than_is_said() {
-    let mut encoder = Encoder::new(Coding::Zstd).unwrap();
-    let body: Vec<u8> = (0..2_000_000_u32)
+fn a_higher_level_is_denser() {
+    let body: Vec<u8> = (0..40_000_u32)
+        .flat_map(|n| format!("<td>{}</td>", n.wrapping_mul(2_654_435_761) >> 25).into_bytes())
+        .collect();
+    for coding in Coding::ALL {
+        let [low, high] = [*coding.levels().start(), *coding.levels().end()].map(|level| {
+            let mut out = Vec::new();
+            let mut encoder = Encoder::new(Strength { coding, level }).unwrap();
+            encoder.write(&body, Then::End, &mut out);
+            out.len()
+        });
+        assert!(high < low, "{coding:?}: {high} and {low}");
+        assert!(coding.levels().contains(&coding.usual().level));
+    }
+}
+
+/// Of the others `tests/memory.rs` says so: zstd's memory is its library's.
+#[test]
+fn an_encoder_of_zstd_weighs_no_more_than_is_said() {
+    let coding = Coding::Zstd;
+    let body: Vec<u8> = (0..300_000_u32)
         .map(|n| (n.wrapping_mul(n) >> 7) as u8)
         .collect();
-    encoder.write(&body, Then::End, &mut Vec::new());
-    let Encoder::Zstd(context) = &encoder else {
-        unreachable!();
-    };
-    assert!(
-        context.sizeof() <= Coding::Zstd.weight(),
-        "{}",
-        context.sizeof()
-    );
+    for level in coding.levels() {
+        let strength = Strength { coding, level };
+        let mut encoder = Encoder::new(strength).unwrap();
+        encoder.write(&body, Then::End, &mut Vec::new());
+        let State::Zstd(context) = &encoder.state else {
+            unreachable!();
+        };
+        let weight = context.sizeof();
+        assert!(weight <= strength.weight(), "{weight} at {level}");
+    }
 }

@@ -12,7 +12,7 @@ use std::borrow::Cow;
 use crate::policy::changes::compression::{Compression, Reason, forbids_change};
 use crate::policy::changes::edits::Reach;
 use crate::policy::merged::Merged;
-use crate::protocol::coding::{Coding, Encoder, Then};
+use crate::protocol::coding::{Encoder, Strength, Then};
 use crate::protocol::h1::{
     RequestHead, ResponseBody, ResponseHead, write_chunk_header, write_last_chunk,
 };
@@ -27,7 +27,7 @@ use crate::session::front::asker::Asker;
 use crate::session::ids::ExchangeId;
 use crate::telemetry::names::Counter;
 
-/// Bytes of all bodies that are compressed in one turn: about a millisecond of it.
+/// Bytes of all bodies that are compressed in one turn, at usual levels: about a millisecond of it.
 pub(in crate::session) const BYTES_PER_TURN: usize = 128 * 1024;
 
 /// Bytes of a body that are read and compressed at once.
@@ -36,7 +36,7 @@ pub(in crate::session) const PIECE_BYTES: usize = 32 * 1024;
 /// What an exchange has of it, where its frontend asks for that.
 pub(in crate::session) struct Compressing {
     /// The coding that its client gets.
-    wanted: Option<Coding>,
+    wanted: Option<Strength>,
     /// It asks whether what it has is still right, and that may have been compressed.
     asks_weakly: bool,
     /// Where the answer is compressed.
@@ -73,7 +73,7 @@ pub(super) fn wanted(
     compression: &Compression,
     head: &RequestHead,
     bytes: &[u8],
-) -> Option<Coding> {
+) -> Option<Strength> {
     let mut says = head.values(bytes, "cache-control");
     if says.any(forbids_change) {
         return None;
@@ -89,8 +89,14 @@ impl Exchange {
         compressing.is_some_and(|it| it.encoder.is_some())
     }
 
+    /// By how much more time its encoder takes than usual ones.
+    fn cost_of_a_byte(&self) -> usize {
+        let encoder = self.compressing.as_ref().and_then(|it| it.encoder.as_ref());
+        encoder.map_or(1, |encoder| encoder.strength().cost())
+    }
+
     /// The coding that its client gets.
-    pub(super) fn wanted_coding(&self) -> Option<Coding> {
+    pub(super) fn wanted_coding(&self) -> Option<Strength> {
         self.compressing.as_ref()?.wanted
     }
 
@@ -184,7 +190,7 @@ impl<D: Driver> Engine<D> {
             head.drop_fields(bytes, name);
         }
         weaken_tag(head, bytes, &mut out);
-        for part in ["Content-Encoding: ", coding.as_str(), "\r\n"] {
+        for part in ["Content-Encoding: ", coding.coding.as_str(), "\r\n"] {
             out.extend_from_slice(part.as_bytes());
         }
         Some(out)
@@ -200,8 +206,9 @@ impl<D: Driver> Engine<D> {
         out: &mut Vec<u8>,
     ) -> Option<Taken<'static>> {
         let mut taken = Taken::nothing();
-        let most = PIECE_BYTES.min(self.compressing_left);
         let exchange = &mut self.exchanges[number];
+        let most = PIECE_BYTES.min(self.compressing_left);
+        let most = most.div_ceil(exchange.cost_of_a_byte());
         let Reply::Body(body) = &mut exchange.reply else {
             return None;
         };
@@ -252,13 +259,14 @@ impl<D: Driver> Engine<D> {
         let Some(encoder) = compressing.encoder.as_mut() else {
             return 0;
         };
+        let cost = encoder.strength().cost();
         let mut made = self.pool.take();
         encoder.write(content[0], Then::Wait, &mut made);
         encoder.write(content[1], then, &mut made);
         frame(&made, exchange.response_chunked, out);
         let (came, leaves) = (content[0].len() + content[1].len(), made.len() as u64);
         self.pool.give(made);
-        self.compressing_left = self.compressing_left.saturating_sub(came);
+        self.compressing_left = self.compressing_left.saturating_sub(came * cost);
         self.metrics
             .add(Counter::CompressionBytesInTotal, came as u64);
         self.metrics.add(Counter::CompressionBytesOutTotal, leaves);
@@ -384,14 +392,15 @@ impl<D: Driver> Engine<D> {
         };
         let mut made = Vec::new();
         encoder.write(&page, Then::End, &mut made);
+        let cost = encoder.strength().cost() * page.len();
         self.encoders.give(encoder);
-        self.compressing_left = self.compressing_left.saturating_sub(page.len());
+        self.compressing_left = self.compressing_left.saturating_sub(cost);
         self.metrics.add(Counter::CompressionResponsesTotal, 1);
         self.metrics
             .add(Counter::CompressionBytesInTotal, page.len() as u64);
         self.metrics
             .add(Counter::CompressionBytesOutTotal, made.len() as u64);
-        let coding = ["Content-Encoding: ", coding.as_str(), "\r\n"].concat();
+        let coding = ["Content-Encoding: ", coding.coding.as_str(), "\r\n"].concat();
         line.to_mut().push_str(&coding);
         made.into()
     }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use crate::policy::changes::edits::{Made as MadeLines, Reach};
 use crate::policy::merged::Merged;
 use crate::policy::{self, Page, Reason};
-use crate::protocol::coding::Coding;
+use crate::protocol::coding::Strength;
 use crate::protocol::grpc;
 use crate::protocol::h1::error::Reject;
 use crate::protocol::h1::reply::DEFAULT_CONTENT_TYPE;
@@ -41,7 +41,7 @@ pub(super) struct Asked {
     /// Lines that its frontend gives every answer, where it edits their fields.
     pub(super) response_lines: Option<MadeLines>,
     /// The coding that its client gets what may be compressed in.
-    pub(super) coding: Option<Coding>,
+    pub(super) coding: Option<Strength>,
     pub(super) request_id: Option<RequestId>,
     /// It is a call of gRPC.
     pub(super) is_grpc: bool,

@@ -4,21 +4,45 @@ use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 
-use crate::protocol::coding::Coding;
+use crate::protocol::coding::{Coding, Strength};
 use crate::state::entity::check::{is_token, within};
-use crate::state::kinds::language::language;
+use crate::state::kinds::language::{defaulted, language};
 
 language! {
     /// Which answers are compressed, for clients that take that.
     pub struct Compression {
         /// Codings, the most wanted first.
         pub encodings: Vec<Encoding> = vec![Encoding::Zstd, Encoding::Br, Encoding::Gzip],
+        /// How hard each tries.
+        pub levels: Levels = Levels::default(),
         /// Shorter ones stay as they are.
         pub min_bytes: u64 = 1024,
         /// Those too that set cookies, or are private.
         pub private: bool = false,
         /// Their media types; `text/*` is all of text.
         pub types: Vec<Box<str>> = TYPES.clone(),
+    }
+}
+
+defaulted! {
+    /// How hard each coding tries.
+    pub struct Levels {
+        /// Of brotli.
+        pub br: u8 = Coding::Brotli.usual().level,
+        /// Of gzip.
+        pub gzip: u8 = Coding::Gzip.usual().level,
+        /// Of Zstandard.
+        pub zstd: u8 = Coding::Zstd.usual().level,
+    }
+}
+
+impl Levels {
+    fn of(&self, coding: Coding) -> u8 {
+        match coding {
+            Coding::Brotli => self.br,
+            Coding::Gzip => self.gzip,
+            Coding::Zstd => self.zstd,
+        }
     }
 }
 
@@ -60,6 +84,15 @@ impl Encoding {
 }
 
 impl Compression {
+    /// The codings that are asked for, each with its level.
+    pub fn strengths(&self) -> impl Iterator<Item = Strength> {
+        self.encodings.iter().map(|name| {
+            let coding = name.coding();
+            let level = self.levels.of(coding);
+            Strength { coding, level }
+        })
+    }
+
     /// Checks what is compared with what backends say.
     pub fn check(&self) -> Result<(), String> {
         within("encodings", self.encodings.len(), 1..=Coding::ALL.len())?;
@@ -67,6 +100,9 @@ impl Compression {
             if self.encodings[..at].contains(encoding) {
                 return Err("encodings: each once".to_owned());
             }
+        }
+        for coding in Coding::ALL {
+            within(coding.as_str(), self.levels.of(coding), coding.levels())?;
         }
         within("min_bytes", self.min_bytes, 1..=MIN_BYTES_MAX)?;
         within("types", self.types.len(), 1..=LISTED_MAX)?;
