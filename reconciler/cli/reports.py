@@ -45,9 +45,9 @@ class PlannedChange(TypedDict):
     tried; `frontends`: those that a change of a cluster, of a policy, or of a listener's policies
     concerns, the first hundred, and `more_frontends`: how many more; `leaves_no_backend`: its
     cluster answers 503 from then on; `without_certificate`: hostnames that have a certificate now,
-    and none until this one is issued; `ends_drain`: a drained backend takes requests again, by
-    another name; `drained`: it gets none;
-    `renamed`: what has the same value and the other action.
+    and none until this one is issued; `without_keys`: URLs of keys that have not been fetched yet,
+    without which its requests get 503; `ends_drain`: a drained backend takes requests again, by
+    another name; `drained`: it gets none; `renamed`: what has the same value and the other action.
     """
 
     action: str
@@ -64,6 +64,7 @@ class PlannedChange(TypedDict):
     more_frontends: NotRequired[int]
     leaves_no_backend: NotRequired[bool]
     without_certificate: NotRequired[list[str]]
+    without_keys: NotRequired[list[str]]
     ends_drain: NotRequired[bool]
     drained: NotRequired[bool]
     renamed: NotRequired[str]

@@ -24,6 +24,7 @@ from reconciler.planning.heirs import Effort, Search
 from reconciler.planning.near import Moved
 from reconciler.planning.planner import MATCHING
 from reconciler.planning.samples import Router
+from reconciler.planning.unfetched import unfetched
 from reconciler.planning.unserved import unserved
 from schemas.changes.change import Change
 from schemas.changes.plan import Consequence
@@ -47,14 +48,21 @@ def consequences(
     after: View,
     router: Router,
     drained: Collection[str] = (),
+    *,
+    is_here: bool = True,
 ) -> dict[EntityKey, Consequence]:
-    """Return what each change means for others, where it means anything."""
+    """Return what each change means for others, where it means anything.
+
+    `is_here`: the views are of the machine that serves, with what has been fetched there.
+    """
     renamed = renames(changes, before, after)
     found: dict[EntityKey, Consequence] = {}
     unusable = _unusable(changes, before, after, drained)
     lost = unserved(changes, before, after)
     asked = [each for each in changes if each.key.kind == "frontend"][:HEIRS_OF_MAX]
     moved, effort = _moved(asked), Effort()
+    others = (each for each in changes if each.key.kind in ("listener", "policy"))
+    waiting = unfetched([*asked, *others], before, after, is_here=is_here)
     inheriting = {
         each.key: _inheriting(each, (before, after), router, effort, moved)
         for each in asked
@@ -68,6 +76,7 @@ def consequences(
             more_frontends=more_frontends,
             leaves_no_backend=change.key in unusable,
             without_certificate=tuple(lost.get(change.key, ())),
+            without_keys=tuple(waiting.get(change.key, ())),
             ends_drain=_ends_drain(renamed.get(change.key), change, drained),
             drained=_is_drained(change, drained),
             renamed=renamed.get(change.key),

@@ -50,6 +50,8 @@ class Consequence:
     """The cluster has no backend that takes requests any more: 503."""
     without_certificate: tuple[str, ...] = ()
     """The hostnames that have a certificate now, and none until this one has been issued."""
+    without_keys: tuple[str, ...] = ()
+    """The URLs of sets of keys that requests need, and that have not been fetched yet: 503."""
     ends_drain: bool = False
     """A drained backend that takes requests by another name: drains are by name."""
     drained: bool = False
@@ -74,6 +76,8 @@ class Consequence:
             found["leaves_no_backend"] = True
         if self.without_certificate:
             found["without_certificate"] = list(self.without_certificate)
+        if self.without_keys:
+            found["without_keys"] = list(self.without_keys)
         if self.ends_drain:
             found["ends_drain"] = True
         if self.drained:

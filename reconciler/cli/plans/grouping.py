@@ -110,6 +110,7 @@ def _likeness(change: Change) -> str:
         "takes_from",
         "untried",
         "without_certificate",
+        "without_keys",
     )
     marks = [change.get(name) for name in names]
     return json.dumps([change["action"], change["kind"], fields, marks], sort_keys=True)

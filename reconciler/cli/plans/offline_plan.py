@@ -47,7 +47,7 @@ def between(
     repository = files.open_repository(place)
     commit = repository.refs.find_commit(ref) if ref is not None else None
     was, will_be = (MemoryView(state[key] for key in state) for state in (before, after))
-    meant = consequences(changes, was, will_be, EngineRouter())
+    meant = consequences(changes, was, will_be, EngineRouter(), is_here=False)
     made = make_plan(changes, commit, found, NOTHING_KNOWN, meant)
     blocked = guards.refusal(made, before, repository.commits.message(commit) if commit else "")
     made = replace(made, verdict=Verdict("guard", blocked) if blocked else None)

@@ -95,6 +95,8 @@ def meaning(changes: list[dict[str, Any]]) -> Iterator[str]:
         yield f'takes requests again: it was drained as "{change["renamed"]}"'
     if lost := [name for each in changes for name in each.get("without_certificate") or ()]:
         yield f"leaves {named(lost)} without a certificate until it is issued: no handshakes"
+    if urls := change.get("without_keys"):
+        yield f"requests get 503 until the keys of {named(urls)} have been fetched"
     if change.get("leaves_no_backend"):
         clusters = sorted({each["name"].partition("/")[0] for each in changes})
         left = f'cluster "{clusters[0]}"'
@@ -213,6 +215,7 @@ def _marked(change: dict[str, Any], text: str, paint: Painter) -> str:
     if (
         change.get("leaves_no_backend")
         or change.get("without_certificate")
+        or change.get("without_keys")
         or change.get("ends_drain")
         or None in (change.get("heirs") or ())
     ):

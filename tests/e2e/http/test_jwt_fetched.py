@@ -161,3 +161,23 @@ def test_a_url_is_asked_once_for_each_who_vouches_for_it(site: FetchingSite) -> 
     site.contents["policies"]["other"] = strange
     site.commit({"kakehi.yaml": site.contents})
     assert [site.status(name, SECOND) for name in ("other", "api")] == [503, 200]
+
+
+def test_a_plan_says_whose_requests_wait_for_keys(site: FetchingSite) -> None:
+    site.issuer.status = 500
+    later = site.contents["frontends"].pop("own")
+    site.start({"kakehi.yaml": site.contents})
+
+    def planned() -> list[str] | None:
+        site.repo.write({"kakehi.yaml": site.contents})
+        [change] = site.daemon.json("plan", str(site.repo.directory))["changes"]
+        return change.get("without_keys")
+
+    site.contents["frontends"]["own"] = later
+    assert planned() == [site.issuer.url]
+    told = site.daemon.run_cli("plan", str(site.repo.directory)).stdout
+    assert f"! requests get 503 until the keys of {site.issuer.url} have been fetched" in told
+    site.issuer.status, site.issuer.content = 200, jwks(FIRST).encode()
+    site.daemon.ask("retry")
+    processes.wait_until(lambda: site.status("api", FIRST) == 200, "they are there", 30)
+    assert planned() is None

@@ -381,3 +381,55 @@ def test_a_policy_names_the_frontends_for_which_it_counts(
 ) -> None:
     found = meant(state_of(NAMING, POLICIES), state_of(NAMING, POLICIES.replace(old, new)))
     assert found.get(key, Consequence()).frontends == (frontends or ())
+
+
+URL, OTHER_URL = "https://id.test/one", "https://id.test/other"
+
+
+def tokens(url: str, more: str = "") -> str:
+    return f'jwt: {{issuer: i, audiences: [a], keys: "{url}"{more}}}'
+
+
+def guarded(policy: str, frontend: str = "", listener: str = "") -> State:
+    """Two frontends, of which one names the policy; what else one or the other says."""
+    base = BASE.replace('8080"}', f'8080", {listener}}}')
+    return state_of(
+        f"  one: {{listeners: [web], cluster: shop, path: {{prefix: /one}}, policies: [api]}}\n"
+        f"  two: {{listeners: [web], cluster: shop, {frontend}}}\n"
+        f"policies:\n  api: {{{policy}}}\n  spare: {{{tokens(URL)}}}\n",
+        base,
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "found"),
+    [
+        (("",), (tokens(URL),), {"policy/api": (URL,)}),
+        # Less than the requests of somebody else, or nothing new.
+        ((tokens(URL),), (tokens(URL, ", leeway: 1s"),), {}),
+        ((tokens(URL),), ("",), {}),
+        ((tokens(URL),), (tokens(OTHER_URL),), {"policy/api": (OTHER_URL,)}),
+        (("",), ("", tokens(URL)), {"frontend/two": (URL,)}),
+        ((tokens(URL),), (tokens(URL), "policies: [api]"), {"frontend/two": (URL,)}),
+        (("",), ("", "", "policies: [spare]"), {"listener/web": (URL,)}),
+        (
+            ("", "", "policies: [spare]"),
+            ("", tokens(OTHER_URL), "policies: [spare]"),
+            {"frontend/two": (OTHER_URL,)},
+        ),
+    ],
+)
+def test_who_needs_keys_that_have_not_been_fetched(
+    before: tuple[str, ...], after: tuple[str, ...], found: dict[str, tuple[str, ...]]
+) -> None:
+    told = meant(guarded(*before), guarded(*after))
+    assert {name: each.without_keys for name, each in told.items() if each.without_keys} == found
+
+
+def test_where_nobody_fetches_what_is_named_already_is_taken_for_there() -> None:
+    was, will_be = guarded(""), guarded(tokens(URL), tokens(OTHER_URL))
+    changes = diff_entities({key: will_be.get(key) for key in {*was, *will_be}}, was)
+    views = [MemoryView(state[key] for key in state) for state in (was, will_be)]
+    found = consequences(changes, views[0], views[1], EngineRouter(), is_here=False)
+    told = {str(key): each.without_keys for key, each in found.items() if each.without_keys}
+    assert told == {'frontend "two"': (OTHER_URL,)}
