@@ -1,6 +1,7 @@
 """Sessions of tests side by side, as `tests/run parallel` has them: none takes what another has."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -38,6 +39,19 @@ def test_no_port_is_given_to_two_sessions() -> None:
         session.communicate("\n", timeout=60)
         assert session.returncode == 0
     assert len(taken) == len(set(taken)) == SESSIONS * PORTS
+
+
+def test_the_kernel_chooses_no_port() -> None:
+    """It would give a backend's to another test soon, while whoever asked the first still asks."""
+    chosen = re.compile(r"(bind|create_server|HTTPServer)\(\(.*, 0\)")
+    found = [
+        f"{path.relative_to(ROOT)}: {line.strip()}"
+        for room in ("e2e", "faults", "harness")
+        for path in sorted((ROOT / "tests" / room).rglob("*.py"))
+        for line in path.read_text().splitlines()
+        if chosen.search(line)
+    ]
+    assert found == []
 
 
 @pytest.mark.parametrize(

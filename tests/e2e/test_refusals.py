@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
@@ -103,12 +102,7 @@ def port_that_another_process_would_share(_: Site) -> Trial:
 def _bound_elsewhere(*, reuse: bool) -> Trial:
     """One listener that could be opened, and one whose port is taken."""
     free, holding = ports.address(), ExitStack()
-    other = holding.enter_context(socket.socket())
-    if reuse:
-        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    other.bind(("127.0.0.1", 0))
-    other.listen()
-    taken = f"127.0.0.1:{other.getsockname()[1]}"
+    taken = ports.of(holding.enter_context(ports.listening(shared=reuse)))
     text = f"listeners:\n  a-free: {{address: '{free}'}}\n  taken: {{address: '{taken}'}}\n"
     found = Trial({"extra.yaml": text}, "prepare", f"{taken}.*in use", "extra.yaml", 3, holding)
     holding.callback(lambda: _assert_closed(free))
@@ -122,10 +116,7 @@ def _assert_closed(address: str) -> None:
 @trial
 def admin_port_of_another_process(site: Site) -> Trial:
     holding = ExitStack()
-    other = holding.enter_context(socket.socket())
-    other.bind(("127.0.0.1", 0))
-    other.listen()
-    taken = f"127.0.0.1:{other.getsockname()[1]}"
+    taken = ports.of(holding.enter_context(ports.listening()))
     whole = site.document({"main": ["red"]}, {"www": "main"})
     whole["settings"] = {**site.settings, "admin": taken}
     return Trial({"kakehi.yaml": whole}, "prepare", taken, "kakehi.yaml", 2, holding)

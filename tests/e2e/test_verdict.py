@@ -70,8 +70,8 @@ def test_a_plan_beside_a_stream_of_commits(running: Shop, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("what", ["listener", "metrics"])
 def test_a_port_that_somebody_else_has(running: Shop, what: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as holder:
-        address = f"127.0.0.1:{holder.getsockname()[1]}"
+    with ports.listening() as holder:
+        address = ports.of(holder)
         files = (
             {"more.yaml": {"listeners": {"more": {"address": address}}}}
             if what == "listener"

@@ -22,6 +22,8 @@ import h2.events
 import h2.settings
 import hyperframe.frame
 
+from tests.harness import ports
+
 DEADLINE_S = 20.0
 Fields = list[tuple[str, str]]
 
@@ -193,8 +195,8 @@ class H2Backend:
     ) -> None:
         self.script = script or (lambda request: request.answer(request.read() or b"h2"))
         self.context, self.settings, self.greets = context, settings or {}, greets
-        self.listening = socket.create_server(("127.0.0.1", 0), backlog=512)
-        self.address = f"127.0.0.1:{self.listening.getsockname()[1]}"
+        self.listening = ports.listening(backlog=512)
+        self.address = ports.of(self.listening)
         self.peers: list[Peer] = []
         self.seen: list[Request] = []
         self.errors: list[str] = []

@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
 
+from tests.harness import ports
 from tests.harness.pki import Pair
 
 
@@ -32,7 +33,7 @@ class KeyServer:
             def log_message(self, *_unused: Any) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", ports.free_port()), Handler)
         self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         self.url = f"https://127.0.0.1:{self._server.server_address[1]}/keys.json"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()

@@ -2,7 +2,8 @@
 
 Ports lie below the range that the kernel takes for outgoing connections, in blocks of which each
 test session locks its own: neither a client nor another session takes a port between the moment
-that it is given out and the moment that the process under test binds it.
+that it is given out and the moment that the process under test binds it. None is given out twice:
+whoever still asks one for a backend that is gone reaches nobody. So no test lets the kernel choose.
 """
 
 from __future__ import annotations
@@ -66,6 +67,31 @@ def address(host: str = "127.0.0.1") -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def bound(host: str = "127.0.0.1", *, shared: bool = False) -> socket.socket:
+    """Return a socket that has a free port, and does not listen; `shared`: by SO_REUSEPORT."""
+    made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    # Connections of a former session in TIME_WAIT are no obstacle.
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, shared)
+    made.bind((host, free_port(host)))
+    return made
+
+
+def listening(
+    host: str = "127.0.0.1", backlog: int = 128, *, shared: bool = False
+) -> socket.socket:
+    """Return a socket that listens on a free port: a backend, or whoever has what others want."""
+    made = bound(host, shared=shared)
+    made.listen(backlog)
+    return made
+
+
+def of(opened: socket.socket) -> str:
+    """Return the address of a socket in the form that the configuration uses."""
+    host, port = opened.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def split(address: str) -> tuple[str, int]:
     """Split `127.0.0.1:80` or `[::1]:80` into what `socket.connect` takes."""
     host, _, port = address.rpartition(":")
@@ -76,9 +102,8 @@ class Refusing:
     """An address that refuses connections: bound, so that nobody else gets it, not listening."""
 
     def __init__(self) -> None:
-        self._socket = socket.socket()
-        self._socket.bind(("127.0.0.1", 0))
-        self.address = f"127.0.0.1:{self._socket.getsockname()[1]}"
+        self._socket = bound()
+        self.address = of(self._socket)
 
     def close(self) -> None:
         self._socket.close()
@@ -88,17 +113,14 @@ class Unanswering:
     """An address where connecting never completes: the queue is full, so SYNs are dropped."""
 
     def __init__(self) -> None:
-        self._socket = socket.socket()
-        self._socket.bind(("127.0.0.1", 0))
-        self._socket.listen(0)
-        port = self._socket.getsockname()[1]
-        self.address = f"127.0.0.1:{port}"
+        self._socket = listening(backlog=0)
+        self.address = of(self._socket)
         self._fillers: list[socket.socket] = []
         # Linux holds backlog + 1 connections; the rest stay half-open and keep it full.
         for _ in range(4):
             filler = socket.socket()
             filler.setblocking(False)
-            filler.connect_ex(("127.0.0.1", port))
+            filler.connect_ex(split(self.address))
             self._fillers.append(filler)
 
     def close(self) -> None:

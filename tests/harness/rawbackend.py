@@ -19,7 +19,7 @@ import time
 import traceback
 from collections.abc import Callable
 
-from tests.harness import wire
+from tests.harness import ports, wire
 
 DEADLINE_S = 20.0
 _BLOCK = 1 << 18
@@ -245,14 +245,10 @@ class RawBackend:
         self.failures: list[str] = []
         self.stopping = threading.Event()
         self.go = threading.Event()
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._listener = socket.socket(family, socket.SOCK_STREAM)
-        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._listener.bind((host, 0))
-        self._listener.listen(1024)
+        self._listener = ports.listening(host, backlog=1024)
         self._listener.setblocking(False)
         self.port: int = self._listener.getsockname()[1]
-        self.address = f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+        self.address = ports.of(self._listener)
         self._accepted = 0
         self._thread = threading.Thread(target=self._accept, daemon=True)
         self._thread.start()

@@ -165,8 +165,8 @@ def test_a_backend_that_speaks_http_1_cannot_be_reached(front: Front) -> None:
 def test_a_backend_that_never_answers_the_preface(front: Front) -> None:
     backend = front.backend(greets=False)
     backend.script = lambda request: None
-    listening = socket.create_server(("127.0.0.1", 0))
-    address = f"127.0.0.1:{listening.getsockname()[1]}"
+    listening = ports.listening()
+    address = ports.of(listening)
     front.start(address, timeouts={"connect": "300ms"}, retries=0)
     with front.connect() as client:
         assert client.get("a").status == 504

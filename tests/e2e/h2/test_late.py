@@ -17,6 +17,7 @@ from hyperframe.frame import (
 )
 
 from tests.e2e.h2.conftest import Front
+from tests.harness import ports
 from tests.harness.h2backend import Request
 from tests.harness.h2frames import PREFACE
 
@@ -56,10 +57,10 @@ def read_slowly(listening: socket.socket) -> None:
 
 def test_a_slow_upload_is_no_late_response(front: Front) -> None:
     """`response_head` begins when the last byte has left, whatever the windows allow."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
+    with ports.listening() as listening:
         thread = threading.Thread(target=read_slowly, args=[listening], daemon=True)
         thread.start()
-        address = f"127.0.0.1:{listening.getsockname()[1]}"
+        address = ports.of(listening)
         front.start(address, timeouts={"response_head": f"{HEAD_S * 1000:.0f}ms"}, retries=0)
         with front.connect() as client:
             began = time.monotonic()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import ssl
 import threading
 from collections.abc import Iterator
@@ -32,8 +31,8 @@ class Wordy:
         assert SMALL < CERTIFICATES * len(other.der) < LARGE
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.load_cert_chain(pem)
-        self.listening = socket.create_server(("127.0.0.1", 0))
-        self.address = f"127.0.0.1:{self.listening.getsockname()[1]}"
+        self.listening = ports.listening()
+        self.address = ports.of(self.listening)
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self) -> None:

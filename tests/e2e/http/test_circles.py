@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.harness.ports import split
+from tests.harness import ports
 from tests.reconciler.live import shop
 
 
@@ -32,16 +32,16 @@ def way_back(to: str) -> Iterator[str]:
         with suppress(OSError):
             while True:
                 client, _ = listening.accept()
-                onward = socket.create_connection(split(to))
+                onward = socket.create_connection(ports.split(to))
                 opened.extend((client, onward))
                 for pair in ((client, onward), (onward, client)):
                     threading.Thread(target=pass_on, args=pair, daemon=True).start()
 
     opened: list[socket.socket] = []
-    with socket.create_server(("127.0.0.1", 0)) as listening:
+    with ports.listening() as listening:
         accepting = threading.Thread(target=serve)
         accepting.start()
-        yield f"127.0.0.1:{listening.getsockname()[1]}"
+        yield ports.of(listening)
         listening.shutdown(socket.SHUT_RDWR)
         accepting.join()
     for each in opened:
@@ -61,7 +61,7 @@ def test_a_circle_ends_after_a_few_rounds(tmp_path: Path, protocol: str) -> None
             "hostname": "circle.test",
         }
         running.daemon.commit(files)
-        connection = http.client.HTTPConnection(*split(running.listener), timeout=20)
+        connection = http.client.HTTPConnection(*ports.split(running.listener), timeout=20)
         connection.request("GET", "/", headers={"Host": "circle.test"})
         response = connection.getresponse()
         assert (response.status, response.reason) == (508, "Loop Detected")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from collections import Counter
@@ -11,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.harness import rawclient, wire
+from tests.harness import ports, rawclient, wire
 from tests.harness.fixtures import Nowhere
 from tests.harness.gateway import Gateway
 from tests.harness.rawbackend import Exchange, RawBackend
@@ -151,10 +150,8 @@ def test_all_refusing_is_one_502(gateway: Gateway, nowhere: Nowhere) -> None:
 
 
 def test_a_backend_that_comes_up_is_used_by_the_next_request(gateway: Gateway) -> None:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-        host = _cluster(gateway, "comes-up", [f"127.0.0.1:{port}"])
+    with ports.bound() as listener:
+        host = _cluster(gateway, "comes-up", [ports.of(listener)])
         client = gateway.connect()
         assert client.get(host).status == 502
         listener.listen()

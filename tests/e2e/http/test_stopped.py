@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.harness import processes
+from tests.harness import ports, processes
 from tests.harness.gateway import Gateway
 
 # More than the kernel tells in two turns.
@@ -27,8 +27,8 @@ class Withholding:
     """A backend that takes requests and answers all of them when it is told to."""
 
     def __init__(self) -> None:
-        self.listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
-        self.address = f"127.0.0.1:{self.listener.getsockname()[1]}"
+        self.listener = ports.listening(backlog=4096)
+        self.address = ports.of(self.listener)
         self.asking: list[socket.socket] = []
         self._selector = selectors.DefaultSelector()
         self._selector.register(self.listener, selectors.EVENT_READ)

@@ -34,8 +34,8 @@ class Secure:
         self.context.load_cert_chain(pem)
         for name, value in more.items():
             setattr(self.context, name, value)
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.address = f"127.0.0.1:{self.listener.getsockname()[1]}"
+        self.listener = ports.listening()
+        self.address = ports.of(self.listener)
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self) -> None:
@@ -235,8 +235,8 @@ REASONS = {
 def test_each_reason_has_its_word(front: Front, kind: str) -> None:
     leaf = pki.make("shop.internal", issuer=CA)
     if kind in ("plain", "silent"):
-        listener = socket.create_server(("127.0.0.1", 0))
-        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        listener = ports.listening()
+        address = ports.of(listener)
 
         def answer() -> None:
             while True:

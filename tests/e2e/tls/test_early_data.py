@@ -152,8 +152,8 @@ class Relay:
     def __init__(self, target: str) -> None:
         self.first = b""
         self.go_on = threading.Event()
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self.address = f"127.0.0.1:{self._listening.getsockname()[1]}"
+        self._listening = ports.listening()
+        self.address = ports.of(self._listening)
         self._target = ports.split(target)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()

@@ -29,8 +29,8 @@ class Echo:
         chain.write_bytes(pair.chain)
         key.write_bytes(pair.key)
         self.context.load_cert_chain(chain, key)
-        self.socket = socket.create_server(("127.0.0.1", 0), backlog=128)
-        self.address = f"127.0.0.1:{self.socket.getsockname()[1]}"
+        self.socket = ports.listening(backlog=128)
+        self.address = ports.of(self.socket)
         self.accepted = 0
         threading.Thread(target=self._accept, daemon=True).start()
 

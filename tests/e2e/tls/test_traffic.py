@@ -304,8 +304,8 @@ class _Relay:
 
     def __init__(self, target: str) -> None:
         self._target = ports.split(target)
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        self._listener = ports.listening()
+        self.address = ports.of(self._listener)
         self.corrupt = threading.Event()
         self._threads = [threading.Thread(target=self._run, daemon=True)]
         self._threads[0].start()
