@@ -192,8 +192,9 @@ def _without_daemon(
     place: Path, base: str, ref: str | None, only: str | None
 ) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
     from reconciler.cli.plans.offline_plan import between
+    from reconciler.cli.trees.answering import answered
 
-    return between(place, base, ref, only)
+    return answered(place, lambda: between(place, base, ref, only))
 
 
 def _invalid(diagnostics: list[dict[str, Any]], form: str) -> int:

@@ -4,6 +4,7 @@ Called by `kakehi plan`; without a daemon `offline_plan` has its place.
 """
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from reconciler.cli.asking import NoDaemonError
 from reconciler.cli.exits import STALE, CommandError, UsageError
 from reconciler.cli.outlasting import ask_next
 from reconciler.cli.plans import render
+from reconciler.cli.trees.answering import answered, asked
 
 if TYPE_CHECKING:
     from reconciler.cli.trees.working_tree import Differing
@@ -34,9 +36,12 @@ def with_daemon(
     while True:
         running = _running(runtime_dir)
         followed = Path(running["source"]["directory"])
-        place = followed if directory is None else _place(directory, followed, ref)
+        place = followed
+        if directory is not None:
+            place = answered(Path(directory), partial(_place, directory, followed, ref))
         try:
-            return place, running, _asked(runtime_dir, place, ref, running)
+            read = partial(_asked, runtime_dir, place, ref, running)
+            return place, running, answered(place, read)
         except CommandError as error:
             tries -= 1
             if error.code != STALE or not tries:
@@ -170,7 +175,7 @@ def _of_commit(
         differing = tree.differing(commit) if tree.has(commit) else None
     except (CommandError, ValueError):
         differing = None
-    return ask_next(runtime_dir, "plan", {"commit": commit, "files": {}}, TIMEOUT_S), differing
+    return _planned(runtime_dir, place, {"commit": commit, "files": {}}), differing
 
 
 def _of_working_tree(
@@ -204,7 +209,7 @@ def _of_working_tree(
             "beside": sorted(beside),
         }
         fields |= {"explains": True, "unreadable": unreadable}
-        result = ask_next(runtime_dir, "plan", fields, TIMEOUT_S)
+        result = _planned(runtime_dir, place, fields)
         if not result["wants"]:
             break
         for path in result["wants"]:
@@ -220,6 +225,14 @@ def _of_working_tree(
         if path not in beside or applied is None or tree.differs(applied, path, content)
     }
     return result, tree.differing(applied or "", edited)
+
+
+def _planned(runtime_dir: str | None, place: Path, fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the daemon's answer, which has a time limit of its own."""
+    asked(None)
+    result = ask_next(runtime_dir, "plan", fields, TIMEOUT_S)
+    asked(place)
+    return result
 
 
 def _resolved(place: Path, ref: str) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from reconciler.cli.exits import CommandError, UsageError
+from reconciler.cli.trees.answering import ask_repository, asked
 from reconciler.presence import denied_at, is_directory, is_there
 from reconciler.source import left_out as rules
 from reconciler.source.ignoring import NAME, NOTHING, Ignoring, parse
@@ -62,6 +63,7 @@ def all_files(
     for folder, folders, names in os.walk(directory, onerror=_unread(directory, ignored)):
         for name in sorted(filter(wanted, folders)):
             path = Path(folder, name)
+            asked(path)
             if path.is_symlink():
                 skipped[_shown(path, directory)] = rules.A_LINK
             elif is_there(path / ".git"):
@@ -73,6 +75,7 @@ def all_files(
         ]
         for name in sorted(filter(wanted, names)):
             path = Path(folder, name)
+            asked(path)
             if path.is_symlink():
                 skipped[_shown(path, directory)] = rules.A_LINK
             elif path.is_file():
@@ -116,6 +119,7 @@ def _shown(path: Path, directory: Path) -> str:
 
 def read(path: Path, most: int = FILE_BYTES_MAX) -> bytes:
     """Return the content of a file, cut where it would be refused anyway."""
+    asked(path)
     with path.open("rb") as file:
         return file.read(most)
 
@@ -190,6 +194,7 @@ def of_commit(
         )
     for path, blob in sorted(found.changed.items()):
         if blob is not None and not ignoring.covers(path):
+            asked(repository.common_dir / "objects")
             yield path, repository.objects.read_blob(blob, FILE_BYTES_MAX)
 
 
@@ -246,6 +251,7 @@ def _disk_reader(directory: Path) -> "Reader":
         if path.startswith("/"):
             return read_external(path)
         found = directory / path
+        asked(found)
         ways = [found, *list(found.parents)[: path.count("/")]]
         if any(way.is_symlink() for way in ways):
             raise named.a_link()
@@ -275,6 +281,7 @@ def open_repository(directory: Path) -> "Repository":
     from reconciler.source.git.errors import NoRepositoryError, RepositoryError
     from reconciler.source.git.repository import Repository
 
+    ask_repository(directory)
     try:
         return Repository(directory)
     except NoRepositoryError as error:

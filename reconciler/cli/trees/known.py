@@ -14,6 +14,7 @@ from stat import S_ISREG
 
 from reconciler.cli.exits import CommandError
 from reconciler.cli.trees import sparse
+from reconciler.cli.trees.answering import asked
 from reconciler.libgit2 import pygit2
 from reconciler.presence import found_at
 from reconciler.source.git.quarantine import object_directories
@@ -73,6 +74,8 @@ def _written_out(git: pygit2.Repository, place: Path, refused: str) -> Known:
         with tempfile.TemporaryDirectory(prefix="kakehi-index-") as folder:
             copy = Path(folder, "index")
             copyfile(place, copy)
+            # The program has a time limit of its own.
+            asked(None)
             done = subprocess.run(
                 ["git", *options, *where, *_REWRITE],
                 check=False,
