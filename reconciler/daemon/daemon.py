@@ -182,6 +182,7 @@ class Daemon:
         while self._base.store.running.generation == 0:
             await self._base.announcing.wait(READY_WAIT_S)
         await rehearse(self._base.store, self._base.stager)
+        await asyncio.to_thread(self._base.store.materials.copy)
 
     async def _leave(self, drain: bool) -> None:
         if drain:

@@ -13,6 +13,7 @@ import shutil
 import signal
 import sqlite3
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -220,6 +221,36 @@ def starts_alone(site: Site) -> None:
         away.rename(site.repo.directory)
 
 
+def lost_with_what_is_served_alone(restarted: bool, site: Site) -> None:
+    """The file of a certificate is another one by now: its content lies there, and nowhere else."""
+    document = site.document({"main": ["red"]}, {"main": "main"})
+    outside = {part: site.directory / f"kept.{part}" for part in ("pem", "key")}
+    pair = pki.make("kept.test")
+    outside["pem"].write_bytes(pair.chain)
+    outside["key"].write_bytes(pair.key)
+    document["certificates"] = {
+        "kept": {"certificate": str(outside["pem"]), "private_key": str(outside["key"])}
+    }
+    site.start({"kakehi.yaml": document})
+    if restarted:
+        site.daemon.leave()
+        site.daemon.return_()
+        in_service(site)
+        # It is copied behind ready, by nobody's asking.
+        time.sleep(1.5)
+    outside["pem"].unlink()
+    outside["key"].write_bytes(b"no key")
+    deleted(site.daemon.state_dir)
+    processes.wait_until(lambda: warned(site, "was written anew"), "it is told", WAIT_S)
+    assert not warned(site, "nowhere else any more")
+    [first, *_] = site.worker_pids()
+    kill({first: None})
+    processes.wait_until(
+        lambda: first not in site.worker_pids() and serving(site), "it is replaced", WAIT_S
+    )
+    assert site.everywhere("main.test") == {"red"}
+
+
 CASES: dict[str, Callable[[Site], None]] = {
     **{
         f"{loss.__name__} and {'a commit' if at_once else 'a look'}": partial(
@@ -227,6 +258,12 @@ CASES: dict[str, Callable[[Site], None]] = {
         )
         for loss in LOSSES
         for at_once in (False, True)
+    },
+    **{
+        f"deleted with what is served alone{', after a restart' if restarted else ''}": partial(
+            lost_with_what_is_served_alone, restarted
+        )
+        for restarted in (False, True)
     },
     **{
         f"{how.__name__} at a start {'without' if stopped else 'with'} workers": partial(

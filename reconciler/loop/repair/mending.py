@@ -14,6 +14,8 @@ from reconciler.source.git.errors import RepositoryError
 from reconciler.source.source import Changed, Source
 from reconciler.storage.store import Store
 
+_NAMED_MAX = 3
+
 
 class Mending:
     """Knows what runs, and where its files come from."""
@@ -22,6 +24,7 @@ class Mending:
         self._source = source
         self._store = store
         self._stager = stager
+        self._lost: list[str] = []
 
     def mend(self) -> bool:
         """Restore what was altered in the state directory; tell whether anything was."""
@@ -35,10 +38,22 @@ class Mending:
                 raise UnreadableError(str(error)) from None
 
         try:
-            mended = self._store.materials.mend(running.state.with_files(), read)
+            mended, lost = self._store.materials.mend(running.state.with_files(), read)
         except OSError as error:
             log.warning("the state directory cannot be mended", reason=error)
             return False
         if mended:
             log.warning("files that were altered in the state directory are back", files=mended)
+        if lost and lost != self._lost:
+            self._tell(lost)
+        self._lost = lost
         return bool(mended)
+
+    def _tell(self, lost: list[str]) -> None:
+        log.error("files that are served are nowhere else any more", files=lost)
+        some = ", ".join(lost[:_NAMED_MAX]) + (", …" if len(lost) > _NAMED_MAX else "")
+        self._store.notes.add(
+            f"what is served of {some} is nowhere else any more: until a commit changes or removes "
+            "what names it, no worker that ends can be replaced",
+            until_applied=True,
+        )

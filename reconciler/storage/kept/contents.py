@@ -15,6 +15,7 @@ from reconciler import log
 from reconciler.durable import make_own_directory, replace_durably
 from reconciler.errors import UnreadableError
 from reconciler.presence import is_there
+from reconciler.storage.kept.copies import Copies
 from schemas.changes.change import Change, with_files
 from schemas.entities.entity import Entity
 from schemas.entities.material import materials_of
@@ -35,6 +36,7 @@ class MaterialStore:
         self.directory = self._home = state_dir / DIRECTORY
         """Where workers read them now: elsewhere while the state directory cannot be written."""
         self._is_needed = is_needed
+        self._copies = Copies()
         # Whoever reads a former state needs what it names; what nobody else needs goes then.
         self._readers = 0
         self._left: set[str] = set()
@@ -44,6 +46,10 @@ class MaterialStore:
     def make(self) -> None:
         """Make the directory. Raises `OSError`."""
         make_own_directory(self.directory)
+
+    def copy(self) -> None:
+        """Have in memory what a start found there. For a thread."""
+        self._copies.fill(self.directory)
 
     def stand_in(self, directory: Path) -> None:
         """From here on they lie in this directory. Raises `OSError`.
@@ -91,8 +97,12 @@ class MaterialStore:
         for entity in with_files(entities):
             for material in materials_of(entity):
                 path = self.directory / material.sha256
-                if material.sha256 in contents and not is_there(path):
-                    replace_durably(path, contents[material.sha256])
+                content = contents.get(material.sha256)
+                if content is None:
+                    continue
+                if not is_there(path):
+                    replace_durably(path, content)
+                self._copies.hold(material.sha256, content)
 
     def applied(self, changes: Iterable[Change]) -> None:
         """Forget what no running entity needs any more."""
@@ -134,6 +144,7 @@ class MaterialStore:
         for digest in dict.fromkeys(digests):
             try:
                 if not self._is_needed(digest):
+                    self._copies.drop(digest)
                     (self.directory / digest).unlink(missing_ok=True)
             except OSError as error:
                 failed = error
@@ -142,21 +153,27 @@ class MaterialStore:
             reason = failed.strerror or failed
             log.warning("files that nobody needs any more are left over", reason=reason)
 
-    def mend(self, entities: Iterable[Entity], read: Callable[[str], bytes]) -> list[str]:
-        """Write anew what is missing or was altered; return the paths that it was read from.
+    def mend(
+        self, entities: Iterable[Entity], read: Callable[[str], bytes]
+    ) -> tuple[list[str], list[str]]:
+        """Write anew what is missing or was altered; return the paths that it is of, and the rest.
 
-        What has another content by now where it came from stays as it is. Raises `OSError`.
+        That rest is nowhere: where it came from is another content by now. Raises `OSError`.
         """
         self.make()
-        mended = []
+        mended, lost = [], []
         for found in {
             each.sha256: each for entity in entities for each in materials_of(entity)
         }.values():
             if self._holds(found.sha256):
                 continue
-            with contextlib.suppress(UnreadableError):
-                content = read(found.path)
-                if _hash(content) == found.sha256:
-                    replace_durably(self.directory / found.sha256, content)
-                    mended.append(found.path)
-        return mended
+            content = self._copies.get(found.sha256)
+            if content is None:
+                with contextlib.suppress(UnreadableError):
+                    content = read(found.path)
+            if content is None or _hash(content) != found.sha256:
+                lost.append(found.path)
+                continue
+            replace_durably(self.directory / found.sha256, content)
+            mended.append(found.path)
+        return mended, lost

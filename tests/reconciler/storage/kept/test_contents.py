@@ -119,3 +119,24 @@ def test_what_stands_in_has_all_and_brings_home_what_has_come(tmp_path: Path) ->
     assert store.directory == home / DIRECTORY
     assert held(store) == {OLD, NEW}
     assert not any(path.is_symlink() for path in store.directory.iterdir())
+
+
+@pytest.mark.parametrize("begun", ["before", "anew"])
+def test_what_is_lost_with_the_directory_is_written_from_memory(tmp_path: Path, begun: str) -> None:
+    named = Named(OLD)
+    store = store_with(tmp_path, named)
+    if begun == "anew":
+        store = MaterialStore(tmp_path, named)
+        store.copy()
+    shutil.rmtree(store.directory)
+    assert store.mend([certificate(OLD)], lambda _: NEW) == (["shop.private_key"], [])
+    assert held(store) == {OLD}
+
+
+def test_what_is_nowhere_is_told(tmp_path: Path) -> None:
+    store = store_with(tmp_path, Named(OLD))
+    (store.directory / sha256(OLD)).write_bytes(NEW)
+    again = MaterialStore(tmp_path, Named(OLD))
+    again.copy()
+    assert again.mend([certificate(OLD)], lambda _: NEW) == ([], ["shop.private_key"])
+    assert again.mend([certificate(OLD)], lambda _: OLD) == (["shop.private_key"], [])
