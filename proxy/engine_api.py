@@ -371,6 +371,13 @@ class EngineApi:
         """
         self._engine.take_ticket_keys(keys)
 
+    def share_rates(self, table: int) -> None:
+        """Counts rates in the table of this file from now on; the descriptor stays the caller's.
+
+        Raises `ValueError`; the one that is held is kept then.
+        """
+        self._engine.share_rates(table)
+
     def take_challenges(self, answers: ChallengeAnswers) -> None:
         """The answers to ACME challenges, in place of those held.
 

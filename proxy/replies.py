@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from proxy.engine_api import EngineApi, PrepareRefusedError
 from schemas.messages import wire
 from schemas.messages.challenges import ChallengeAnswers
-from schemas.messages.files import read_regular
+from schemas.messages.files import identity, read_regular
 
 
 class Replies:
@@ -26,6 +26,8 @@ class Replies:
         self._kept = ""
         self.serving = False
         """Whether it takes connections."""
+        self.rate_table: str | None = None
+        """The `identity` of the file in which it counts rates, if others do too."""
 
     def stage(self, message: wire.Stage) -> wire.FromWorker:
         """Take in a chunk of a change."""
@@ -54,7 +56,22 @@ class Replies:
             transaction=message.transaction, generation=message.generation, digest=digest
         )
 
-    def serve(self, message: wire.Serve, descriptors: list[int]) -> wire.FromWorker:
+    def take(self, message: wire.Serve | wire.RateTable, descriptors: list[int]) -> wire.FromWorker:
+        """Use the files that come with a message."""
+        if isinstance(message, wire.Serve):
+            return self._serve(message, descriptors)
+        return self._share_rates(*descriptors)
+
+    def _share_rates(self, descriptor: int) -> wire.RateTableTaken:
+        """Count rates where all workers do."""
+        try:
+            self._engine.share_rates(descriptor)
+            self.rate_table = identity(descriptor)
+        except (OSError, ValueError) as error:
+            return wire.RateTableTaken(problem=str(error))
+        return wire.RateTableTaken()
+
+    def _serve(self, message: wire.Serve, descriptors: list[int]) -> wire.FromWorker:
         """Take connections from now on."""
         try:
             self._engine.serve(dict(zip(message.sockets, descriptors, strict=True)))

@@ -169,6 +169,8 @@ class Shell:
                 descriptors: list[int] = []
                 if isinstance(message, wire.Prepare | wire.Serve) and message.sockets:
                     descriptors = peer.channel.take_descriptors(len(message.sockets))
+                elif isinstance(message, wire.RateTable):
+                    descriptors = peer.channel.take_descriptors(1)
                 self._inbox.put_nowait((peer, message, descriptors))
                 if self._gives_way:
                     self._engine.end_audit()
@@ -278,8 +280,8 @@ class Shell:
                 reply = self._replies.prepare(message, descriptors)
             case wire.Prepare():
                 reply = await asyncio.to_thread(self._replies.prepare, message, descriptors)
-            case wire.Serve():
-                reply = self._replies.serve(message, descriptors)
+            case wire.Serve() | wire.RateTable():
+                reply = self._replies.take(message, descriptors)
             case wire.Audit():
                 reply = await self._audit(message)
             case wire.Recite():
@@ -315,6 +317,7 @@ class Shell:
             staged=held.staged,
             listeners=list(listeners),
             serving=self._replies.serving,
+            rate_table=self._replies.rate_table,
             protocol=wire.PROTOCOL,
         )
         self._send(peer, welcome, [self._engine.metrics_fd, *listeners.values()])

@@ -192,6 +192,7 @@ class Daemon:
             log.info("the daemon leaves, the workers go on serving")
             self._workers.supervisor.detach()
             self._workers.sockets.close()
+        self._workers.rates.close()
         self._commits.admin.close()
         if not self._ended.done():
             self._ended.set_result(None)

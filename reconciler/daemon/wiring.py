@@ -54,6 +54,7 @@ from reconciler.workers.slots.slot import WorkerObserver
 from reconciler.workers.slots.supervisor import Supervisor
 from reconciler.workers.telling.challenges import ChallengeKeeper
 from reconciler.workers.telling.overlay import Overlaying
+from reconciler.workers.telling.rates import RateTableKeeper
 from reconciler.workers.telling.tickets import TicketKeeper, tell_of_keys
 from reconciler.workers.watching.auditing import Auditing
 from reconciler.workers.watching.binding import Binding
@@ -95,6 +96,7 @@ class WorkerPlane:
     drains: Drains
     overlaying: Overlaying
     tickets: TicketKeeper
+    rates: RateTableKeeper
     challenges: ChallengeKeeper
     supervisor: Supervisor
     auditing: Auditing
@@ -174,7 +176,10 @@ def worker_plane(base: Ground, observer: WorkerObserver) -> WorkerPlane:
     drains = Drains(store, send_overlay, base.outcomes.drains_expired)
     tickets = TicketKeeper(options.state_dir, store)
     challenges = ChallengeKeeper(options.state_dir, workers)
-    bringup = Bringup(store, sockets, overlay, tickets.path, challenges.path, base.mending.mend)
+    rates = RateTableKeeper(options.runtime_dir)
+    bringup = Bringup(
+        store, sockets, overlay, tickets.path, challenges.path, rates, base.mending.mend
+    )
     supervisor = Supervisor(
         options.runtime_dir, store.epoch, sockets, bringup, base.parts, observer
     )
@@ -183,6 +188,7 @@ def worker_plane(base: Ground, observer: WorkerObserver) -> WorkerPlane:
         drains=drains,
         overlaying=overlaying,
         tickets=tickets,
+        rates=rates,
         challenges=challenges,
         supervisor=supervisor,
         auditing=Auditing(store, supervisor),

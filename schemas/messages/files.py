@@ -42,3 +42,9 @@ def beginning_of(path: str | Path, most: int) -> bytes:
         # There are such files below /proc, and on file systems of FUSE.
         raise BlockingIOError(errno.EAGAIN, "it has nothing to be read now", str(path))
     return content
+
+
+def identity(descriptor: int) -> str:
+    """Return what tells an open file apart from all others of the host. Raises `OSError`."""
+    found = os.fstat(descriptor)
+    return f"{found.st_dev}:{found.st_ino}"

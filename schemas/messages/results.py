@@ -192,7 +192,7 @@ class LimitedClient(TypedDict):
     """One whom a rate limit refuses now: `limit` is KIND/NAME/LIMIT, as in the access log.
 
     `who` is an address, a network of IPv6, a frontend, or, of a header or a cookie, a hash of the
-    value by a key of the worker (`none`: it was not there). `refused`: so many of its requests were
+    value by a key of the host (`none`: it was not there). `refused`: so many of its requests were
     since it was within the rate last.
     """
 

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from schemas.messages.frames import DESCRIPTORS_MAX, WireError, framed
 
-PROTOCOL = 26
+PROTOCOL = 27
 """Grows with every change of these messages that the other side would not understand."""
 
 LANGUAGE = "102c8d164c80fd15"
@@ -136,6 +136,15 @@ class TicketKeys(_Message):
     path: str
 
 
+class RateTable(_Message):
+    """Where all workers of the host count rates: the descriptor of a file that comes with it.
+
+    Answered by `RateTableTaken`.
+    """
+
+    type: Literal["rate_table"] = "rate_table"
+
+
 class Challenges(_Message):
     """Where the answers to ACME challenges are, all of them. Answered by `ChallengesTaken`."""
 
@@ -193,7 +202,7 @@ class Welcome(_Message):
     """What this worker is and holds; with the descriptors of its counters and of its listeners.
 
     Descriptors: the counters' memfd first, then one per name in `listeners`. It takes connections
-    when it is `serving`.
+    when it is `serving`. `rate_table` is the `files.identity` of the table in which it counts.
     """
 
     type: Literal["welcome"] = "welcome"
@@ -206,6 +215,7 @@ class Welcome(_Message):
     staged: int | None
     listeners: list[str]
     serving: bool
+    rate_table: str | None = None
     protocol: _Number = PROTOCOL
 
 
@@ -287,6 +297,13 @@ class TicketKeysTaken(_Message):
     """The keys are in use; `problem` says why they are not, and those of before are."""
 
     type: Literal["ticket_keys_taken"] = "ticket_keys_taken"
+    problem: str | None = None
+
+
+class RateTableTaken(_Message):
+    """Rates are counted there; `problem` says why they are not, but where they were before."""
+
+    type: Literal["rate_table_taken"] = "rate_table_taken"
     problem: str | None = None
 
 
@@ -372,6 +389,7 @@ ToWorker = (
     | Serve
     | Overlay
     | TicketKeys
+    | RateTable
     | Challenges
     | Audit
     | Recite
@@ -391,6 +409,7 @@ FromWorker = (
     | Served
     | Overlaid
     | TicketKeysTaken
+    | RateTableTaken
     | ChallengesTaken
     | Audited
     | AuditEnded

@@ -136,8 +136,8 @@ RateLimited = Annotated[
     Field(
         description=(
             "How often clients may ask, or several of it in a list; whoever asks more often gets "
-            "429 with Retry-After, and a request that is refused uses none of them up. Each "
-            "worker counts by itself. A request has to be within every rate that frontend, "
+            "429 with Retry-After, and a request that is refused uses none of them up. All "
+            "workers of a host count as one. A request has to be within every rate that frontend, "
             "policies or listener name, and that of a policy is one for all who name it. null: "
             "this one leaves it to the others."
         ),

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,10 +25,12 @@ from proxy.engine_api import EngineApi
 from proxy.shell import Shell
 from reconciler.storage.store import Store
 from reconciler.workers.listening.sockets import SocketTable
+from reconciler.workers.telling.rates import RateTableKeeper
 from reconciler.workers.telling.tickets import TicketKeeper
 from schemas.changes.state import EMPTY_DIGEST, State
 from schemas.entities.entity import NOWHERE, Entity, EntityKey
 from schemas.messages import wire
+from schemas.messages.files import identity
 from tests.harness.ports import address, split
 from tests.harness.rawbackend import RawBackend
 from tests.proxy.worker import DEADLINE_S, Connection, Worker, prepare, stages, state
@@ -216,6 +219,25 @@ def test_ticket_keys_are_read_from_where_they_lie(connection: Connection, tmp_pa
         taken = connection.ask(wire.TicketKeys(path=str(path)))
         assert isinstance(taken, wire.TicketKeysTaken)
         assert taken.problem
+
+
+def test_a_table_of_rates_is_taken_and_nothing_else(connection: Connection, tmp_path: Path) -> None:
+    connection.descriptors(connection.greet())
+    with closing(RateTableKeeper(tmp_path)) as table:
+        file = table.descriptor()
+        assert file is not None
+        assert connection.ask(wire.RateTable(), [file]) == wire.RateTableTaken()
+        welcome = connection.greet(2)
+        connection.descriptors(welcome)
+        assert welcome.rate_table == identity(file)
+        os.pwrite(file, b"another", 0)
+        taken = connection.ask(wire.RateTable(), [file])
+        assert isinstance(taken, wire.RateTableTaken)
+        assert "no table of this version" in str(taken.problem)
+        os.ftruncate(file, 100)
+        taken = connection.ask(wire.RateTable(), [file])
+        assert isinstance(taken, wire.RateTableTaken)
+        assert "no file of that length" in str(taken.problem)
 
 
 def test_an_aborted_attempt_leaves_room_for_another(connection: Connection, served: Served) -> None:

@@ -230,6 +230,10 @@ impl Engine {
         tickets.replace(keys).map_err(PyValueError::new_err)
     }
 
+    fn share_rates(&self, file: i32) -> PyResult<()> {
+        self.lock().share_rates(file).map_err(PyValueError::new_err)
+    }
+
     fn take_challenges(
         &self,
         http: HashMap<String, String>,

@@ -10,6 +10,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crate::policy::limits::meter::CommonTable;
 use crate::policy::limits::refused::{Meant, Refusal};
 use crate::runtime::epoll::Epoll;
 use crate::runtime::socket;
@@ -258,6 +259,17 @@ impl EngineThread {
         let (answer, found) = mpsc::channel();
         self.send(Command::Limits(meant, begin_anew, answer));
         await_answer(&found)
+    }
+
+    /// Has rates counted in the table of this file, which all workers of the host have in common. The descriptor is copied.
+    ///
+    /// # Errors
+    /// A sentence, when it is no such table; the one that is held is kept then.
+    pub fn share_rates(&self, file: RawFd) -> Result<(), String> {
+        let table = socket::duplicate(file).and_then(CommonTable::of);
+        let table = table.map_err(|error| format!("the table of rates cannot be used: {error}"))?;
+        self.send(Command::ShareRates(table));
+        Ok(())
     }
 
     /// Has the access log's file opened anew before the next line is written.

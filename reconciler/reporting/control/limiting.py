@@ -1,4 +1,4 @@
-"""Who is limited now, and who begins anew: asked of every worker, since each counts by itself.
+"""Who is limited now, and who begins anew: asked of every worker, each of whom it has refused.
 
 Called by `reconciler.reporting.control.answers`.
 """

@@ -169,19 +169,22 @@ def _limits(words: Words) -> Iterator[Step]:
 def _rate(rate: RateLimit) -> str:
     burst = rate.burst or rate.requests
     often = f"{rate.requests} requests in {format_duration(rate.per)}, {burst} at once"
-    return f"{often}, {_for_each(rate)}"
+    return f"{often}, for each {_whose(rate)}; {_refused(rate)}"
 
 
 def _concurrency(limit: Concurrency) -> str:
-    return f"{limit.requests} requests in flight, {_for_each(limit)}"
+    whose = f"for each {_whose(limit)} and worker"
+    return f"{limit.requests} requests in flight, {whose}; {_refused(limit)}"
 
 
-def _for_each(limit: RateLimit | Concurrency) -> str:
+def _whose(limit: RateLimit | Concurrency) -> str:
     by = limit.by
-    whose = by.replace("_", " ") if isinstance(by, str) else " ".join(by.given())
+    return by.replace("_", " ") if isinstance(by, str) else " ".join(by.given())
+
+
+def _refused(limit: RateLimit | Concurrency) -> str:
     status = limit.status if isinstance(limit, RateLimit) else 429
-    refused = "more are counted (dry_run)" if limit.dry_run else f"more get {status}"
-    return f"for each {whose} and worker; {refused}"
+    return "more are counted (dry_run)" if limit.dry_run else f"more get {status}"
 
 
 def _cors(cors: Cors, by: Entity, seen: Seen) -> Step:

@@ -24,6 +24,7 @@ class Worker:
         self.digest = welcome.digest
         self.staged = welcome.staged
         self.serving = welcome.serving
+        self.rate_table = welcome.rate_table
         self.protocol = welcome.protocol
         self.listening = frozenset(welcome.listeners)
         """The listeners for which it had sockets when it said welcome."""

@@ -27,11 +27,13 @@ from reconciler.workers.linked.streaming import Streaming
 from reconciler.workers.linked.worker import Worker
 from reconciler.workers.listening.opening import open_each
 from reconciler.workers.listening.sockets import SocketTable
+from reconciler.workers.telling.rates import RateTableKeeper
 from schemas.changes.ops import chunks
 from schemas.changes.state import EMPTY_DIGEST
 from schemas.entities.entity import Entity, EntityKey
 from schemas.kinds.listener import Listener
 from schemas.messages import wire
+from schemas.messages.files import identity
 
 # 400,000 entities are checked in well under a second and swapped in within two, when the machine
 # has time; more means that the worker hangs.
@@ -65,6 +67,7 @@ class Bringup:
         overlay: Callable[[], wire.Overlay],
         ticket_keys: Path,
         challenges: Path,
+        rates: RateTableKeeper,
         mend: Callable[[], bool],
     ) -> None:
         """`mend` puts back what was altered of the files that workers read, and tells whether."""
@@ -73,6 +76,7 @@ class Bringup:
         self._overlay = overlay
         self._ticket_keys = ticket_keys
         self._challenges = challenges
+        self._rates = rates
         self._mend = mend
 
     @property
@@ -155,6 +159,7 @@ class Bringup:
             )
         await self._hand_out_ticket_keys(worker)
         await self._hand_out_challenges(worker)
+        await self._hand_out_rates(worker)
         overlay = self._overlay()
         # One without backends as well: who was adopted may not have heard that a drain has ended.
         if overlay.kept:
@@ -185,6 +190,18 @@ class Bringup:
         taken = await _ask(worker, message, wire.ChallengesTaken, REPLY_TIMEOUT_S)
         if taken.problem:
             log.warning("a worker answers no challenges", worker=worker.id, reason=taken.problem)
+
+    async def _hand_out_rates(self, worker: Worker) -> None:
+        """Before it lets anybody through. Raises `WorkerGoneError`."""
+        descriptor = self._rates.descriptor()
+        # One that was adopted has it, and perhaps no descriptor left for it.
+        if descriptor is None or worker.rate_table == identity(descriptor):
+            return
+        taken = await _ask(
+            worker, wire.RateTable(), wire.RateTableTaken, REPLY_TIMEOUT_S, [descriptor]
+        )
+        if taken.problem:
+            log.warning("a worker counts rates by itself", worker=worker.id, reason=taken.problem)
 
     async def _drop_staged(self, worker: Worker) -> None:
         if worker.staged is not None:
@@ -303,9 +320,13 @@ async def _reply(
 
 
 async def _ask(
-    worker: Worker, message: wire.ToWorker, expected: type[_Reply], timeout_s: float
+    worker: Worker,
+    message: wire.ToWorker,
+    expected: type[_Reply],
+    timeout_s: float,
+    descriptors: list[int] | None = None,
 ) -> _Reply:
-    reply = await _reply(worker, message, timeout_s)
+    reply = await _reply(worker, message, timeout_s, descriptors)
     if not isinstance(reply, expected):
         raise WorkerGoneError(f"it answered {message.type} by {reply.type}")
     return reply

@@ -48,7 +48,7 @@ FRONTENDS: dict[str, dict[str, Any]] = {
 
 
 class Rated:
-    """One worker: each counts by itself."""
+    """One worker; `test_rates_of_a_host` has two."""
 
     def __init__(self, directory: Path) -> None:
         self.plain, self.told, self.far, self.lets, self.admin = (ports.address() for _ in range(5))
@@ -304,11 +304,9 @@ def test_who_is_limited_is_shown_and_may_be_forgiven(site: Rated) -> None:
 def test_explain_tells_the_rate_and_whose_it_is(site: Rated) -> None:
     port = site.plain.rpartition(":")[2]
     [stage, _] = site.daemon.json("explain", f"http://shared-a.test:{port}/")["stages"]
-    assert stage["words"] == (
-        "3 requests in 1h, 3 at once, for each client address and worker; more get 429"
-    )
+    assert stage["words"] == ("3 requests in 1h, 3 at once, for each client address; more get 429")
     assert (stage["key"], stage["by"]["name"]) == ("rate_limit", "shared")
-    refused = " and worker; more get"
+    refused = "; more get"
     stages = site.daemon.json("explain", f"http://several.test:{port}/")["stages"]
     assert [stage["words"] for stage in stages[:2]] == [
         f"client_address: 3 requests in 1h, 3 at once, for each client address{refused} 503",

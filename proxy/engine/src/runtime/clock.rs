@@ -11,6 +11,8 @@ const PAUSE_US_MIN: u64 = 1_000_000;
 /// The turn's notion of now.
 pub struct Clock {
     start: Instant,
+    /// What all processes of the host call that moment.
+    start_host_ns: u64,
     monotonic_us: u64,
     /// For how long we did not run.
     paused_us: u64,
@@ -25,6 +27,7 @@ impl Clock {
     pub fn new() -> Self {
         let mut clock = Self {
             start: Instant::now(),
+            start_host_ns: host_ns(),
             monotonic_us: 0,
             paused_us: 0,
             unix_us: 0,
@@ -67,7 +70,14 @@ impl Clock {
         self.monotonic_us
     }
 
-    /// The same as it is at this very moment, to measure what a turn's work takes.
+    /// The same in nanoseconds since something that all processes of the host have in common; what one of them writes
+    /// down is true for the others.
+    #[must_use]
+    pub fn host_ns(&self) -> u64 {
+        self.start_host_ns + self.monotonic_us * 1000
+    }
+
+    /// Microseconds since the engine's start as they are at this very moment, to measure what a turn's work takes.
     #[must_use]
     pub fn us_now(&self) -> u64 {
         self.start.elapsed().as_micros() as u64
@@ -102,6 +112,17 @@ impl Default for Clock {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// CLOCK_MONOTONIC, which [`Instant`] reads too and does not tell.
+fn host_ns() -> u64 {
+    let mut now = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: plain call that writes to what it is given; it cannot fail for this clock.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
 fn http_date(unix_seconds: u64) -> [u8; 29] {
@@ -166,6 +187,18 @@ mod tests {
             assert!(clock.us() >= 5_000_000);
             assert_eq!(clock.ms() < 1000, left_out, "{sleep_ms:?}");
         }
+    }
+
+    #[test]
+    fn clocks_of_one_host_agree() {
+        let mut one = Clock::new();
+        std::thread::sleep(Duration::from_millis(20));
+        let mut other = Clock::new();
+        one.tick();
+        other.tick();
+        assert!(one.us() >= 20_000);
+        let (before, after) = (one.host_ns(), other.host_ns());
+        assert!(after + 1_000_000 > before && after < before + 500_000_000);
     }
 
     #[test]

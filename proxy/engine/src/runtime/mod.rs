@@ -5,6 +5,7 @@
 
 pub mod buffer;
 pub mod clock;
+pub mod common;
 pub mod driver;
 pub mod epoll;
 pub mod pipe;

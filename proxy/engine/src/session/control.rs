@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
+use crate::policy::limits::meter::CommonTable;
 use crate::policy::limits::refused::{Meant, Refusal};
 use crate::runtime::driver::Driver;
 use crate::runtime::socket;
@@ -38,6 +39,8 @@ pub enum Command {
     Overlay(Vec<String>, Sender<()>),
     /// Who is limited now, of those who are meant; and whether they begin anew.
     Limits(Meant, bool, Sender<Vec<(Refusal, u64)>>),
+    /// Count rates in a table that all workers of the host have in common.
+    ShareRates(CommonTable),
     /// Open the access log's file anew, after it was moved away.
     ReopenLog,
     /// The digest computed anew from every entity held, over as many turns as it takes; None when it
@@ -86,6 +89,7 @@ impl<D: Driver> Engine<D> {
             Command::Limits(meant, begin_anew, answer) => {
                 let _ = answer.send(self.limited(&meant, begin_anew));
             }
+            Command::ShareRates(table) => self.meter.share(table),
             Command::ReopenLog => self.log.reopen(),
             Command::Audit(answer) => {
                 self.audit
@@ -102,7 +106,7 @@ impl<D: Driver> Engine<D> {
 
     /// Who is limited, and how many milliseconds each has to wait.
     fn limited(&mut self, meant: &Meant, begin_anew: bool) -> Vec<(Refusal, u64)> {
-        let now_ns = self.clock.us() * 1000;
+        let now_ns = self.clock.host_ns();
         let found = self.refused.at(now_ns, meant).into_iter();
         let wait_ms = |refusal: &Refusal| (refusal.until_ns - now_ns).div_ceil(1_000_000);
         let found = found.map(|refusal| {

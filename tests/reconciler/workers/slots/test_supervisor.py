@@ -22,6 +22,7 @@ from reconciler.workers.slots import tending
 from reconciler.workers.slots.bringup import Bringup
 from reconciler.workers.slots.supervisor import Supervisor
 from reconciler.workers.telling.challenges import ChallengeKeeper
+from reconciler.workers.telling.rates import RateTableKeeper
 from reconciler.workers.telling.tickets import TicketKeeper
 from schemas.changes.state import State
 from schemas.entities.entity import EntityKey
@@ -59,12 +60,14 @@ class Plane:
         self.tickets = TicketKeeper(directory / "state", self.store)
         self.tickets.rotate_if_due()
         self.challenges = ChallengeKeeper(directory, self.workers)
+        self.rates = RateTableKeeper(directory)
         bringup = Bringup(
             self.store,
             self.sockets,
             lambda: wire.Overlay(drained=self.drained, kept="kept"),
             self.tickets.path,
             self.challenges.path,
+            self.rates,
             lambda: False,
         )
         self.leave_ms = 0
@@ -104,6 +107,7 @@ class Plane:
         for part in parts:
             await part.ended()
         self.sockets.close()
+        self.rates.close()
         self.store.close()
 
     async def end(self, drain_ms: int = 0) -> None:

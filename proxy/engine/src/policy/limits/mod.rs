@@ -6,5 +6,6 @@ pub mod bandwidth;
 pub mod bounds;
 pub mod crowd;
 pub mod meter;
+mod places;
 pub(in crate::policy) mod rate;
 pub mod refused;

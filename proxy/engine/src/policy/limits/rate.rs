@@ -57,14 +57,14 @@ impl Rate {
         key_of(self.policy(), &self.called, &self.by, facts)
     }
 
-    /// Takes a request into account that is within the rate; how long it has to wait otherwise.
-    fn charge(&self, facts: &Facts<'_>) -> Result<(), u64> {
+    /// Takes a request into account that is within the rate, and tells whether it did; how long it has to wait otherwise.
+    fn charge(&self, facts: &Facts<'_>) -> Result<bool, u64> {
         let charged = facts.meter.charge(self.key(facts), self.pace, facts.now_ns);
         if self.dry_run && charged.is_err() {
             facts.meter.spare();
-            return Ok(());
+            return Ok(false);
         }
-        charged
+        charged.map(|()| true)
     }
 
     /// How long a request would have to wait, in nanoseconds, if it is one too many.
@@ -131,7 +131,7 @@ impl Rate {
 pub(in crate::policy) fn decide(rates: &[Rate], facts: &Facts<'_>) -> Verdict {
     if let [only] = rates {
         return match only.charge(facts) {
-            Ok(()) => Verdict::Continue,
+            Ok(_) => Verdict::Continue,
             Err(wait_ns) => only.refuse(wait_ns, facts),
         };
     }
@@ -141,9 +141,19 @@ pub(in crate::policy) fn decide(rates: &[Rate], facts: &Facts<'_>) -> Verdict {
     if let Some((wait_ns, rate)) = waits.max_by_key(|(wait_ns, _)| *wait_ns) {
         return rate.refuse(wait_ns, facts);
     }
+    let mut charged = Vec::with_capacity(rates.len());
     for rate in rates {
-        // None of them has said no.
-        let _ = rate.charge(facts);
+        match rate.charge(facts) {
+            Ok(true) => charged.push(rate),
+            Ok(false) => {}
+            Err(wait_ns) => {
+                // Another worker has used up meanwhile what was left.
+                for taken in charged {
+                    facts.meter.refund(taken.key(facts), taken.pace);
+                }
+                return rate.refuse(wait_ns, facts);
+            }
+        }
     }
     Verdict::Continue
 }

@@ -63,7 +63,7 @@ impl Refused {
     /// Somebody is refused, and has to wait so long; `whom` tells who it is, which is asked once.
     pub fn note(&self, key: Key, now_ns: u64, wait_ns: u64, whom: impl FnOnce() -> Whom) {
         self.count.set(self.count.get() + 1);
-        let until_ns = now_ns + wait_ns;
+        let until_ns = now_ns.saturating_add(wait_ns);
         let mut known = self.known.borrow_mut();
         if let Some(refusal) = known.get_mut(&key) {
             let is_over = refusal.until_ns <= now_ns;

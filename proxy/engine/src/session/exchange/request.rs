@@ -265,7 +265,7 @@ impl<D: Driver> Engine<D> {
             meter: &self.meter,
             refused: &self.refused,
             in_flight: &self.in_flight,
-            now_ns: self.clock.us() * 1000,
+            now_ns: self.clock.host_ns(),
             unix_us: self.clock.unix_us(),
             listeners: &self.tables.running.listeners,
         }
