@@ -16,7 +16,7 @@ from reconciler.catalog.coverage import claims, ordered
 from reconciler.catalog.relations import FETCHED, relations_of, url_and_ca
 from reconciler.daemon.condition import Health, Shortages, Warnings
 from reconciler.daemon.options import DaemonOptions
-from reconciler.issuers.keeping import UNKNOWN_KEYS, IssuerKeys, WantedKeys
+from reconciler.issuers.keeping import UNKNOWN_KEYS, IssuerKeys, WantedKeys, fetched_directory
 from reconciler.loop.applied_ref import AppliedRef
 from reconciler.loop.observer import Observer
 from reconciler.loop.reconcile import Reconciler
@@ -206,6 +206,7 @@ def worker_plane(base: Ground, observer: WorkerObserver) -> WorkerPlane:
             issued=base.wake.set,
         ),
         issuers=IssuerKeys(
+            fetched_directory(options.state_dir),
             lambda: wanted_keys(base),
             lambda: sum(slot.counters.gauge(UNKNOWN_KEYS) for slot in list(supervisor.slots)),
             came=base.wake.set,

@@ -3,7 +3,8 @@
 What was fetched is a file in the state directory, which `reconciler.loop.renewing` takes over as it
 does any file outside of the repository: by a transaction of what names it, on all workers at once.
 So it is fetched once for the host, and what was fetched last counts over restarts, and for as long
-as nothing better is had. Called by `reconciler.daemon`; `wake` after each change of the state.
+as nothing better is had. What nobody names any more stays for a while, for who takes a commit
+back. Called by `reconciler.daemon`; `wake` after each change of the state.
 """
 
 from __future__ import annotations
@@ -11,21 +12,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
 from reconciler import log
-from reconciler.durable import make_own_directory, replace_durably
 from reconciler.issuers.fetch import FETCH_TIMEOUT_S, TOO_LATE, FetchError, fetch
+from reconciler.issuers.stored import StoredKeys, fetched_at
 from reconciler.materials import jwks
 from reconciler.own_threads import OwnThreads
 from reconciler.parts import heard_again_within
 from reconciler.patience import within
-from reconciler.presence import is_there
-from schemas.messages.files import read_regular
 from schemas.record import record
 
 DIRECTORY = "issuers"
@@ -35,6 +33,9 @@ REFRESH_S = 300.0
 """An issuer shows a key for longer than that before it signs by it."""
 HINT_PAUSE_S = 30.0
 """So long a set is left alone, whatever keys tokens name: anybody can name one."""
+UNNAMED_S = 3600.0
+"""So long a set stays that nobody names: years later it would say who was trusted then."""
+_UNNAMED_MAX = 64
 _FIRST_RETRY_S = 5.0
 _DOUBLINGS_MAX = 6
 _AT_ONCE = 4
@@ -73,7 +74,6 @@ class _Kept:
     tried: float = -HINT_PAUSE_S
     failures: int = 0
     problem: str | None = None
-    fetched_at: datetime | None = None
     task: asyncio.Task[None] | None = None
 
     @property
@@ -92,17 +92,22 @@ class IssuerKeys:
 
     def __init__(
         self,
+        directory: Path,
         wanted: Callable[[], Mapping[str, WantedKeys]],
         unknown: Callable[[], int],
         came: Callable[[], None],
     ) -> None:
-        """`wanted` gives the sets by their paths, `unknown` counts tokens by unknown keys, and
-        `came` is called when a file is another one.
+        """`wanted` gives the sets by their paths, which lie in `directory`; `unknown` counts tokens
+        by unknown keys; `came` is called when a file is another one.
         """
         self._wanted = wanted
         self._unknown = unknown
         self._came = came
+        self._stored = StoredKeys(directory)
         self._kept: dict[str, _Kept] = {}
+        # By path, until when what nobody names stays, in this order.
+        self._unnamed: dict[str, float] = {}
+        self._removing: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._at_once = asyncio.Semaphore(_AT_ONCE)
         self._counted = 0
@@ -140,7 +145,9 @@ class IssuerKeys:
 
     async def run(self) -> None:
         """Fetch what is due, until cancelled."""
+        heard_again_within(2 * _LOOK_S)
         try:
+            await self._find_unnamed()
             while True:
                 heard_again_within(2 * _LOOK_S)
                 self._wake.clear()
@@ -156,6 +163,8 @@ class IssuerKeys:
         now, found = self._loop.time(), self._wanted()
         for path in self._kept.keys() - found.keys():
             self._kept.pop(path).leave()
+            self._unnamed[path] = now + UNNAMED_S
+        self._forget(found, now)
         counted = self._unknown() if found else self._counted
         is_asked_for = counted > self._counted
         # That of a worker that has ended is gone.
@@ -168,16 +177,54 @@ class IssuerKeys:
                 kept.tried = now
                 kept.task = self._loop.create_task(self._attend(kept))
 
+    async def _find_unnamed(self) -> None:
+        """What lies there from before: it has the same time from now on."""
+        until = self._loop.time() + UNNAMED_S
+        with contextlib.suppress(TimeoutError, OSError, FetchError):
+            async with within(_LOOK_S):
+                for path in await self._threads.run(self._stored.paths):
+                    self._unnamed.setdefault(path, until)
+
+    def _forget(self, named: Iterable[str], now: float) -> None:
+        """Take away what nobody has named for long, and the first of very many."""
+        for path in named:
+            self._unnamed.pop(path, None)
+        if self._removing is not None and not self._removing.done():
+            return
+        many = len(self._unnamed) - _UNNAMED_MAX
+        gone = [
+            path
+            for number, (path, until) in enumerate(self._unnamed.items())
+            if until <= now or number < many
+        ]
+        if gone:
+            self._removing = self._loop.create_task(self._remove(gone))
+
+    async def _remove(self, paths: list[str]) -> None:
+        for path in paths:
+            # If it stays, another try comes behind all others.
+            del self._unnamed[path]
+        try:
+            async with within(_LOOK_S):
+                await self._threads.run(partial(self._stored.remove, paths))
+        except (OSError, TimeoutError, FetchError) as error:
+            log.warning(
+                "keys that nobody names could not be removed", reason=str(error) or TOO_LATE
+            )
+            until = self._loop.time() + UNNAMED_S
+            self._unnamed |= dict.fromkeys(paths, until)
+        else:
+            log.info("keys that nobody names were removed", sets=len(paths))
+
     async def _attend(self, kept: _Kept) -> None:
         wanted = kept.wanted
         try:
             # A name that is looked up for ever is ended by nobody else.
             async with self._at_once, within(2 * FETCH_TIMEOUT_S):
-                content = await self._threads.run(partial(fetch, wanted.url, wanted.ca))
-            wrong = [each for each in jwks.check(content, "keys") if each.severity == "error"]
-            if wrong:
-                raise FetchError(wrong[0].message)
-            if self._keep(Path(wanted.path), content):
+                content = await self._threads.run(partial(_fetched, wanted))
+                keep = partial(self._stored.keep, Path(wanted.path), content)
+                is_new = await self._threads.run(keep)
+            if is_new:
                 log.info("keys have changed", url=wanted.told)
                 self._came()
         except FetchError as error:
@@ -189,16 +236,8 @@ class IssuerKeys:
         except Exception as error:  # noqa: BLE001  # one set must not end the others
             self._failed(kept, log.internal_error("fetching keys", error))
         else:
-            kept.failures, kept.problem, kept.fetched_at = 0, None, datetime.now(UTC)
+            kept.failures, kept.problem = 0, None
             kept.due = self._loop.time() + _spread(REFRESH_S)
-
-    def _keep(self, path: Path, content: bytes) -> bool:
-        """Write what was fetched, if it is something else. Raises `OSError`."""
-        if is_there(path) and read_regular(path) == content:
-            return False
-        make_own_directory(path.parent)
-        replace_durably(path, content)
-        return True
 
     def _failed(self, kept: _Kept, problem: str) -> None:
         kept.failures += 1
@@ -209,11 +248,19 @@ class IssuerKeys:
         kept.due = self._loop.time() + _spread(min(pause, REFRESH_S))
 
     def _meanwhile(self, kept: _Kept) -> str:
-        if kept.fetched_at is not None:
-            return f"those of {kept.fetched_at:%Y-%m-%d %H:%M} UTC count"
-        if is_there(Path(kept.wanted.path)):
-            return "those that were fetched before this daemon began count"
+        at = fetched_at(kept.wanted.path)
+        if at is not None:
+            return f"those of {at:%Y-%m-%d %H:%M} UTC count"
         return "requests that need them get 503"
+
+
+def _fetched(wanted: WantedKeys) -> bytes:
+    """Return a set of keys. Blocking; raises `FetchError`."""
+    content = fetch(wanted.url, wanted.ca)
+    wrong = [each for each in jwks.check(content, "keys") if each.severity == "error"]
+    if wrong:
+        raise FetchError(wrong[0].message)
+    return content
 
 
 def _spread(seconds: float) -> float:

@@ -106,7 +106,7 @@ def test_keys_come_and_change_and_stay(site: FetchingSite) -> None:
     site.issuer.content = b"{}"
     site.daemon.leave()
     site.daemon.return_()
-    processes.wait_until(lambda: site.warned("before this daemon began count"), "it is told")
+    processes.wait_until(lambda: site.warned(r"; those of 20\d\d-.* UTC count"), "it is told")
     assert [site.status(name, FIRST) for name in ("api", "other", "own")] == [200, 200, 200]
     site.issuer.content = jwks(SECOND).encode()
     site.daemon.ask("retry")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -43,7 +46,9 @@ class Rig:
         """Each step is asked until it says yes."""
 
         async def all_steps() -> None:
-            keys = IssuerKeys(lambda: self.wanted, lambda: self.unknown, self._has_come)
+            keys = IssuerKeys(
+                self.path.parent, lambda: self.wanted, lambda: self.unknown, self._has_come
+            )
             running = asyncio.create_task(keys.run())
             for step in steps:
                 async with asyncio.timeout(10):
@@ -83,8 +88,15 @@ def test_what_was_fetched_last_counts_until_better_is_had(rig: Rig, answer: byte
     rig.answer = ONE
     rig.run(lambda _: rig.came == 1)
     rig.answer = answer
-    rig.run(lambda keys: is_told(keys, "fetched before this daemon began count"))
+    # Of another daemon, a day ago.
+    then = time.time() - 24 * 3600
+    os.utime(rig.path, (then, then))
+    rig.run(lambda keys: is_told(keys, f"those of {since(then)} UTC count"))
     assert rig.path.read_bytes() == ONE
+
+
+def since(then: float) -> str:
+    return datetime.fromtimestamp(then, UTC).strftime("%Y-%m-%d %H:%M")
 
 
 def test_many_unknown_keys_have_them_fetched_once(rig: Rig) -> None:
@@ -112,3 +124,59 @@ def test_who_is_named_no_more_is_left_alone(rig: Rig) -> None:
         return True
 
     rig.run(forget, lambda keys: not keys.warnings() and keys.failures() == {})
+
+
+def test_what_nobody_names_stays_for_a_while_and_goes(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also what lies there from before, and half of a file that was never finished."""
+    rig.run(lambda _: rig.came == 1)
+    left = [rig.path.with_name(name) for name in ("b.json", "b.json.new")]
+    for each in left:
+        each.write_bytes(ONE)
+    wanted, rig.wanted = rig.wanted, {}
+    began: list[float] = []
+
+    def are_gone(_: IssuerKeys) -> bool:
+        began.append(time.monotonic())
+        return not any(each.exists() for each in (*left, rig.path))
+
+    def take_back(_: IssuerKeys) -> bool:
+        rig.wanted = wanted
+        return True
+
+    # A commit that is taken back finds them, whether or not anybody answers.
+    rig.answer = "it answered 500"
+    monkeypatch.setattr(keeping, "UNNAMED_S", 0.5)
+    monkeypatch.setattr(keeping, "_LOOK_S", 0.05)
+    rig.run(lambda _: True, take_back, lambda keys: keys.failures() == {"https://a/": 1})
+    assert rig.path.exists()
+    rig.wanted = {}
+    rig.run(are_gone)
+    assert began[-1] - began[0] > 0.4
+
+
+def test_of_very_many_that_nobody_names_the_first_go_at_once(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeping, "_LOOK_S", 0.05)
+    rig.path.parent.mkdir()
+    for number in range(100):
+        rig.path.with_name(f"{number}.json").write_bytes(ONE)
+    rig.run(lambda _: len(list(rig.path.parent.iterdir())) <= 64 + 1)
+
+
+def test_something_else_in_the_place_of_keys_makes_room(rig: Rig) -> None:
+    rig.path.mkdir(parents=True)
+    rig.run(lambda keys: rig.came == 1 and not keys.warnings())
+    assert rig.path.read_bytes() == ONE
+    rig.path.unlink()
+    os.mkfifo(rig.path)
+    rig.run(lambda keys: rig.came == 2 and not keys.warnings())
+    assert rig.path.read_bytes() == ONE
+    for each in rig.path.parent.iterdir():
+        each.rmdir() if each.is_dir() else each.unlink()
+    rig.path.parent.rmdir()
+    rig.path.parent.write_bytes(b"")
+    rig.run(lambda keys: rig.came == 3 and not keys.warnings())
+    assert rig.path.read_bytes() == ONE
