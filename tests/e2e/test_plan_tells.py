@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
@@ -282,6 +283,40 @@ def test_two_commits_are_compared_without_a_daemon(running: Shop) -> None:
         assert "names no commit" in unknown.stderr
     finally:
         running.repo.git("checkout", "-q", "-f", "main")
+
+
+def test_a_plan_from_a_refused_commit_starts_at_what_runs(running: Shop) -> None:
+    """What mends a refused branch is no fault of its own."""
+    place, repo = str(running.repo.directory), running.repo
+    repo.git("checkout", "-q", "-b", "mended")
+    try:
+        good = repo.head()
+        bad = repo.commit({"new.yaml": "listeners: []\n"})
+        repo.commit({"new.yaml": OTHER})
+        environment = {"KAKEHI_RUNTIME_DIR": "/nowhere"}
+        done = kakehi("plan", place, "--from", bad, "--ref", "HEAD", **environment)
+        assert done.returncode == 0, done.stderr
+        assert "+ frontend other" in done.stdout
+        assert f"the commit {bad} is invalid itself: new.yaml:1:12: " in done.stderr
+        assert f"compared with commit {good[:12]}, the last good one before it" in done.stderr
+        line = ("plan", place, "--from", bad, "--ref", "HEAD", "--json")
+        report = json.loads(kakehi(*line, **environment).stdout)
+        assert ["is invalid itself" in each["message"] for each in report["warnings"]] == [True]
+        assert kakehi("plan", place, "--from", good, "--ref", bad, **environment).returncode == 3
+    finally:
+        repo.git("checkout", "-q", "-f", "main")
+
+
+def test_the_first_configuration_is_planned_from_nothing(tmp_path: Path) -> None:
+    repo = Repo(tmp_path / "repo")
+    empty = repo.commit({"README.md": "soon"})
+    repo.commit({"conf/kakehi.yaml": "clusters: {c: {}}\n"})
+    line = ("--from", empty, "--ref", "HEAD")
+    for place in (repo.directory, repo.directory / "conf"):
+        done = kakehi("plan", str(place), *line)
+        assert (done.returncode, "+ cluster c" in done.stdout) == (0, True), done.stderr
+        assert "has no configuration" in done.stderr or "there is no configuration" in done.stderr
+        assert "compared with nothing" in done.stderr
 
 
 def test_what_a_filter_will_change_is_told(running: Shop) -> None:

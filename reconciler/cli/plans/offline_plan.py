@@ -4,18 +4,22 @@ What only a daemon knows is not tried: ports, capacity, connections. Called by `
 """
 
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reconciler.cli.exits import CommandError
+from reconciler.cli.exits import CommandError, UsageError
 from reconciler.cli.trees import files
 
 if TYPE_CHECKING:
+    from reconciler.source.git.repository import Repository
     from schemas.changes.state import State
     from schemas.entities.diagnostic import Diagnostic
     from schemas.entities.entity import EntityKey
 
 UNTRIED = ["ports", "capacity", "connections"]
+# Each is read whole.
+_EARLIER_MAX = 8
 
 
 def between(
@@ -34,11 +38,10 @@ def between(
     from reconciler.reporting.explaining.ranking import EngineRouter
     from schemas.changes.plan import Verdict
 
-    before, found = _loaded(place, base, {})
-    if before is None:
-        return None, [_told(each) for each in found]
+    before, unlike = _served_at(place, base)
     left_out: dict[str, str] = {}
     after, found = _loaded(place, ref, left_out)
+    found = (*found, *unlike)
     if after is None:
         return None, [_told(each) for each in found]
     _expect(only, [*before, *after])
@@ -52,6 +55,44 @@ def between(
     blocked = guards.refusal(made, before, repository.commits.message(commit) if commit else "")
     made = replace(made, verdict=Verdict("guard", blocked) if blocked else None)
     return {**made.to_json(), "untried": UNTRIED}, [_told(each) for each in found]
+
+
+def _served_at(place: Path, base: str) -> "tuple[State, tuple[Diagnostic, ...]]":
+    """Return what a proxy serves that has followed to this commit, and a warning if that is less.
+
+    Where the commit is invalid, the last good one before it is what runs.
+    """
+    from schemas.changes.state import State
+    from schemas.entities.diagnostic import Diagnostic
+
+    repository = files.open_repository(place)
+    commits, found = (base, *_before(repository, base)), []
+    for commit in commits:
+        if not files.has_configuration_directory(place, commit):
+            found.append(f"{commit} has no configuration")
+            continue
+        state, told = _loaded(place, commit, {})
+        if state is not None:
+            break
+        wrong = next(each for each in told if each.severity == "error")
+        found.append(f"{commit} is invalid itself: {wrong.render().splitlines()[0]}")
+    else:
+        commit, state = "", State()
+    if not found:
+        return state, ()
+    instead = f"commit {commit[:12]}, the last good one before it" if commit else "nothing"
+    message = f"the commit {found[0]}; this is compared with {instead}"
+    return state, (Diagnostic("warning", "", 0, 0, message),)
+
+
+def _before(repository: "Repository", base: str) -> "list[str]":
+    from reconciler.source.git.errors import UnknownCommitError
+
+    try:
+        commit = repository.refs.find_commit(base)
+    except UnknownCommitError as error:
+        raise UsageError(str(error)) from None
+    return list(islice(repository.commits.first_parents(commit), _EARLIER_MAX))
 
 
 def _expect(only: str | None, known: "list[EntityKey]") -> None:

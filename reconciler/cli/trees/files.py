@@ -198,6 +198,18 @@ def of_commit(
             yield path, repository.objects.read_blob(blob, FILE_BYTES_MAX)
 
 
+def has_configuration_directory(directory: Path, ref: str) -> bool:
+    """Tell whether a commit has the directory at all."""
+    from reconciler.source.git.errors import NoConfigurationError
+
+    repository = open_repository(directory)
+    try:
+        repository.commits.config_tree(repository.refs.find_commit(ref))
+    except NoConfigurationError:
+        return False
+    return True
+
+
 def _config_tree(repository: "Repository", ref: str) -> str:
     """Return the tree that a commit has; what cannot be read is no fault of who named it."""
     from reconciler.source.git.errors import NoConfigurationError, UnknownCommitError
