@@ -21,6 +21,7 @@ FETCHED_BYTES_MAX = 256 * 1024
 CONNECT_TIMEOUT_S = 5.0
 FETCH_TIMEOUT_S = 15.0
 TOO_LATE = "it did not answer in time"
+_CUT_OFF = "it ended before its end"
 _PIECE_BYTES = 16 * 1024
 
 
@@ -52,7 +53,11 @@ def fetch(url: str, ca: str | None, timeout_s: float = FETCH_TIMEOUT_S) -> bytes
         if ended.is_late:
             raise FetchError(TOO_LATE)
         connection.sock.do_handshake()
-        return _answer(connection, target)
+        content = _answer(connection, target)
+        # Our own end of it looks like that of an answer without a length.
+        if ended.is_late:
+            raise FetchError(TOO_LATE)
+        return content
     except (FetchError, OSError, http.client.HTTPException) as error:
         if ended.is_late or isinstance(error, TimeoutError):
             raise FetchError(TOO_LATE) from None
@@ -89,7 +94,7 @@ def _answer(connection: http.client.HTTPSConnection, target: str) -> bytes:
             if len(content) > FETCHED_BYTES_MAX:
                 raise FetchError(f"it is larger than {FETCHED_BYTES_MAX // 1024} KiB")
         if response.length:
-            raise FetchError("it ended before its end")
+            raise FetchError(_CUT_OFF)
         return bytes(content)
 
 
@@ -102,4 +107,6 @@ def _reason(error: Exception) -> str:
         return f"its name has no address: {error.strerror}"
     if isinstance(error, OSError):
         return error.strerror or str(error)
+    if isinstance(error, http.client.IncompleteRead):
+        return _CUT_OFF
     return f"it speaks no HTTP: {type(error).__name__}"

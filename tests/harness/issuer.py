@@ -18,6 +18,7 @@ class KeyServer:
     def __init__(self, directory: Path, pair: Pair) -> None:
         self.content, self.status, self.asked = b"", 200, 0
         self.pause_s, self.location = 0.0, ""
+        self.framing, self.left_out = "length", 0
         self.gone = threading.Event()
         chain, key = directory / "issuer.crt", directory / "issuer.key"
         chain.write_bytes(pair.chain)
@@ -39,16 +40,29 @@ class KeyServer:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def answer(self, request: BaseHTTPRequestHandler) -> None:
-        """Say what is there, a byte at a time if there is a pause."""
+        """Say what is there, a byte at a time if there is a pause.
+
+        `framing`: by its length, by "chunks", or by the "end" of the connection; so many bytes of
+        it are `left_out`.
+        """
         self.asked += 1
         request.send_response(self.status)
         if self.location:
             request.send_header("Location", self.location)
-        request.send_header("Content-Length", str(len(self.content)))
+        head = b""
+        if self.framing == "length":
+            request.send_header("Content-Length", str(len(self.content)))
+        elif self.framing == "chunks":
+            request.protocol_version = "HTTP/1.1"
+            request.send_header("Transfer-Encoding", "chunked")
+            head = f"{len(self.content):x}\r\n".encode()
         request.end_headers()
+        sent = head + self.content[: len(self.content) - self.left_out]
+        if self.framing == "chunks" and not self.left_out:
+            sent += b"\r\n0\r\n\r\n"
         if not self.pause_s:
-            request.wfile.write(self.content)
-        for byte in self.content if self.pause_s else b"":
+            request.wfile.write(sent)
+        for byte in sent if self.pause_s else b"":
             if self.gone.wait(self.pause_s):
                 return
             request.wfile.write(bytes([byte]))

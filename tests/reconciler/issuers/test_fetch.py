@@ -12,6 +12,7 @@ from reconciler.issuers.fetch import FETCHED_BYTES_MAX, FetchError, fetch
 from tests.harness import pki, ports
 from tests.harness.issuer import KeyServer
 
+FRAMINGS = ("length", "chunks", "end")
 AUTHORITY = pki.make("An authority", is_ca=True)
 
 
@@ -44,12 +45,21 @@ def test_other_answers_are_none(server: KeyServer, tmp_path: Path) -> None:
     assert server.asked == 2
 
 
-def test_who_is_slow_is_given_up(server: KeyServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("framing", FRAMINGS)
+def test_who_is_slow_is_given_up(server: KeyServer, tmp_path: Path, framing: str) -> None:
     """Each byte comes in time, and all of them would take an hour."""
-    server.content, server.pause_s = b"x" * 36_000, 0.1
+    server.content, server.pause_s, server.framing = b"x" * 36_000, 0.1, framing
     began = time.monotonic()
     assert failure(server.url, tmp_path / "ca.pem", 0.5) == "it did not answer in time"
     assert time.monotonic() - began < 4
+
+
+@pytest.mark.parametrize("framing", FRAMINGS[:2])
+def test_what_ends_too_early_is_none(server: KeyServer, tmp_path: Path, framing: str) -> None:
+    server.content, server.framing = b"x" * 1000, framing
+    assert fetch(server.url, str(tmp_path / "ca.pem")) == server.content
+    server.left_out = 1
+    assert failure(server.url, tmp_path / "ca.pem") == "it ended before its end"
 
 
 def test_only_whom_one_trusts_is_asked(server: KeyServer, tmp_path: Path) -> None:
