@@ -284,7 +284,7 @@ def control_socket(
 ) -> ControlSocket:
     """Those who answer what is asked of the daemon."""
     store, supervisor, reconciler = base.store, workers.supervisor, commits.reconciler
-    draining = Draining(store, supervisor, workers.drains, workers.overlaying.taken, base.outcomes)
+    draining = Draining(store, supervisor, workers.drains, workers.overlaying, base.outcomes)
     warnings = Warnings(
         commits.admin,
         commits.measuring,

@@ -166,14 +166,22 @@ class DrainOwner(TypedDict):
     expires_at: str | None
 
 
+class Unheard(TypedDict):
+    """A worker that serves and does not hear of a drain, nor of its end, and why."""
+
+    worker: int
+    pid: int
+    reason: str
+
+
 class DrainResult(TypedDict):
     """The answer to `drain` and `undrain`. `active`: requests still in flight, all workers.
 
     `backends` are those that are meant, several where an address was named; `others` the drains of
     another owner that were there before; `without_backend` the clusters that have no backend left
     that takes requests, `unnoticed` those of them from which no client has its answers: they have
-    no share, or are only mirrored to; `not_kept` is why the next start will not know of it, null:
-    it will.
+    no share, or are only mirrored to; `unheard` are the workers that do not hear of it and go on
+    as before; `not_kept` is why the next start will not know of it, null: it will.
     """
 
     backend: str
@@ -181,6 +189,7 @@ class DrainResult(TypedDict):
     others: list[DrainOwner]
     without_backend: list[str]
     unnoticed: list[str]
+    unheard: list[Unheard]
     drained: bool
     active: int
     expires_at: str | None

@@ -448,6 +448,19 @@ def test_a_drain_outlives_commits_workers_and_the_daemon(site: Site, old: RawBac
     assert request_count(old) == reached
 
 
+def test_a_drain_says_which_worker_hangs(site: Site) -> None:
+    """It may have connections that it reads again at any time."""
+    site.start({"kakehi.yaml": site.document({"main": ["red", "blue"]}, {"main": "main"})})
+    pid = site.worker_pids()[0]
+    processes.stop(pid)
+    try:
+        done = site.daemon.run_cli("drain", "main/b0")
+    finally:
+        processes.resume(pid)
+    assert done.returncode == TIMEOUT, done.stdout
+    assert f"worker 0 (process {pid}) does not hear of it: it does not answer" in done.stderr
+
+
 def test_a_drain_of_nothing_is_an_error(undrained: Site) -> None:
     site = undrained
     site.commit({"kakehi.yaml": site.document({"main": ["red"]}, {"main": "main"})})

@@ -5,6 +5,7 @@ A state in another form, and workers that speak another protocol.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -84,6 +85,7 @@ def test_a_state_of_another_version_serves_without_the_repository(site: Site) ->
 ROOT = Path(__file__).parents[2]
 
 
+TIMEOUT = 8
 # What the older version has not had yet.
 CONNECTIONS = ("kinds/cluster.py", r"    keep_alive_connections: Annotated\[.*?\] = 1024\n")
 DENY = ("policies/effects.py", r"    deny: Denied = None\n")
@@ -176,6 +178,31 @@ def test_an_older_version_takes_nothing_from_workers_that_serve(site: Site, tmp_
     assert {each.status for each in load.samples} <= {403, 0}
     assert sum(each.status == 0 for each in load.samples) <= len(load.samples) // 4
     processes.await_end(pids)
+
+
+def test_drains_say_which_workers_hear_nothing_of_them(site: Site, tmp_path: Path) -> None:
+    """Whoever takes a machine down then would take it down under traffic."""
+    older = denied_by(older_version(tmp_path / "older", without=DENY, protocol=wire.PROTOCOL - 1))
+    document: Any = site.document({"main": ["red"]}, {"main": "main"})
+    document["frontends"]["main"]["deny"] = ["192.0.2.0/24"]
+    site.start({"kakehi.yaml": document})
+    cli = site.daemon.run_cli
+    assert json.loads(cli("drain", "main/b0", "--json", check=True).stdout)["unheard"] == []
+    cli("undrain", "main/b0", check=True)
+    pids = site.worker_pids()
+    site.daemon.leave(signal.SIGTERM)
+    site.daemon.return_(wait=False, PYTHONPATH=str(older))
+    assert site.daemon.outcome(site.repo.head()) == "refused"
+    processes.wait_until(lambda: is_told(site, "serves on as it is"), "they are kept")
+
+    drained = cli("drain", "main/b0", "--json")
+    assert drained.returncode == TIMEOUT
+    assert [each["pid"] for each in json.loads(drained.stdout)["unheard"]] == pids
+    assert site.everywhere("main.test") == {"red"}, "it is so"
+    again = cli("undrain", "main/b0")
+    assert again.returncode == TIMEOUT
+    assert f"worker 0 (process {pids[0]}) does not hear of it" in again.stderr
+    assert "this version cannot read it all" in again.stderr
 
 
 def is_told(site: Site, what: str) -> bool:

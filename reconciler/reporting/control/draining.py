@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from reconciler import log
@@ -21,6 +21,7 @@ from reconciler.storage.file.database import DamagedError
 from reconciler.storage.kept.drains import Drain, Drains
 from reconciler.storage.store import Store
 from reconciler.workers.slots.supervisor import Supervisor
+from reconciler.workers.telling.overlay import Overlaying
 from schemas.entities.entity import EntityKey
 from schemas.messages import control, results
 
@@ -35,8 +36,7 @@ class Draining:
     store: Store
     supervisor: Supervisor
     drains: Drains
-    overlaid: Callable[[], Awaitable[None]]
-    """Tells all workers which backends are drained."""
+    overlaying: Overlaying
     outcomes: Outcomes
 
     async def drain(self, request: control.DrainRequest) -> results.DrainResult:
@@ -53,7 +53,7 @@ class Draining:
         log.info("draining", backend=",".join(backends), owner=request.owner)
         drained = [found for each in backends if (found := self.drains.get(each)) is not None]
         self.outcomes.overlaid("drained", drained)
-        await self.overlaid()
+        await self.overlaying.taken()
         timed_out = False
         if request.wait:
             timed_out = not await self._await_idle(backends, request.timeout_s)
@@ -72,7 +72,7 @@ class Draining:
             log.warning("the drain will come back at a restart", reason=error.strerror or error)
         log.info("drained no longer", backend=",".join(each.backend for each in ended))
         self.outcomes.overlaid("undrained", ended)
-        await self.overlaid()
+        await self.overlaying.taken()
         return await self._result(backend, [each.backend for each in ended], False, ())
 
     def _meant(self, text: str) -> list[str]:
@@ -143,6 +143,7 @@ class Draining:
             "others": [asdict(each) for each in others],  # type: ignore[misc]  # the same fields
             "without_backend": without,
             "unnoticed": unnoticed,
+            "unheard": self._unheard(),
             "drained": drain is not None,
             "active": await self._active(backends),
             "expires_at": drain.expires_at if drain else None,
@@ -150,6 +151,17 @@ class Draining:
             # What was written meanwhile lies elsewhere, and goes with the daemon.
             "not_kept": self.store.place.problem,
         }
+
+    def _unheard(self) -> list[results.Unheard]:
+        """The workers that serve without having heard of what was drained last."""
+        unheard: list[results.Unheard] = [
+            {"worker": each.id, "pid": each.process.pid, "reason": each.reason}
+            for each in self.supervisor.formers()
+        ]
+        for worker in self.overlaying.untold():
+            reason = "it does not answer"
+            unheard.append({"worker": worker.id, "pid": worker.process.pid, "reason": reason})
+        return sorted(unheard, key=lambda each: (each["worker"], each["pid"]))
 
 
 def _address_in(text: str) -> tuple[str, str] | None:

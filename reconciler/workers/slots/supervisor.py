@@ -79,6 +79,11 @@ class Supervisor:
             slot.is_refused and slot.worker is None and slot.former is None for slot in self.slots
         )
 
+    def formers(self) -> list[Former]:
+        """Those that serve and are led no more."""
+        found = (slot.former for slot in self.slots)
+        return [former for former in found if former is not None and former.process.alive]
+
     def processes(self) -> set[int]:
         """All that are led, or seen off, by us."""
         found = set(self._leaving.pids)

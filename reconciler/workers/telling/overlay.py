@@ -24,15 +24,19 @@ class Overlaying:
 
     def __init__(self, workers: Callable[[], Iterable[Worker]]) -> None:
         self._workers = workers
-        self._asked: list[asyncio.Future[wire.FromWorker]] = []
+        self._asked: list[tuple[Worker, asyncio.Future[wire.FromWorker]]] = []
 
     def tell(self, message: wire.Overlay) -> None:
         """Its backends get no new requests, and all others do."""
-        self._asked = [worker.link.ask(message) for worker in self._workers()]
+        self._asked = [(worker, worker.link.ask(message)) for worker in self._workers()]
 
     async def taken(self) -> None:
         """Returns when every worker has taken it; one that hangs is not waited for."""
         if self._asked:
             with contextlib.suppress(TimeoutError):
                 async with within(_TAKEN_WAIT_S):
-                    await asyncio.wait(self._asked)
+                    await asyncio.wait([taken for _, taken in self._asked])
+
+    def untold(self) -> list[Worker]:
+        """Those who have not taken it yet: they hang."""
+        return [worker for worker, taken in self._asked if not taken.done()]
