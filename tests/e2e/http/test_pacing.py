@@ -5,6 +5,8 @@ Bounds of time are held against what takes much longer; a bandwidth is measured,
 
 from __future__ import annotations
 
+import contextlib
+import random
 import threading
 import time
 from collections.abc import Iterator
@@ -13,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.harness import processes, rawclient, websocket, wire
+from tests.harness import metrics, ports, processes, rawclient, websocket, wire
 from tests.harness.h2backend import H2Backend, Request
 from tests.harness.h2client import H2Client
 from tests.harness.rawbackend import Exchange, RawBackend
@@ -23,6 +25,8 @@ from tests.harness.tlssite import TlsSite
 LATE_S = 0.4
 RATE = 400 * 1024
 BODY = bytes(RATE)
+LITTLE = 16 * 1024  # what leaves in a second of the frontends that are called little
+LITTLE_BODY = random.Random(16).randbytes(LITTLE)  # nothing makes it shorter
 FRONTENDS: dict[str, dict[str, Any]] = {
     "late": {"timeouts": {"request": "400ms"}},
     "by-policy": {"policies": ["late"]},
@@ -33,6 +37,13 @@ FRONTENDS: dict[str, dict[str, Any]] = {
     "least": {"bandwidth": {"per_connection": "800KiB"}, "policies": ["slower"]},
     "free": {},
     "streams": {"cluster": "streams", "bandwidth": {"per_connection": "400KiB"}},
+    "little": {"bandwidth": {"per_connection": "16KiB"}},
+    "little-streams": {"cluster": "streams", "bandwidth": {"per_connection": "16KiB"}},
+    "little-encoded": {
+        "bandwidth": {"per_connection": "16KiB"},
+        "compression": {"types": ["application/json"]},
+    },
+    "little-together": {"bandwidth": {"total": "16KiB"}},
     "late-streams": {"cluster": "streams", "timeouts": {"request": "400ms"}},
 }
 
@@ -42,7 +53,7 @@ def answer_all_but_late(request: Request) -> None:
         request.read()
         request.wait(lambda: request.reset is not None)
         return
-    request.answer(BODY)
+    request.answer(LITTLE_BODY if request.path == "/little" else BODY)
 
 
 class PacedSite(TlsSite):
@@ -51,11 +62,13 @@ class PacedSite(TlsSite):
     def __init__(self, directory: Path) -> None:
         super().__init__(directory, workers=1)
         self.raw = RawBackend()
+        self.admin = ports.address()
         self.streams = H2Backend(answer_all_but_late)
         pairs = {"all": self.leaf(*(f"{name}.test" for name in FRONTENDS))}
         files = self.files(pairs, clusters={"main": ["red"]})
         document: Any = files["kakehi.yaml"]
         document["listeners"]["main"]["h2c"] = True
+        document["settings"]["admin"] = self.admin
         document["clusters"]["raw"] = {"backends": {"raw": {"address": self.raw.address}}}
         document["clusters"]["streams"] = {
             "protocol": "h2",
@@ -81,6 +94,9 @@ class PacedSite(TlsSite):
         super().__exit__(kind, *rest)
         self.raw.stop()
         self.streams.stop()
+
+    def counted(self, name: str) -> float:
+        return metrics.scrape(self.admin)[f"kakehi_{name}"]
 
     def open(self, name: str, *, secure: bool) -> Any:
         return self.connect(f"{name}.test") if secure else rawclient.Connection(self.address)
@@ -231,6 +247,109 @@ def test_connections_are_counted_apart_and_the_least_counts(site: PacedSite) -> 
 @pytest.mark.timed
 def test_a_total_is_one_for_all_who_name_its_policy(site: PacedSite) -> None:
     exact(bodies(site, ["together", "together-too"]), 4)
+
+
+def in_one_write(exchange: Exchange, framing: str = "length") -> None:
+    fields = [("Content-Type", "application/json")]
+    exchange.send(wire.response(LITTLE_BODY, fields=fields, framing=framing))
+    if framing == "close":
+        exchange.close()
+
+
+def evenly(taken_s: float) -> None:
+    """Sixteen pieces of a KiB in a second: the first leaves at once, the last as that ends."""
+    assert 0.85 <= taken_s <= 1.3
+
+
+@pytest.mark.timed
+@pytest.mark.parametrize("framing", ["length", "chunked", "close"])
+@pytest.mark.parametrize("secure", [False, True])
+def test_what_comes_with_a_head_is_paced_as_all_else(
+    site: PacedSite, secure: bool, framing: str
+) -> None:
+    site.raw.script = lambda exchange: in_one_write(exchange, framing)
+    with site.open("little", secure=secure) as client:
+        begun = time.monotonic()
+        assert client.get("little.test").body == LITTLE_BODY
+        evenly(time.monotonic() - begun)
+
+
+@pytest.mark.timed
+def test_the_same_from_backends_of_http2(site: PacedSite) -> None:
+    with rawclient.Connection(site.address) as client:
+        begun = time.monotonic()
+        assert client.get("little-streams.test", "/little").body == LITTLE_BODY
+        evenly(time.monotonic() - begun)
+
+
+@pytest.mark.timed
+@pytest.mark.parametrize("name", ["little", "little-streams"])
+def test_the_same_to_clients_of_http2(site: PacedSite, name: str) -> None:
+    site.raw.script = in_one_write
+    with H2Client(site.address) as client:
+        begun = time.monotonic()
+        stream = client.get(f"{name}.test", path="/little")
+        client.read_until(lambda: stream in client.ended)
+        assert client.bodies[stream] == LITTLE_BODY
+        evenly(time.monotonic() - begun)
+
+
+@pytest.mark.timed
+@pytest.mark.parametrize("framing", ["length", "chunked", "close"])
+@pytest.mark.parametrize("coding", ["gzip", "br", "zstd"])
+def test_the_same_compressed(site: PacedSite, coding: str, framing: str) -> None:
+    site.raw.script = lambda exchange: in_one_write(exchange, framing)
+    with rawclient.Connection(site.address) as client:
+        begun = time.monotonic()
+        answer = client.get("little-encoded.test", "/", f"Accept-Encoding: {coding}")
+        evenly(time.monotonic() - begun)
+        assert answer.get("content-encoding") == coding.encode()
+        assert LITTLE <= len(answer.body) <= LITTLE * 1.1
+
+
+@pytest.mark.timed
+def test_who_shares_a_total_takes_turns(site: PacedSite) -> None:
+    """Of eight at once each has had some after two thirds of a second."""
+    site.raw.script = in_one_write
+    with contextlib.ExitStack() as opened:
+        clients = [opened.enter_context(site.open("little", secure=False)) for _ in range(8)]
+        begun = time.monotonic()
+        for client in clients:
+            client.send(b"GET / HTTP/1.1\r\nHost: little-together.test\r\n\r\n")
+        while time.monotonic() < begun + 0.66:
+            time.sleep(0.01)
+        for client in clients:
+            assert client.read_head().status == 200
+        got = [len(client.take_buffer()) for client in clients]
+        taken_s = time.monotonic() - begun
+    assert sum(got) <= LITTLE * taken_s + 2 * 1024
+    assert min(got) >= 1024
+    assert max(got) - min(got) <= 2 * 1024  # the first has had its turn before others came
+
+
+@pytest.mark.timed
+def test_what_nobody_waits_for_any_more_is_no_debt(site: PacedSite) -> None:
+    site.raw.script = in_one_write
+    with contextlib.ExitStack() as opened:
+        for _ in range(30):
+            client = opened.enter_context(site.open("little", secure=False))
+            client.send(b"GET / HTTP/1.1\r\nHost: little-together.test\r\n\r\n")
+            assert client.read_head().status == 200
+    processes.wait_until(lambda: site.counted("worker_requests") == 0, "they are gone")
+    with rawclient.Connection(site.address) as client:
+        begun = time.monotonic()
+        assert client.get("little-together.test").body == LITTLE_BODY
+        assert time.monotonic() - begun < 1.5
+
+
+def test_a_bad_chunk_beside_the_head_is_seen_before_its_turn(site: PacedSite) -> None:
+    def script(exchange: Exchange) -> None:
+        head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+        exchange.send(head + b"800\r\n" + bytes(2048) + b"\r\nnone\r\n")
+
+    site.raw.script = script
+    with rawclient.Connection(site.address) as client:
+        assert client.get("little.test").status == 502
 
 
 @pytest.mark.timed

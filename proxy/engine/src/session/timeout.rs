@@ -203,8 +203,8 @@ impl<D: Driver> Engine<D> {
     /// Nothing has come by a carrier in time, or what has come waits.
     fn carrier_late(&mut self, carrier: Carrier, number: ExchangeId, has_input: bool) {
         let exchange = &self.exchanges[number];
-        // Its response has come, and it is the client who does not take it.
-        if has_input && !self.takes_more_of(exchange) {
+        // Its response has come, and it is the client who does not take it, or its bandwidth.
+        if (has_input || exchange.is_ahead()) && !self.takes_more_of(exchange) {
             return self.await_response(carrier);
         }
         let is_tunnel = exchange.reply.is_tunnel();

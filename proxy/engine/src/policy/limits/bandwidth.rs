@@ -1,8 +1,9 @@
 //! Bandwidths: how fast the bodies of answers leave, to one connection and to all together.
 //!
 //! Rule: what frontend, policies and listener say never replaces each other: an answer keeps each. The total
-//! of a policy is one for all who name it, that of a frontend is its own. Each is kept by the time until which what has left
-//! is paid for, so that what is sent too much at once is waited for afterwards. Time is an argument.
+//! of a policy is one for all who name it, that of a frontend is its own. Each is kept by the time until which all of it is
+//! booked: whoever has something to send takes the next piece of that time and sends when it begins, so that those who share
+//! it take turns, and who sends too much waits afterwards. Time is an argument.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -18,20 +19,20 @@ pub struct Bandwidth {
     said: entity::Bandwidth,
 }
 
-/// Until when what has left is paid for, in microseconds.
-pub type Paid = Rc<Cell<u64>>;
+/// Until when a bandwidth is booked, in microseconds.
+pub type Booked = Rc<Cell<u64>>;
 
 /// What one answer has to keep.
 #[derive(Debug)]
 pub struct Share {
     bytes_per_second: u64,
-    paid: Paid,
+    booked: Booked,
 }
 
-/// What is paid for all together, by whose it is.
+/// What is booked by all together, by whose it is.
 #[derive(Default)]
 pub struct Totals {
-    known: HashMap<(bool, Box<str>), Paid>,
+    known: HashMap<(bool, Box<str>), Booked>,
 }
 
 impl Bandwidth {
@@ -49,13 +50,22 @@ impl Bandwidth {
 }
 
 impl Share {
-    /// Takes bytes into account that have left; returns when they are paid for.
-    pub fn charge(&self, bytes: u64, now_us: u64) -> u64 {
-        let from_us = self.paid.get().max(now_us.saturating_sub(SLACK_US));
-        let takes_us = u128::from(bytes) * 1_000_000 / u128::from(self.bytes_per_second);
-        let paid_us = from_us.saturating_add(u64::try_from(takes_us).unwrap_or(u64::MAX));
-        self.paid.set(paid_us);
-        paid_us
+    /// Books the time that so many bytes need, behind all that is booked; returns when it begins.
+    pub fn book(&self, bytes: u64, now_us: u64) -> u64 {
+        let from_us = self.booked.get().max(now_us.saturating_sub(SLACK_US));
+        self.booked.set(from_us.saturating_add(self.time_us(bytes)));
+        from_us
+    }
+
+    /// Gives back what was booked for bytes that never leave.
+    pub fn give_back(&self, bytes: u64) {
+        let until_us = self.booked.get().saturating_sub(self.time_us(bytes));
+        self.booked.set(until_us);
+    }
+
+    fn time_us(&self, bytes: u64) -> u64 {
+        let time_us = u128::from(bytes) * 1_000_000 / u128::from(self.bytes_per_second);
+        u64::try_from(time_us).unwrap_or(u64::MAX)
     }
 
     /// How much leaves at once: so little that it goes evenly.
@@ -65,12 +75,12 @@ impl Share {
     }
 }
 
-/// What an answer of a frontend has to keep; `connection` is what its client's has paid for.
+/// What an answer of a frontend has to keep; `connection` is what its client's has booked.
 #[must_use]
 pub fn shares(
     bandwidths: &[Bandwidth],
     frontend: &str,
-    connection: &Paid,
+    connection: &Booked,
     totals: &mut Totals,
     now_us: u64,
 ) -> Box<[Share]> {
@@ -79,7 +89,7 @@ pub fn shares(
     if let Some(bytes_per_second) = rates.min() {
         shares.push(Share {
             bytes_per_second,
-            paid: connection.clone(),
+            booked: connection.clone(),
         });
     }
     for bandwidth in bandwidths {
@@ -88,7 +98,7 @@ pub fn shares(
             let key = (bandwidth.policy.is_some(), name.into());
             shares.push(Share {
                 bytes_per_second,
-                paid: totals.of(key, now_us),
+                booked: totals.of(key, now_us),
             });
         }
     }
@@ -96,13 +106,13 @@ pub fn shares(
 }
 
 impl Totals {
-    fn of(&mut self, key: (bool, Box<str>), now_us: u64) -> Paid {
-        if let Some(paid) = self.known.get(&key) {
-            return paid.clone();
+    fn of(&mut self, key: (bool, Box<str>), now_us: u64) -> Booked {
+        if let Some(booked) = self.known.get(&key) {
+            return booked.clone();
         }
         // Those that nobody uses and that say nothing any more.
         self.known
-            .retain(|_, paid| Rc::strong_count(paid) > 1 || paid.get() > now_us);
+            .retain(|_, booked| Rc::strong_count(booked) > 1 || booked.get() > now_us);
         self.known.entry(key).or_default().clone()
     }
 }
@@ -123,42 +133,51 @@ mod tests {
     fn share(bytes_per_second: u64) -> Share {
         Share {
             bytes_per_second,
-            paid: Paid::default(),
+            booked: Booked::default(),
         }
     }
 
     proptest! {
         #[test]
-        fn what_leaves_when_it_is_paid_for_keeps_the_rate(
+        fn who_sends_in_turn_keeps_the_rate(
             rate in 1024u64..1 << 30,
             late in proptest::collection::vec(0u64..5000, 1..50),
+            senders in 1usize..10,
         ) {
             let share = share(rate);
-            let (begin_us, mut sent) = (SECOND_US, 0);
+            let (begin_us, mut sent) = (SECOND_US, vec![0; senders]);
+            let piece = share.piece_bytes();
+            let mut starts: Vec<_> = (0..senders).map(|_| share.book(piece, begin_us)).collect();
             let mut now_us = begin_us;
             let mut late = late.iter().cycle();
             while now_us < begin_us + 2 * SECOND_US {
-                sent += share.piece_bytes();
-                let paid_us = share.charge(share.piece_bytes(), now_us);
+                let next = (0..senders).min_by_key(|&at| starts[at]).unwrap();
                 // Timers are late by some milliseconds.
-                now_us = now_us.max(paid_us) + late.next().unwrap();
+                now_us = now_us.max(starts[next] + late.next().unwrap());
+                sent[next] += piece;
+                starts[next] = share.book(piece, now_us);
             }
-            let piece_us = share.piece_bytes() * SECOND_US / rate;
+            let piece_us = piece * SECOND_US / rate;
+            let all: u64 = sent.iter().sum();
             let expected = rate * (now_us - begin_us) / SECOND_US;
-            let most = rate * (now_us - begin_us + SLACK_US + piece_us) / SECOND_US + 1;
-            prop_assert!(sent <= most, "{sent} of {most}");
+            let most = rate * (now_us - begin_us + SLACK_US + 2 * piece_us) / SECOND_US + 1;
+            prop_assert!(all <= most, "{all} of {most}");
             if piece_us < 100_000 {
-                prop_assert!(sent * 100 >= expected * 95, "{sent} of {expected}");
+                prop_assert!(all * 100 >= expected * 95, "{all} of {expected}");
             }
+            let (least, most) = (sent.iter().min().unwrap(), sent.iter().max().unwrap());
+            prop_assert!(most - least <= piece, "{sent:?}");
         }
     }
 
     #[test]
-    fn nobody_saves_up() {
+    fn nobody_saves_up_and_what_does_not_leave_is_given_back() {
         let share = share(1000);
-        assert_eq!(share.charge(1000, SECOND_US), 2 * SECOND_US - SLACK_US);
-        assert_eq!(share.charge(0, SECOND_US), 2 * SECOND_US - SLACK_US);
-        assert_eq!(share.charge(1000, 9 * SECOND_US), 10 * SECOND_US - SLACK_US);
+        assert_eq!(share.book(1000, SECOND_US), SECOND_US - SLACK_US);
+        assert_eq!(share.book(1000, SECOND_US), 2 * SECOND_US - SLACK_US);
+        share.give_back(500);
+        assert_eq!(share.book(0, SECOND_US), 5 * SECOND_US / 2 - SLACK_US);
+        assert_eq!(share.book(1000, 9 * SECOND_US), 9 * SECOND_US - SLACK_US);
     }
 
     #[test]
@@ -170,12 +189,12 @@ mod tests {
             said(Some("p"), r#"{"per_connection":4096,"total":8192}"#),
             said(None, r#"{"per_connection":2048,"total":1024}"#),
         ];
-        let (mut totals, connection) = (Totals::default(), Paid::default());
+        let (mut totals, connection) = (Totals::default(), Booked::default());
         let mut of = |frontend: &str| shares(&both, frontend, &connection, &mut totals, 0);
         let (one, other) = (of("a"), of("b"));
         let rates: Vec<_> = one.iter().map(|it| it.bytes_per_second).collect();
         assert_eq!(rates, [2048, 8192, 1024]);
-        let is_same = |at: usize| Rc::ptr_eq(&one[at].paid, &other[at].paid);
+        let is_same = |at: usize| Rc::ptr_eq(&one[at].booked, &other[at].booked);
         assert_eq!([0, 1, 2].map(is_same), [true, true, false]);
         drop((one, other));
         let _ = of("c");

@@ -102,7 +102,7 @@ impl<D: Driver> Engine<D> {
             }
             if let Some(stream) = self.back_streams.get_mut(id) {
                 stream.input.push(&mut self.pool, &data[consumed..]);
-                if self.waits_for_turn(number) || self.is_paced_on(number) {
+                if self.waits_for_turn(number) {
                     self.wake_back_stream(id);
                 }
                 self.end_back_stream_exchange(id);
@@ -114,9 +114,6 @@ impl<D: Driver> Engine<D> {
     /// Passes bytes on; returns how many were used up.
     fn back_stream_input(&mut self, id: BackStreamId, data: &[u8]) -> usize {
         let mut at = 0;
-        let number = self.back_streams[id].exchange;
-        let piece = self.exchanges[number].piece_bytes();
-        let data = &data[..data.len().min(piece.unwrap_or(usize::MAX))];
         while at < data.len() {
             let Some(number) = self.back_streams.get(id).map(|stream| stream.exchange) else {
                 return data.len();

@@ -25,6 +25,9 @@ use crate::session::transport::{Received, Transport};
 use crate::telemetry::names::Counter;
 use crate::upstream::Backend;
 
+/// What is read at once while the head of an answer is awaited whose bandwidth is bounded.
+const PACED_HEAD_BYTES: usize = 4096;
+
 /// What an upstream connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::session) enum Link {
@@ -192,13 +195,14 @@ impl<D: Driver> Engine<D> {
             false if is_head => receive.len().min(waiting + READ_WITH_HEAD_BYTES),
             false => receive.len(),
         };
-        // No more than may leave soon; a head comes whole.
+        // No more than may leave soon, or a head takes.
         let end = match piece {
             Some(_) if upstream.stream.tls().is_some() => {
                 end.min(waiting + upstream.stream.room_min())
             }
-            Some(piece) if !is_head => end.min(waiting + piece),
-            _ => end,
+            Some(piece) if is_head => end.min(waiting + piece.max(PACED_HEAD_BYTES)),
+            Some(piece) => end.min(waiting + piece),
+            None => end,
         };
         let room = &mut receive[waiting..end];
         match upstream.stream.receive(&mut self.tls, &mut self.pool, room) {

@@ -99,22 +99,29 @@ impl Body {
 
     /// Whether `input` holds all that is to come.
     pub(in crate::session) fn is_whole_with(&self, input: &[u8]) -> bool {
-        match self {
+        // What is wrong with it is said when it is passed on.
+        self.look_ahead(input).unwrap_or(true)
+    }
+
+    /// The same, without taking anything.
+    ///
+    /// # Errors
+    /// See [`Body::take`].
+    pub(super) fn look_ahead(&self, input: &[u8]) -> Result<bool, ChunkError> {
+        Ok(match self {
             Self::Done | Self::UntilClose => true,
             Self::Length(left) => *left <= input.len() as u64,
             Self::Chunked(decoder) => {
                 let (mut decoder, mut at) = (decoder.clone(), 0);
-                while let Ok(chunk) = decoder.decode(&input[at..]) {
-                    match chunk {
+                loop {
+                    match decoder.decode(&input[at..])? {
                         Chunk::Data { end, .. } => at += end,
-                        Chunk::NeedMore { .. } => return false,
-                        Chunk::Done { .. } => return true,
+                        Chunk::NeedMore { .. } => break false,
+                        Chunk::Done { .. } => break true,
                     }
                 }
-                // What is wrong with it is said when it is passed on.
-                true
             }
-        }
+        })
     }
 
     /// So many bytes of it have passed unread, in their own framing; returns whether that was all.

@@ -43,8 +43,8 @@ pub(in crate::session) struct Compressing {
     encoder: Option<Encoder>,
     /// Nobody knows how long the body is, and how long its next piece takes.
     is_stream: bool,
-    /// The encoder has got something since it last was flushed.
-    holds_back: bool,
+    /// Bytes that the encoder has got since it last was flushed.
+    held_back: usize,
 }
 
 impl Compressing {
@@ -63,7 +63,7 @@ impl Compressing {
                 .any(|value| value.windows(2).any(|two| two == b"W/")),
             encoder: None,
             is_stream: false,
-            holds_back: false,
+            held_back: 0,
         }))
     }
 }
@@ -209,6 +209,7 @@ impl<D: Driver> Engine<D> {
         let exchange = &mut self.exchanges[number];
         let most = PIECE_BYTES.min(self.compressing_left);
         let most = most.div_ceil(exchange.cost_of_a_byte());
+        let most = most.min(exchange.may_leave());
         let Reply::Body(body) = &mut exchange.reply else {
             return None;
         };
@@ -242,6 +243,7 @@ impl<D: Driver> Engine<D> {
     pub(super) fn end_compressed(&mut self, number: ExchangeId, out: &mut Vec<u8>) {
         let content = self.compress(number, [&[], &[]], Then::End, out);
         self.exchanges[number].record.bytes_out += content;
+        self.pace(number, content);
     }
 
     /// Compresses what has come, and appends what leaves; returns how much content that is.
@@ -253,6 +255,7 @@ impl<D: Driver> Engine<D> {
         out: &mut Vec<u8>,
     ) -> u64 {
         let exchange = &mut self.exchanges[number];
+        let piece = exchange.piece_bytes();
         let Some(compressing) = exchange.compressing.as_deref_mut() else {
             return 0;
         };
@@ -260,22 +263,28 @@ impl<D: Driver> Engine<D> {
             return 0;
         };
         let cost = encoder.strength().cost();
+        let came = content[0].len() + content[1].len();
+        let held_back = compressing.held_back;
+        // What is paced leaves evenly, and not when the encoder has had enough.
+        let then = match then {
+            Then::Wait if piece.is_some_and(|piece| held_back + came >= piece) => Then::Flush,
+            _ => then,
+        };
         let mut made = self.pool.take();
         encoder.write(content[0], Then::Wait, &mut made);
         encoder.write(content[1], then, &mut made);
         frame(&made, exchange.response_chunked, out);
-        let (came, leaves) = (content[0].len() + content[1].len(), made.len() as u64);
+        let leaves = made.len() as u64;
         self.pool.give(made);
         self.compressing_left = self.compressing_left.saturating_sub(came * cost);
         self.metrics
             .add(Counter::CompressionBytesInTotal, came as u64);
         self.metrics.add(Counter::CompressionBytesOutTotal, leaves);
-        let held_back = compressing.holds_back;
-        compressing.holds_back = match then {
-            Then::Wait => held_back || came > 0,
-            Then::Flush | Then::End => false,
+        compressing.held_back = match then {
+            Then::Wait => held_back + came,
+            Then::Flush | Then::End => 0,
         };
-        if compressing.is_stream && compressing.holds_back && !held_back {
+        if compressing.is_stream && compressing.held_back > 0 && held_back == 0 {
             self.holding_back.push(number);
         }
         leaves
@@ -304,12 +313,13 @@ impl<D: Driver> Engine<D> {
         let holds_back = exchange
             .compressing
             .as_ref()
-            .is_some_and(|it| it.holds_back);
+            .is_some_and(|it| it.held_back > 0);
+        let is_ahead = exchange.is_ahead();
         let (asker, carrier) = (exchange.asker, exchange.carrier());
         let Some(carrier) = carrier.filter(|_| holds_back) else {
             return false;
         };
-        if self.has_more(carrier) || !self.takes_more(asker) {
+        if is_ahead || self.has_more(carrier) || !self.takes_more(asker) {
             return true;
         }
         self.at_work = match asker {
@@ -322,13 +332,14 @@ impl<D: Driver> Engine<D> {
         // A head that has waited for this has left.
         let content = self.compress(number, [&[], &[]], Then::Flush, &mut out);
         self.exchanges[number].record.bytes_out += content;
+        self.pace(number, content);
         // Whoever was to get it may be gone with it.
         let _ = self.answer(asker, &Part::body(&out));
         self.scratch = out;
         false
     }
 
-    /// Whether more of an answer can be taken: its client has room for it, what has left is paid for, and if it is
+    /// Whether more of an answer can be taken: its client has room for it, it is its turn, and if it is
     /// compressed, there is time.
     #[inline]
     pub(in crate::session) fn takes_more_of(&self, exchange: &Exchange) -> bool {

@@ -1,8 +1,8 @@
 //! What bounds an exchange as a whole: how long all of it may take, and how fast its answer leaves.
 //!
-//! Rule: one timer for both, which only those have whom somebody bounds; all others pay a look at a pointer. An answer that is
-//! ahead of its bandwidth is not read from its backend until that time is over, in pieces so small that it
-//! leaves evenly, copied or spliced; nothing of it waits here. A tunnel is bounded by neither from the moment at which it
+//! Rule: one timer for both, which only those have whom somebody bounds; all others pay a look at a pointer. An answer books
+//! time of its bandwidth in pieces so small that it leaves evenly, copied or spliced, and is not read from its backend until
+//! its turn comes; of what came with its head, no more leaves than of anything else. A tunnel is bounded by neither from the moment at which it
 //! begins, and answers of our own by no bandwidth. Called by `request` and `response`, by who reads from backends, and by the
 //! loop's timers.
 
@@ -21,25 +21,62 @@ pub(in crate::session) struct Pacing {
     deadline: Deadline,
     /// All of it has to be over.
     ends_at_ms: u64,
-    /// Its answer is ahead, and goes on then.
+    /// Its answer has to wait until then.
     resumes_at_ms: u64,
+    /// Bytes that it has booked and not sent.
+    booked: u64,
     shares: Box<[Share]>,
 }
 
+impl Pacing {
+    /// How much of its answer leaves at once; `None` where no bandwidth bounds it.
+    fn piece_bytes(&self) -> Option<u64> {
+        self.shares.iter().map(Share::piece_bytes).min()
+    }
+
+    /// Books time for so many bytes; returns when it begins.
+    fn book(&self, bytes: u64, now_us: u64) -> u64 {
+        let begin = self.shares.iter().map(|share| share.book(bytes, now_us));
+        begin.max().unwrap_or(now_us)
+    }
+
+    /// What it has booked and does not need.
+    fn give_back(&self) {
+        for share in &self.shares {
+            share.give_back(self.booked);
+        }
+    }
+}
+
 impl Exchange {
-    /// Whether its answer has to wait until what has left of it is paid for.
+    /// Whether its answer has to wait for its turn.
     #[inline]
     pub(in crate::session) fn is_ahead(&self) -> bool {
         let pacing = self.pacing.as_ref();
         pacing.is_some_and(|pacing| pacing.resumes_at_ms != NEVER)
     }
 
-    /// How much of its answer is read at once, where that is bounded.
+    /// How much of its answer is read at once, where that is bounded. What a compressed one is made of is more than
+    /// what leaves.
     #[inline]
     pub(in crate::session) fn piece_bytes(&self) -> Option<usize> {
-        let shares = self.pacing.as_ref()?.shares.iter();
-        let piece = shares.map(Share::piece_bytes).min()?;
+        let pacing = self.pacing.as_deref()?;
+        let piece = match pacing.booked {
+            0 => pacing.piece_bytes()?,
+            _ if self.is_compressed() => pacing.piece_bytes()?,
+            booked => booked,
+        };
         Some(usize::try_from(piece).unwrap_or(usize::MAX))
+    }
+
+    /// How much of its answer may leave now.
+    #[inline]
+    pub(super) fn may_leave(&self) -> usize {
+        match self.pacing {
+            None => usize::MAX,
+            Some(_) if self.is_ahead() => 0,
+            Some(_) => self.piece_bytes().unwrap_or(usize::MAX),
+        }
     }
 }
 
@@ -57,8 +94,8 @@ impl<D: Driver> Engine<D> {
         }
         let now_us = self.clock.ran_us();
         let client = self.connection_of(asker);
-        let paid = self.clients[client].paid.get_or_insert_default().clone();
-        shares(bandwidths, frontend, &paid, &mut self.totals, now_us)
+        let booked = self.clients[client].booked.get_or_insert_default();
+        shares(bandwidths, frontend, booked, &mut self.totals, now_us)
     }
 
     /// A request has begun that somebody bounds.
@@ -74,11 +111,10 @@ impl<D: Driver> Engine<D> {
                 longest => self.clock.ms() + longest,
             },
             resumes_at_ms: NEVER,
+            booked: 0,
             shares,
         };
         self.exchanges[id].pacing = Some(Box::new(pacing));
-        // What others have sent by the same connection may not be paid for.
-        self.pace(id, 0);
         self.set_pace_timer(id);
     }
 
@@ -86,6 +122,15 @@ impl<D: Driver> Engine<D> {
     pub(super) fn end_pacing(&mut self, pacing: Option<Box<Pacing>>) {
         if let Some(mut pacing) = pacing {
             self.timers.remove(&mut pacing.deadline);
+            pacing.give_back();
+        }
+    }
+
+    /// A body is to follow: the first of it waits for its turn as all others do.
+    #[inline]
+    pub(super) fn await_turn(&mut self, id: ExchangeId) {
+        if self.exchanges[id].pacing.is_some() {
+            self.pace_paced(id, 0);
         }
     }
 
@@ -97,20 +142,34 @@ impl<D: Driver> Engine<D> {
         }
     }
 
+    #[cold]
     fn pace_paced(&mut self, id: ExchangeId, bytes: u64) {
         let now_us = self.clock.ran_us();
-        let Some(pacing) = self.exchanges[id].pacing.as_deref_mut() else {
+        let exchange = &mut self.exchanges[id];
+        let is_done = exchange.reply.is_done();
+        let Some(pacing) = exchange.pacing.as_deref_mut() else {
             return;
         };
-        let paid = pacing
-            .shares
-            .iter()
-            .map(|share| share.charge(bytes, now_us));
-        let Some(paid_us) = paid.max().filter(|paid_us| *paid_us > now_us) else {
+        let Some(piece) = pacing.piece_bytes() else {
             return;
         };
+        if bytes < pacing.booked {
+            pacing.booked -= bytes;
+            return;
+        }
+        // What was more than it had booked comes before its next turn.
+        let next = match is_done {
+            true => 0,
+            false => piece,
+        };
+        pacing.book(bytes - pacing.booked, now_us);
+        pacing.booked = next;
+        let begin_us = pacing.book(next, now_us);
+        if is_done || begin_us <= now_us {
+            return;
+        }
         let is_new = pacing.resumes_at_ms == NEVER;
-        pacing.resumes_at_ms = paid_us.div_ceil(1000);
+        pacing.resumes_at_ms = begin_us.div_ceil(1000);
         self.metrics
             .add(Counter::BandwidthPausesTotal, u64::from(is_new));
         self.set_pace_timer(id);
@@ -157,12 +216,5 @@ impl<D: Driver> Engine<D> {
         self.metrics
             .add(Counter::GatewayTimeout504Total, u64::from(!is_answered));
         self.fail_exchange(id, 504, Outcome::Overdue);
-    }
-
-    /// Whether more of an answer that is paced may leave now.
-    pub(in crate::session) fn is_paced_on(&self, id: ExchangeId) -> bool {
-        self.exchanges
-            .get(id)
-            .is_some_and(|exchange| exchange.pacing.is_some() && self.takes_more_of(exchange))
     }
 }

@@ -225,6 +225,7 @@ impl<D: Driver> Engine<D> {
         exchange.response_chunked = matches!(delivery, Delivery::Chunked);
         exchange.record.status = status;
         exchange.reply = Reply::Body(body);
+        self.await_turn(number);
         self.note_response_head(number);
         self.await_request_body(number);
     }
@@ -238,7 +239,11 @@ impl<D: Driver> Engine<D> {
         head: Head<'_>,
         out: &mut Vec<u8>,
     ) -> usize {
-        let Some(taken) = self.take_response_body(number, rest, out) else {
+        let taken = match self.is_sound(number, rest) {
+            true => self.take_response_body(number, rest, out),
+            false => None,
+        };
+        let Some(taken) = taken else {
             self.exchanges[number].reply = Reply::Awaited;
             self.response_malformed(number);
             return rest.len();
@@ -345,7 +350,25 @@ impl<D: Driver> Engine<D> {
         self.await_carrier_for(carrier, limit);
     }
 
-    /// `None` if it is malformed.
+    /// Whether what came with a head can be told from a body, all of it: what has to wait is looked at as well, since
+    /// once the head has left there is nothing but to cut the answer.
+    #[inline]
+    fn is_sound(&mut self, number: ExchangeId, rest: &[u8]) -> bool {
+        let exchange = &mut self.exchanges[number];
+        if exchange.may_leave() >= rest.len() {
+            return true;
+        }
+        let Reply::Body(body) = &exchange.reply else {
+            return true;
+        };
+        let Err(error) = body.look_ahead(rest) else {
+            return true;
+        };
+        exchange.record.reason = Some(error.as_str());
+        false
+    }
+
+    /// Takes as much as may leave; `None` if it is malformed.
     #[inline]
     fn take_response_body<'a>(
         &mut self,
@@ -357,6 +380,7 @@ impl<D: Driver> Engine<D> {
         if exchange.is_compressed() {
             return self.take_compressed(number, data, out);
         }
+        let data = &data[..data.len().min(exchange.may_leave())];
         let Reply::Body(body) = &mut exchange.reply else {
             return None;
         };

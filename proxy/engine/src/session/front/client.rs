@@ -7,7 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use crate::policy::limits::bandwidth::Paid;
+use crate::policy::limits::bandwidth::Booked;
 use crate::runtime::buffer::ByteQueue;
 use crate::runtime::driver::Driver;
 use crate::runtime::timer::Deadline;
@@ -88,8 +88,8 @@ pub(in crate::session) struct Client {
     /// Neighbours in the listener's idle list, older and younger; see `idle`.
     pub(super) older: Option<ClientId>,
     pub(super) younger: Option<ClientId>,
-    /// Until when what it has been sent is paid for, where its bandwidth is bounded.
-    pub(in crate::session) paid: Option<Paid>,
+    /// Until when its bandwidth is booked, where that is bounded.
+    pub(in crate::session) booked: Option<Booked>,
     /// The certificate that the client has shown, as backends are told it.
     pub(in crate::session) identity: Option<Box<ClientIdentity>>,
     /// What a connection that carries many requests knows of them.
@@ -153,7 +153,7 @@ impl<D: Driver> Engine<D> {
             heard: false,
             older: None,
             younger: None,
-            paid: None,
+            booked: None,
             identity: None,
             multiplex: None,
         });
