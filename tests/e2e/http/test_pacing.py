@@ -39,6 +39,7 @@ FRONTENDS: dict[str, dict[str, Any]] = {
     "streams": {"cluster": "streams", "bandwidth": {"per_connection": "400KiB"}},
     "little": {"bandwidth": {"per_connection": "16KiB"}},
     "little-streams": {"cluster": "streams", "bandwidth": {"per_connection": "16KiB"}},
+    "least-streams": {"cluster": "streams", "bandwidth": {"per_connection": "1KiB"}},
     "little-encoded": {
         "bandwidth": {"per_connection": "16KiB"},
         "compression": {"types": ["application/json"]},
@@ -365,6 +366,19 @@ def test_streams_of_one_connection_share_it(site: PacedSite) -> None:
 @pytest.mark.timed
 def test_backends_of_http2_are_not_read_ahead(site: PacedSite) -> None:
     exact(bodies(site, ["streams"]), 2)
+
+
+def test_nor_do_their_answers_wait_here(site: PacedSite) -> None:
+    """No more of each than the window that every stream begins with."""
+    with contextlib.ExitStack() as opened:
+        for _ in range(30):
+            client = opened.enter_context(rawclient.Connection(site.address))
+            client.send(b"GET / HTTP/1.1\r\nHost: least-streams.test\r\n\r\n")
+            assert client.read_head().status == 200
+        time.sleep(0.5)
+        assert site.counted("worker_requests") == 30
+        assert site.counted("worker_buffered_bytes") <= 30 * 48 * 1024
+    processes.wait_until(lambda: site.counted("worker_buffered_bytes") == 0, "it is given back")
 
 
 def test_a_stream_that_is_late_is_ended_and_its_connection_goes_on(site: PacedSite) -> None:

@@ -125,10 +125,12 @@ impl Shared {
         self.streams.is_empty() && self.waiting.is_empty()
     }
 
-    /// Lets more of a long response wait.
-    pub(super) fn widen(&mut self, stream: u32) {
-        let by = LONG_WINDOW_BYTES - STREAM_WINDOW_BYTES;
-        self.h2.widen(stream, by);
+    /// Lets more of a long response wait, but no more than the piece that leaves at once.
+    pub(super) fn widen(&mut self, stream: u32, piece: u64) {
+        let window = u32::try_from(piece).map_or(LONG_WINDOW_BYTES, |it| it.min(LONG_WINDOW_BYTES));
+        if let Some(by) = window.checked_sub(STREAM_WINDOW_BYTES).filter(|&by| by > 0) {
+            self.h2.widen(stream, by);
+        }
     }
 
     /// Whether one more request may be given to it.

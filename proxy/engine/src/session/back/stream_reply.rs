@@ -51,11 +51,7 @@ impl<D: Driver> Engine<D> {
         };
         self.back_streams[id].received = ends;
         let mut head = std::mem::take(&mut heads.response);
-        if !ends && self.may_wait_long(number, &head) {
-            if let Some(shared) = self.upstreams[connection].shared.as_mut() {
-                shared.widen(named.0);
-            }
-        }
+        let is_long = !ends && is_long(&head);
         // Frames tell the end, and their length has been checked against the head.
         let body = match ends {
             true => Body::Done,
@@ -63,22 +59,34 @@ impl<D: Driver> Engine<D> {
         };
         self.response_arrived(number, &mut head, heads.text(), body, &[]);
         heads.response = head;
+        if is_long {
+            self.widen_back_stream(connection, named);
+        }
     }
 
-    /// Whether a response is worth a wider window, and its client may have one: a client of many
-    /// streams must not make us hold as much for each.
-    fn may_wait_long(&self, number: ExchangeId, head: &ResponseHead) -> bool {
-        let is_long = match head.body {
-            ResponseBody::Length(length) => length > SHORT_BYTES_MAX,
-            ResponseBody::Chunked | ResponseBody::UntilClose => true,
-            ResponseBody::None => false,
+    /// Gives a long response a wider window, if it leaves as it comes and its client takes it. A client of many
+    /// streams must not make us hold as much for each; of what is paced, a piece waits.
+    fn widen_back_stream(&mut self, connection: UpstreamId, named: Named) {
+        let Some((_, number)) = self.find_back_stream(connection, named) else {
+            return;
         };
-        let client = self.client_at(self.exchanges[number].asker);
-        is_long
-            && client.is_some_and(|client| {
-                let multiplex = client.multiplex.as_ref();
-                multiplex.is_none_or(|it| it.stream_count() <= LONG_STREAMS_MAX)
-            })
+        let exchange = &self.exchanges[number];
+        let client = self.client_at(exchange.asker);
+        let is_one_of_few = client.is_some_and(|client| {
+            let multiplex = client.multiplex.as_ref();
+            multiplex.is_none_or(|it| it.stream_count() <= LONG_STREAMS_MAX)
+        });
+        if !is_one_of_few
+            || exchange.is_compressed()
+            || !self.takes_more(exchange.asker)
+            || self.is_saving_memory()
+        {
+            return;
+        }
+        let piece = self.exchanges[number].piece_of_rate();
+        if let Some(shared) = self.upstreams[connection].shared.as_mut() {
+            shared.widen(named.0, piece);
+        }
     }
 
     pub(super) fn back_stream_data(
@@ -354,6 +362,15 @@ impl<D: Driver> Engine<D> {
         } else {
             self.ended_early(number, false);
         }
+    }
+}
+
+/// Whether a response is worth a wider window.
+fn is_long(head: &ResponseHead) -> bool {
+    match head.body {
+        ResponseBody::Length(length) => length > SHORT_BYTES_MAX,
+        ResponseBody::Chunked | ResponseBody::UntilClose => true,
+        ResponseBody::None => false,
     }
 }
 

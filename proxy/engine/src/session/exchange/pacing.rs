@@ -69,6 +69,12 @@ impl Exchange {
         Some(usize::try_from(piece).unwrap_or(usize::MAX))
     }
 
+    /// How much of its answer leaves at once by its bandwidth.
+    pub(in crate::session) fn piece_of_rate(&self) -> u64 {
+        let pacing = self.pacing.as_deref();
+        pacing.and_then(Pacing::piece_bytes).unwrap_or(u64::MAX)
+    }
+
     /// How much of its answer may leave now.
     #[inline]
     pub(super) fn may_leave(&self) -> usize {
