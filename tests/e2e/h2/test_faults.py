@@ -71,6 +71,49 @@ def test_nothing_is_sent_twice_without_retries(front: Front, retries: int) -> No
     assert len(backend.seen) == retries + 1
 
 
+@pytest.mark.parametrize("code", [CODES.REFUSED_STREAM, CODES.ENHANCE_YOUR_CALM])
+def test_a_connection_that_refuses_streams_in_a_row_gets_a_successor(
+    front: Front, code: CODES
+) -> None:
+    """As Node's does once what it holds for slow clients is too much, for good."""
+    over = threading.Event()
+
+    def script(request: Request) -> None:
+        if request.path == "/held":
+            request.head()
+            request.send(b"held")
+            assert over.wait(10)
+            request.end()
+        elif request.peer is backend.seen[0].peer:
+            request.give_up(code)
+        else:
+            request.answer(b"new")
+
+    backend = front.backend(script)
+    front.start(backend.address, retries=0)
+    with ThreadPoolExecutor(1) as pool, front.connect() as other, front.connect() as client:
+        held = pool.submit(other.get, "a", "/held")
+        backend.wait_for(1)
+        statuses = [client.get("a").status for _ in range(6)]
+        assert statuses == [502, 502, 502, 200, 200, 200]
+        over.set()
+        assert held.result(10).body == b"held", "what runs on it comes to its end"
+    processes.wait_until(lambda: len(backend.alive) == 1, "the old one is closed")
+
+
+def test_a_connection_that_answers_in_between_is_kept(front: Front) -> None:
+    def script(request: Request) -> None:
+        if len(backend.seen) % 3 == 0:
+            return request.answer(b"ok")
+        return request.give_up(CODES.ENHANCE_YOUR_CALM)
+
+    backend = front.backend(script)
+    front.start(backend.address, retries=0)
+    with front.connect() as client:
+        assert [client.get("a").status for _ in range(9)] == [502, 502, 200] * 3
+    assert len({request.peer.number for request in backend.seen}) == 1
+
+
 @pytest.mark.parametrize("code", [CODES.CANCEL, CODES.INTERNAL_ERROR, CODES.HTTP_1_1_REQUIRED])
 def test_a_stream_reset_before_its_answer_is_a_502(front: Front, code: CODES) -> None:
     backend = front.backend(lambda request: request.give_up(code))

@@ -29,6 +29,10 @@ const STREAM_WINDOW_BYTES: u32 = 32 * 1024;
 /// buffer.
 const LONG_WINDOW_BYTES: u32 = 256 * 1024;
 
+/// Streams in a row that a backend may refuse, before another connection is made: what it lacks may be what it
+/// holds for this one, and never given back (Node's `maxSessionMemory`).
+const REFUSED_STREAMS_MAX: u8 = 3;
+
 /// What a connection knows of the requests that share it.
 pub(in crate::session) struct Shared {
     pub(super) h2: Connection,
@@ -55,6 +59,8 @@ pub(in crate::session) struct Shared {
     pub(super) is_silent: bool,
     /// It takes no more requests.
     pub(super) leaving: bool,
+    /// Streams that the backend has refused since it last answered one.
+    refused: u8,
     /// The backend has been asked for a sign of life.
     pub(super) pinged: bool,
     /// When it was last heard of.
@@ -84,6 +90,7 @@ impl Shared {
             wakes: false,
             is_silent: false,
             leaving: false,
+            refused: 0,
             pinged: false,
             heard_ms: now_ms,
         }
@@ -101,6 +108,11 @@ impl Shared {
         self.heard_ms = now_ms;
         self.is_silent = false;
         self.h2.pass_time(now_ms / 1000);
+    }
+
+    /// Notes that a response has begun.
+    pub(super) fn answers(&mut self) {
+        self.refused = 0;
     }
 
     /// Notes a request that is about to be sent; says whether it meets a connection that was idle.
@@ -252,6 +264,16 @@ impl<D: Driver> Engine<D> {
         let connections = std::mem::take(&mut *backend.shared.borrow_mut());
         for token in connections {
             if let Some(id) = UpstreamId::of(token).filter(|&it| self.upstreams.contains(it)) {
+                self.leave_shared(id);
+            }
+        }
+    }
+
+    /// The backend has refused a stream, unanswered. One that refuses all takes others along with whoever was the reason.
+    pub(super) fn shared_refuses(&mut self, id: UpstreamId) {
+        if let Some(shared) = self.upstreams[id].shared.as_mut() {
+            shared.refused = shared.refused.saturating_add(1);
+            if shared.refused >= REFUSED_STREAMS_MAX && !shared.leaving {
                 self.leave_shared(id);
             }
         }

@@ -52,6 +52,9 @@ impl<D: Driver> Engine<D> {
         self.back_streams[id].received = ends;
         let mut head = std::mem::take(&mut heads.response);
         let is_long = !ends && is_long(&head);
+        if let Some(shared) = self.upstreams[connection].shared.as_mut() {
+            shared.answers();
+        }
         // Frames tell the end, and their length has been checked against the head.
         let body = match ends {
             true => Body::Done,
@@ -304,6 +307,11 @@ impl<D: Driver> Engine<D> {
         let stream = &mut self.back_streams[id];
         stream.finished = true;
         stream.received = true;
+        let is_refusal = matches!(code, ErrorCode::RefusedStream | ErrorCode::EnhanceYourCalm);
+        if is_refusal && fault.is_none() && !self.exchanges[number].reply.has_begun() {
+            self.shared_refuses(connection);
+        }
+        let stream = &mut self.back_streams[id];
         if let Some(fault) = fault {
             self.exchanges[number].record.reason = Some(fault.as_str());
             self.response_malformed(number);
