@@ -38,15 +38,16 @@ def fetch(url: str, ca: str | None, timeout_s: float = FETCH_TIMEOUT_S) -> bytes
         context = ssl.create_default_context(cadata=trusted)
     except (UnreadableError, ssl.SSLError) as error:
         raise FetchError(f"{ca}: {error}") from None
-    host = parts.hostname or ""
-    connection = http.client.HTTPSConnection(host, parts.port, context=context)
+    # Without a port it would look for one at the end of an address of IPv6.
+    host, port = parts.hostname or "", parts.port or http.client.HTTPS_PORT
+    connection = http.client.HTTPSConnection(host, port, context=context)
     ended = _Ended()
     # The timeout of a socket is that of one step: who sends a byte a second would never end.
     timer = threading.Timer(timeout_s, ended.end)
     timer.daemon = True
     timer.start()
     try:
-        plain = socket.create_connection((host, connection.port), CONNECT_TIMEOUT_S)
+        plain = socket.create_connection((host, port), CONNECT_TIMEOUT_S)
         connection.sock = ended.socket = context.wrap_socket(
             plain, server_hostname=host, do_handshake_on_connect=False
         )

@@ -5,6 +5,7 @@ whose content counts, or the URL of one, which the daemon fetches (`reconciler.i
 has been done nobody gets in.
 """
 
+import re
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
@@ -24,6 +25,10 @@ HEADERS_MAX = 32
 """Each costs a look at every line."""
 TEXT_CHARS_MAX = 1024
 URL_CHARS_MAX = 2048
+# A name that can be looked up, in lower case, or an address.
+_HOSTNAME = re.compile(
+    r"(?=.{1,253}$)([a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?|[0-9a-f:.]*:[0-9a-f:.]*"
+)
 IN_AUTHORIZATION: Literal["authorization"] = "authorization"
 
 
@@ -44,10 +49,10 @@ def parse_keys(value: object) -> KeySet:
             f"{shown(value)}: keys are fetched over https alone",
             "who could change them on the way would let in whom he likes",
         )
-    parts = urlsplit(value)
     is_plain = value.isascii() and value.isprintable() and not set(value) & {" ", "#", "\\"}
     try:
-        is_whole = bool(parts.hostname) and parts.port != 0
+        parts = urlsplit(value)
+        is_whole = _HOSTNAME.fullmatch(parts.hostname or "") is not None and parts.port != 0
     except ValueError:
         is_whole = False
     if not is_plain or not is_whole or len(value) > URL_CHARS_MAX:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,3 +81,20 @@ def test_nobody_is_there(tmp_path: Path) -> None:
     url = f"https://{ports.address()}/keys"
     assert failure(url, tmp_path / "ca.pem") == "Connection refused"
     assert "its name has no address" in failure("https://keys.invalid/", tmp_path / "ca.pem")
+
+
+def test_an_address_without_a_port_is_asked_at_the_usual_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What stands behind the last colon of an address of IPv6 is no port."""
+    asked: list[object] = []
+
+    def connect(address: object, _timeout_s: float) -> None:
+        asked.append(address)
+        raise ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
+
+    monkeypatch.setattr("socket.create_connection", connect)
+    for url in ("https://[2001:db8::1]/k", "https://[2001:db8::beef]/k", "https://[::1]:8443/k"):
+        with pytest.raises(FetchError, match="Connection refused"):
+            fetch(url, None)
+    assert asked == [("2001:db8::1", 443), ("2001:db8::beef", 443), ("::1", 8443)]

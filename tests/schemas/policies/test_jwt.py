@@ -36,6 +36,13 @@ def test_keys_are_a_file_or_a_url() -> None:
     assert made().keys == KeySet(path="keys.json")
     assert made(keys="https://id.test:8443/k?v=1").keys == KeySet(url="https://id.test:8443/k?v=1")
     assert made(keys="https://id.test/k", ca="/ca.pem").ca == "/ca.pem"
+    for host in ("ID.Test", "id_1.test.", "[2001:db8::1]:8443", "127.0.0.1", "localhost"):
+        assert made(keys=f"https://{host}/k").keys.url == f"https://{host}/k"
+
+
+def test_what_is_no_address_is_told_like_what_is_no_url() -> None:
+    with pytest.raises(ValidationError, match=r'expected a URL like "https://id\.example\.com'):
+        made(keys="https://[:::]/k")
 
 
 @pytest.mark.parametrize(
@@ -49,6 +56,12 @@ def test_keys_are_a_file_or_a_url() -> None:
         {"keys": "https://id.test/k#f"},
         {"keys": "https://id.test/a b"},
         {"keys": "https://id.test/" + "k" * 2048},
+        {"keys": "https://id..test/k"},
+        {"keys": "https://.test/k"},
+        {"keys": "https://i%64.test/k"},
+        {"keys": f"https://{'i' * 64}.test/k"},
+        {"keys": f"https://{'i.' * 126}test/k"},
+        {"keys": "https://[fe80::1%25eth0]/k"},
         {"keys": "file:///k"},
         {"keys": "../keys.json"},
         {"keys": ["keys.json"]},
