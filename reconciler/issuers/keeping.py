@@ -38,7 +38,9 @@ UNNAMED_S = 3600.0
 _UNNAMED_MAX = 64
 _FIRST_RETRY_S = 5.0
 _DOUBLINGS_MAX = 6
-_AT_ONCE = 4
+_AT_ONCE = 16
+# Who did not answer keeps nobody waiting who does.
+_AGAIN_AT_ONCE = 4
 # How often it is looked at whether tokens have named unknown keys, and how long nobody does
 # anything where no keys are fetched.
 _HINT_S = 2.0
@@ -110,6 +112,7 @@ class IssuerKeys:
         self._removing: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._at_once = asyncio.Semaphore(_AT_ONCE)
+        self._again_at_once = asyncio.Semaphore(_AGAIN_AT_ONCE)
         self._counted = 0
         self._threads = OwnThreads("keys", FetchError)
         self._loop = asyncio.get_running_loop()
@@ -220,7 +223,8 @@ class IssuerKeys:
         wanted = kept.wanted
         try:
             # A name that is looked up for ever is ended by nobody else.
-            async with self._at_once, within(2 * FETCH_TIMEOUT_S):
+            line = self._again_at_once if kept.failures else self._at_once
+            async with line, within(2 * FETCH_TIMEOUT_S):
                 content = await self._threads.run(partial(_fetched, wanted))
                 keep = partial(self._stored.keep, Path(wanted.path), content)
                 is_new = await self._threads.run(keep)

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -180,3 +181,25 @@ def test_something_else_in_the_place_of_keys_makes_room(rig: Rig) -> None:
     rig.path.parent.write_bytes(b"")
     rig.run(lambda keys: rig.came == 3 and not keys.warnings())
     assert rig.path.read_bytes() == ONE
+
+
+def test_who_does_not_answer_keeps_nobody_waiting(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of fifty issuers one answers, and is asked as often as it should be."""
+    monkeypatch.setattr(keeping, "REFRESH_S", 0.05)
+    (good,) = rig.wanted.values()
+    silent = [WantedKeys(f"https://{number}/", f"{good.path}.{number}") for number in range(49)]
+    rig.wanted = {each.path: each for each in (*silent, good)}
+    answered: list[float] = []
+
+    def fetch(url: str, _ca: str | None) -> bytes:
+        if url == good.url:
+            answered.append(time.monotonic())
+            return ONE
+        time.sleep(0.5)
+        raise FetchError("it did not answer in time")
+
+    monkeypatch.setattr(keeping, "fetch", fetch)
+    rig.run(lambda keys: len(keys.warnings()) == 49, lambda _: len(answered) > 20)
+    assert max(later - one for one, later in pairwise(answered[1:])) < 0.5
