@@ -48,7 +48,10 @@ class OwnThreads:
                 tell(lambda: done.set_result(found))
 
         thread = threading.Thread(target=run, name=self._name, daemon=True)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:
+            raise self._refused("the system has no thread to give") from None
         try:
             return await done
         except asyncio.CancelledError:

@@ -134,7 +134,7 @@ class _Looking:
         return held is None or time.monotonic() < held.since + PATIENCE_S
 
     def _begin(self, paths: list[str], look: Callable[[str], Any]) -> _Round | None:
-        """Have a thread look; None when too many are held."""
+        """Have a thread look; None when too many are held, or the system has none to give."""
         asked = _Round(paths, look)
         with self._changed:
             if self._idle:
@@ -144,10 +144,13 @@ class _Looking:
             else:
                 queue: SimpleQueue[_Round] = SimpleQueue()
                 queue.put(asked)
-                # The process does not wait for these at its end.
-                threading.Thread(
-                    target=self._run, args=(queue,), name="looks at files", daemon=True
-                ).start()
+                try:
+                    # The process does not wait for these at its end.
+                    threading.Thread(
+                        target=self._run, args=(queue,), name="looks at files", daemon=True
+                    ).start()
+                except RuntimeError:
+                    return None
         return asked
 
     def _wait(self, asked: _Round, patience: float, until: float) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -110,3 +112,18 @@ def test_a_process_that_is_forked_off_has_threads_of_its_own(disk: Disk) -> None
         os._exit(0 if disk.answers("/a/2") else 1)
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0
+
+
+def test_without_a_thread_nothing_answers() -> None:
+    """It is no exception, which would end whoever asks."""
+    code = (
+        "import resource\n"
+        "from pathlib import Path\n"
+        "from reconciler.stalling import answer_of\n"
+        "pages = int(Path('/proc/self/statm').read_text().split()[0])\n"
+        "most = pages * resource.getpagesize() + 2**20\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (most, most))\n"
+        "print(answer_of('/a', str, 'nothing'))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    assert (done.stdout, done.stderr) == ("nothing\n", "")
