@@ -104,7 +104,7 @@ def _templates(
 ) -> Iterator[tuple[str, Iterable[str]]]:
     for key in ("request_headers", "response_headers"):
         edits = (word.said for leaf, word in words.items() if leaf.key == key)
-        yield key, [edit.text for edit in edits if isinstance(edit, Edit)]
+        yield key, [text for edit in edits if isinstance(edit, Edit) for text in edit.texts]
     for key, to in (("redirect", frontend.redirect), ("rewrite", frontend.rewrite)):
         if isinstance(to, (Redirect, Rewrite)):
             texts = [to.path.given()[1]] if to.path is not None else []

@@ -27,7 +27,7 @@ from schemas.policies.client_certificate import CertificateConditions
 from schemas.policies.compression import Compression
 from schemas.policies.concurrency import Concurrency
 from schemas.policies.cors import Cors
-from schemas.policies.edits import AnswerLine
+from schemas.policies.edits import AnswerLine, SaidLine
 from schemas.policies.error_page import ErrorPage
 from schemas.policies.forward_auth import ForwardAuth
 from schemas.policies.hsts import Hsts
@@ -56,7 +56,8 @@ class Edit(NamedTuple):
     """What is done with a header: set, add or remove."""
 
     verb: str
-    text: str = ""
+    texts: tuple[str, ...] = ()
+    """One for each line."""
     answers: str = ""
     """Which of them, where that is said."""
 
@@ -168,10 +169,12 @@ def _edits(says: Policy | Frontend, entity: Entity) -> Iterator[tuple[Leaf, Word
             yield Leaf(key, name.lower()), Word(Edit("remove"), entity, name)
 
 
-def _edit(verb: str, line: AnswerLine | str | None) -> Edit | None:
+def _edit(verb: str, line: SaidLine) -> Edit | None:
     if isinstance(line, AnswerLine):
-        return Edit(verb, line.text, line.answers)
-    return Edit(verb, line) if line is not None else None
+        return Edit(verb, (line.text,), line.answers)
+    if isinstance(line, list):
+        return Edit(verb, tuple(line))
+    return Edit(verb, (line,)) if line is not None else None
 
 
 def _shown(says: Policy | Frontend, entity: Entity) -> Iterator[tuple[Leaf, Word]]:

@@ -11,12 +11,14 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, model_validator
 
 from schemas.base import KEY, Model, fault, no_items, shown
-from schemas.values.forms import A_MAP, A_WORD, MAP, WORD
+from schemas.values.forms import A_LIST, A_MAP, A_WORD, LIST, MAP, WORD
 from schemas.values.names import SortedUnique, is_token
 from schemas.values.templates import check_groups, check_template
 
 EDITS_MAX = 32
 """Each costs a look at every line."""
+LINES_MAX = 16
+"""Of one name."""
 
 _FRAMING = {
     "connection": "connections are the proxy's own",
@@ -69,6 +71,9 @@ def parse_field_name(value: object) -> str:
 
 
 def _value(value: object) -> str:
+    if isinstance(value, list):
+        hint = "one line stands in place of those that are there; several stand under add:"
+        raise fault("expected text, not a list", hint)
     text = check_template(value)
     if not text:
         raise fault("the text is empty: a header without a value is none", 'name it in "remove:"')
@@ -83,8 +88,13 @@ def _only_text(value: str) -> str:
     return value
 
 
+def _one_is_no_list(value: str | list[str]) -> str | list[str]:
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
+
+
 FieldName = Annotated[str, BeforeValidator(parse_field_name)]
 FieldText = Annotated[str, BeforeValidator(_value), AfterValidator(_only_text)]
+FieldTexts = Annotated[list[FieldText], Field(min_length=1, max_length=LINES_MAX)]
 
 
 class AnswerLine(Model):
@@ -103,6 +113,10 @@ class AnswerLine(Model):
 
 
 def _form_of(value: object) -> str:
+    return LIST if isinstance(value, list) else _form_of_one(value)
+
+
+def _form_of_one(value: object) -> str:
     # A template without quotes is a map as well, and has a message of its own.
     is_line = isinstance(value, AnswerLine) or (
         isinstance(value, dict) and not value.keys().isdisjoint(AnswerLine.model_fields)
@@ -111,8 +125,25 @@ def _form_of(value: object) -> str:
 
 
 Line = Annotated[
-    Annotated[FieldText, A_WORD] | Annotated[AnswerLine, A_MAP], Discriminator(_form_of)
+    Annotated[FieldText, A_WORD] | Annotated[AnswerLine, A_MAP], Discriminator(_form_of_one)
 ]
+
+
+Lines = Annotated[
+    Annotated[
+        Annotated[FieldText, A_WORD] | Annotated[FieldTexts, A_LIST], Discriminator(_form_of)
+    ],
+    AfterValidator(_one_is_no_list),
+]
+AnswerLines = Annotated[
+    Annotated[
+        Annotated[FieldText, A_WORD] | Annotated[AnswerLine, A_MAP] | Annotated[FieldTexts, A_LIST],
+        Discriminator(_form_of),
+    ],
+    AfterValidator(_one_is_no_list),
+]
+"""What add says: a list is for several lines of one name, as of `Set-Cookie`."""
+SaidLine = AnswerLine | str | list[str] | None
 
 
 class Edits(Model):
@@ -142,7 +173,7 @@ class Edits(Model):
             yield from ((key, name) for name in lines)
         yield from (("remove", name) for name in self.remove)
 
-    def lines(self) -> Iterator[tuple[str, Mapping[str, AnswerLine | str | None]]]:
+    def lines(self) -> Iterator[tuple[str, Mapping[str, SaidLine]]]:
         """Yield what set and add say, behind which of them it is."""
         raise NotImplementedError
 
@@ -151,11 +182,11 @@ class HeaderEdits(Edits):
     """What is done with header fields: first all of set and remove go, then our lines come."""
 
     add: Annotated[
-        dict[FieldName, FieldText | None],
+        dict[FieldName, Lines | None],
         Field(
             description=(
-                "Lines beside those that are there. null: nothing is done with this header, "
-                "whatever policies say."
+                "Lines beside those that are there, several of one name in a list. null: nothing "
+                "is done with this header, whatever policies say."
             ),
             examples=[{"Vary": "Cookie"}],
         ),
@@ -171,7 +202,7 @@ class HeaderEdits(Edits):
         ),
     ] = Field(default_factory=dict)
 
-    def lines(self) -> Iterator[tuple[str, Mapping[str, AnswerLine | str | None]]]:
+    def lines(self) -> Iterator[tuple[str, Mapping[str, SaidLine]]]:
         """Yield what set and add say, behind which of them it is."""
         yield "set", self.set
         yield "add", self.add
@@ -181,13 +212,13 @@ class AnswerEdits(Edits):
     """The same of answers, some of which may be for a part of them."""
 
     add: Annotated[
-        dict[FieldName, Line | None],
+        dict[FieldName, AnswerLines | None],
         Field(
             description=(
-                "Lines beside those that are there, in all answers or in some. null: nothing is "
-                "done with this header, whatever policies say."
+                "Lines beside those that are there, in all answers or in some; several of one "
+                "name in a list. null: nothing is done with this header, whatever policies say."
             ),
-            examples=[{"Vary": "Cookie"}],
+            examples=[{"Vary": "Cookie"}, {"Set-Cookie": ["a=1", "b=2"]}],
         ),
     ] = Field(default_factory=dict)
     set: Annotated[
@@ -201,7 +232,7 @@ class AnswerEdits(Edits):
         ),
     ] = Field(default_factory=dict)
 
-    def lines(self) -> Iterator[tuple[str, Mapping[str, AnswerLine | str | None]]]:
+    def lines(self) -> Iterator[tuple[str, Mapping[str, SaidLine]]]:
         """Yield what set and add say, behind which of them it is."""
         yield "set", self.set
         yield "add", self.add
@@ -262,5 +293,8 @@ def check_edits(edits: Edits, groups: frozenset[str], *, of_requests: bool) -> N
         for name, line in lines.items():
             if isinstance(line, AnswerLine):
                 check_groups(line.text, groups, at=(key, name, "text"))
+            elif isinstance(line, list):
+                for number, text in enumerate(line):
+                    check_groups(text, groups, at=(key, name, number))
             elif line is not None:
                 check_groups(line, groups, at=(key, name))

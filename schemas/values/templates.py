@@ -100,7 +100,7 @@ def check_printable(value: str, what: str) -> None:
         raise fault(message, f"{where}: {way_out}")
 
 
-def check_groups(text: str, groups: frozenset[str], at: tuple[str, ...] = ()) -> None:
+def check_groups(text: str, groups: frozenset[str], at: tuple[str | int, ...] = ()) -> None:
     """Raise a fault when a template names a group that the path's regex does not have.
 
     `at` is the way to it from what is checked.

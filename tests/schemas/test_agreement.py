@@ -104,6 +104,8 @@ def test_what_is_valid_is_taken_with_the_same_digest(
         ("frontend", {"path": {"suffix": "a" * 2046}}),
         ("frontend", {"hostnames": ["a.test", "*.a.test", "[2001:DB8::1]"]}),
         ("frontend", {"hostnames": ["a.test", "*"]}),
+        ("frontend", {"response_headers": {"add": {"Set-Cookie": ["a=1", "b={path}"]}}}),
+        ("frontend", {"request_headers": {"add": {"X-A": ["a"], "X-B": ["a", "a"]}}}),
         ("frontend", {"hostnames": ["a.test"], "passthrough": True}),
         ("frontend", {"client_addresses": ["::/0", "0.0.0.0/0", "::1"]}),
         ("frontend", {"cookies": {"__Host-a": {"exact": 'é "\\', "not": True}}}),

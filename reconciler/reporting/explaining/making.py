@@ -77,7 +77,7 @@ def made_of(
 
     unknown = frozenset(_unknown(asked, secure=secure))
     edits = [word.said for word in words.values() if isinstance(word.said, Edit)]
-    texts = sorted({edit.text for edit in edits})
+    texts = sorted({text for edit in edits for text in edit.texts})
     cors = words.get(Leaf("cors"))
     said = cors.said if cors is not None else None
     try:

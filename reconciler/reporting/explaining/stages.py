@@ -136,7 +136,8 @@ def _edits(words: Words, key: str, made: Made) -> Stages:
     for leaf, word in words.items():
         if leaf.key == key and isinstance(word.said, Edit):
             _, verbs = found.setdefault(str(word.by.key), (word.by, {}))
-            verbs.setdefault(word.said.verb, []).append(_line(word.written, word.said, made))
+            lines = verbs.setdefault(word.said.verb, [])
+            lines.extend(_lines(word.written, word.said, made))
     return [
         stage(
             key,
@@ -151,13 +152,14 @@ def _edits(words: Words, key: str, made: Made) -> Stages:
     ]
 
 
-def _line(name: str, edit: Edit, made: Made) -> str:
-    """Return a field with the value that it gets, unless that is a secret."""
+def _lines(name: str, edit: Edit, made: Made) -> Iterator[str]:
+    """Yield a field with each value that it gets, unless that is a secret."""
     if edit.verb == "remove":
-        return name
-    value = HIDDEN if names_credential(name) else made.value(edit.text)
-    line = f"{name}: {value}" if value else f"{name} (left out, since it comes to nothing)"
-    return f"{line} (answers: {edit.answers})" if edit.answers else line
+        yield name
+    for text in edit.texts:
+        value = HIDDEN if names_credential(name) else made.value(text)
+        line = f"{name}: {value}" if value else f"{name} (left out, since it comes to nothing)"
+        yield f"{line} (answers: {edit.answers})" if edit.answers else line
 
 
 def _before(won: Entity, words: Words, seen: Seen) -> Iterator[Step]:

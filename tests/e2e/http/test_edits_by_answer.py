@@ -20,6 +20,7 @@ EDITS: dict[str, Any] = {
     "success": {"set": {"Cache-Control": {"text": MONTH, "answers": "success"}}},
     "plain": {"set": {"Cache-Control": MONTH, "X-Frame-Options": "DENY"}},
     "all": {"set": {"Cache-Control": {"text": MONTH, "answers": "all"}}},
+    "several": {"add": {"Set-Cookie": ["a=1; Path=/", "b={scheme}"], "X-From": ["one", "two"]}},
     "removed": {"remove": ["Cache-Control", "X-From"]},
     "made": {
         "set": {
@@ -132,3 +133,22 @@ def test_an_edit_is_for_the_answers_that_it_names(
     edited: Edited, host: str, status: int, expected: dict[str, str], version: str
 ) -> None:
     assert edited.ask(host, status, version) == expected
+
+
+@pytest.mark.parametrize("cluster", ["up", "down"])
+def test_several_lines_of_one_name_are_added(edited: Edited, cluster: str) -> None:
+    """Beside those of a backend, and each as a line of its own, which cookies need."""
+    host = f"several.{cluster}.test"
+    wanted = {
+        "set-cookie": ["a=1; Path=/", "b=http"],
+        "x-from": [*(["theirs"] if cluster == "up" else []), "one", "two"],
+    }
+    with rawclient.Connection(edited.address) as connection:
+        response = connection.get(host, "/200")
+        found = {name: [value.decode() for value in response.all(name)] for name in wanted}
+        assert found == wanted
+    with H2Client(edited.address) as client:
+        stream = client.get(host, path="/200")
+        client.read_until(lambda: stream in client.ended)
+        lines = client.lines[stream]
+        assert {name: [v for n, v in lines if n == name] for name in wanted} == wanted

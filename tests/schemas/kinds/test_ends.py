@@ -146,6 +146,10 @@ def test_what_is_refused(fields: dict[str, Any], sentence: str) -> None:
         ({"set": {"X-A": "{env:HOME}"}}, "{env:HOME} is no value"),
         ({"set": {"X-A": "a}"}}, 'the "}" stands alone'),
         ({"set": {"X-A": "$remote_addr"}}, '"$remote_addr" is no value here'),
+        ({"set": {"X-A": ["a", "b"]}}, "expected text, not a list"),
+        ({"add": {"X-A": []}}, "the list is empty"),
+        ({"add": {"X-A": ["a", "{client_adress}"]}}, "{client_adress} is neither"),
+        ({"add": {"X-A": ["a"] * 17}}, "at most 16"),
         ({"add": {f"X-{number}": "a" for number in range(33)}}, "at most 32"),
     ],
 )

@@ -150,13 +150,12 @@ impl Edits {
         let mut made: Vec<(Box<str>, Reach, Template)> = Vec::new();
         for (name, line) in edits.set.iter().chain(&edits.add) {
             let Some(line) = line else { continue };
-            let template = Template::parse(line.text(), expression);
-            let template = template.map_err(|reason| format!("{name}: {reason}"))?;
-            made.push((
-                name.as_str().into(),
-                Reach::said(name, Some(line)),
-                template,
-            ));
+            let reach = Reach::said(name, Some(line));
+            for text in line.texts() {
+                let template = Template::parse(text, expression);
+                let template = template.map_err(|reason| format!("{name}: {reason}"))?;
+                made.push((name.as_str().into(), reach, template));
+            }
         }
         made.sort_by_key(|(_, reach, _)| *reach);
         let mut constant = Writing::default();

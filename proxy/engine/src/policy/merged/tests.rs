@@ -86,7 +86,7 @@ fn as_made(edits: &HeaderEdits, number: usize) -> u8 {
     let is_it = |name: &String| name.eq_ignore_ascii_case(&format!("x-{number}"));
     let of = |lines: &BTreeMap<String, Option<Line>>| {
         let found = lines.iter().find(|(name, _)| is_it(name));
-        found.map(|(_, line)| line.as_ref().unwrap().text().to_owned())
+        found.map(|(_, line)| line.as_ref().unwrap().texts()[0].clone())
     };
     match (of(&edits.set).as_deref(), of(&edits.add)) {
         (Some("a"), None) => 2,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::protocol::h1::FieldId;
-use crate::state::entity::check::is_token;
+use crate::state::entity::check::{is_token, within};
 use crate::state::kinds::language::{defaulted, language};
 
 defaulted! {
@@ -28,6 +28,8 @@ pub enum Line {
     Text(String),
     /// In some answers.
     Of(AnswerLine),
+    /// Several of one name, in every head; only beside what is there.
+    Several(Vec<String>),
 }
 
 language! {
@@ -51,12 +53,13 @@ pub enum Answers {
 }
 
 impl Line {
-    /// What it says.
+    /// What it says, line by line.
     #[must_use]
-    pub fn text(&self) -> &str {
+    pub fn texts(&self) -> &[String] {
         match self {
-            Self::Text(text) => text,
-            Self::Of(line) => &line.text,
+            Self::Text(text) => std::slice::from_ref(text),
+            Self::Of(line) => std::slice::from_ref(&line.text),
+            Self::Several(texts) => texts,
         }
     }
 
@@ -64,7 +67,7 @@ impl Line {
     #[must_use]
     pub fn answers(&self) -> Option<Answers> {
         match self {
-            Self::Text(_) => None,
+            Self::Text(_) | Self::Several(_) => None,
             Self::Of(line) => Some(line.answers),
         }
     }
@@ -109,10 +112,18 @@ impl HeaderEdits {
             if of == Of::Requests && line.answers().is_some() {
                 return Err(format!("{name}: it is of requests, and not of answers"));
             }
-            let text = line.text();
-            if text.is_empty() || text.len() > VALUE_BYTES_MAX || text.contains(is_control) {
-                return Err(format!("{name}: its text is no value of a header"));
+            for text in line.texts() {
+                if text.is_empty() || text.len() > VALUE_BYTES_MAX || text.contains(is_control) {
+                    return Err(format!("{name}: its text is no value of a header"));
+                }
             }
+            if let Line::Several(texts) = line {
+                within(name, texts.len(), 2..=LINES_MAX)?;
+            }
+        }
+        let several = |line: &Option<Line>| matches!(line, Some(Line::Several(_)));
+        if self.set.values().any(several) {
+            return Err("set: one line takes the place of those that are there".to_owned());
         }
         Ok(())
     }
@@ -148,5 +159,7 @@ pub(in crate::state::kinds) fn is_ours(name: &str, of: Of) -> bool {
 
 /// Fields that one frontend may edit, of requests or of responses: each costs a look at every line.
 const EDITS_MAX: usize = 32;
+/// Lines of one name.
+const LINES_MAX: usize = 16;
 /// Longest text of one of them.
 const VALUE_BYTES_MAX: usize = 4096 * 4;
