@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from reconciler.reporting.explaining.slipping import _GUARDS
 from tests.harness import ports
 from tests.harness.gateway import Gateway
 from tests.harness.h2client import H2Client
@@ -27,6 +28,19 @@ GUARDED: dict[str, dict[str, Any]] = {
     "alike": {"path": {"prefix": "/alike"}, "policies": ["readings"]},
     "also": {"path": {"prefix": "/alike/also"}, "policies": ["readings"]},
 }
+KEYS: dict[str, Any] = {
+    "allow": ["192.0.2.0/24"],
+    "concurrency": {"requests": 9},
+    "deny": ["192.0.2.0/24"],
+    "forward_auth": {"cluster": "readings", "path": "/asked"},
+    "rate_limit": {"requests": 9},
+    # What stops nobody by who or how often he asks.
+    "bandwidth": {"per_connection": "1MiB"},
+    "compression": {},
+    "limits": {"body_bytes": "1MiB"},
+    "timeouts": {"request": "1m"},
+}
+GUARDED |= {key: {"path": {"prefix": f"/by/{key}"}, key: value} for key, value in KEYS.items()}
 REFUSED = [
     "/admin%2Fx",
     "/admin%2fx",
@@ -111,3 +125,17 @@ def test_explain_says_so(site: tuple[Gateway, RawBackend]) -> None:
     for target, expected in SERVED.items():
         done = gateway.daemon.run_cli("explain", f"{url}{target}")
         assert ("ambiguous_path" in done.stdout) == (expected is None), (target, done.stdout)
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_explain_and_engine_know_the_same_guards(
+    site: tuple[Gateway, RawBackend], key: str
+) -> None:
+    gateway, _ = site
+    target = f"/by%2F{key}/x"
+    with gateway.connect("readings") as client:
+        status = client.get(HOST, target).status
+    assert status == (400 if key in _GUARDS else 200)
+    url = f"http://{HOST}:{gateway.addresses['readings'].rpartition(':')[2]}"
+    done = gateway.daemon.run_cli("explain", f"{url}{target}")
+    assert ("ambiguous_path" in done.stdout) == (key in _GUARDS), done.stdout
