@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 
 import h2.config
@@ -37,6 +37,8 @@ class H2Client:
         self.heads: dict[int, dict[str, str]] = {}
         # The same, with names that are there several times.
         self.lines: dict[int, list[tuple[str, str]]] = {}
+        self.interim: dict[int, list[list[tuple[str, str]]]] = {}
+        self.trailers: dict[int, list[tuple[str, str]]] = {}
         self.ended: set[int] = set()
         self.reset: set[int] = set()
         # The streams of the DATA frames, one after the other.
@@ -119,11 +121,15 @@ class H2Client:
             raise ConnectionError("the connection ended")
         for event in self.h2.receive_data(data):
             if isinstance(event, h2.events.ResponseReceived):
-                lines = [(name.decode(), value.decode()) for name, value in event.headers]
+                lines = _texts(event.headers)
                 head = dict(lines)
                 self.heads[event.stream_id] = head
                 self.lines[event.stream_id] = lines
                 self.statuses[event.stream_id] = int(head[":status"])
+            elif isinstance(event, h2.events.InformationalResponseReceived):
+                self.interim.setdefault(event.stream_id, []).append(_texts(event.headers))
+            elif isinstance(event, h2.events.TrailersReceived):
+                self.trailers[event.stream_id] = _texts(event.headers)
             elif isinstance(event, h2.events.DataReceived):
                 self.order.append(event.stream_id)
                 self.bodies[event.stream_id] = self.bodies.get(event.stream_id, b"") + event.data
@@ -140,3 +146,7 @@ class H2Client:
         while not condition():
             assert time.monotonic() < deadline, (self.statuses, self.bodies)
             self.read(1.0)
+
+
+def _texts(fields: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
+    return [(name.decode(), value.decode()) for name, value in fields]

@@ -25,7 +25,7 @@ impl<D: Driver> Engine<D> {
         let consumed = match response::parse(data, &limits, head_only, upgrade, &mut head) {
             Ok(None) => 0,
             Ok(Some(length)) if head.interim => {
-                self.interim_arrived(number, &head, &data[..length]);
+                self.interim_arrived(number, &mut head, &data[..length]);
                 length
             }
             Ok(Some(length)) => {

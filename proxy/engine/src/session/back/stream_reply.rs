@@ -33,8 +33,8 @@ impl<D: Driver> Engine<D> {
         heads: &mut Heads,
     ) {
         if let Some((_, number)) = self.find_back_stream(connection, named) {
-            let head = std::mem::take(&mut heads.response);
-            self.interim_arrived(number, &head, heads.text());
+            let mut head = std::mem::take(&mut heads.response);
+            self.interim_arrived(number, &mut head, heads.text());
             heads.response = head;
         }
     }

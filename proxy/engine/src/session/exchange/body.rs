@@ -3,6 +3,8 @@
 //! Rule: pure. Bytes come in, bytes to send come out; whether they fit anywhere is the caller's
 //! matter (it stops reading when the other side is full).
 
+use std::borrow::Cow;
+
 use crate::protocol::h1::{
     Chunk, ChunkError, ChunkedDecoder, write_chunk_header, write_last_chunk,
 };
@@ -55,7 +57,8 @@ impl Body {
     }
 
     /// Takes as much as is there. What is to be sent is what was appended to `out`, then
-    /// [`Taken::tail`]; with `chunked_out` it is framed in chunks, otherwise it is the content.
+    /// [`Taken::tail`]; with `chunked_out` it is framed in chunks, otherwise it is the content. `passes` says which
+    /// trailers go with it, by their names.
     ///
     /// # Errors
     /// [`ChunkError`] when the sender's chunks are malformed; nothing after it can be trusted.
@@ -64,6 +67,7 @@ impl Body {
         input: &'a [u8],
         chunked_out: bool,
         out: &mut Vec<u8>,
+        passes: &dyn Fn(&[u8]) -> bool,
     ) -> Result<Taken<'a>, ChunkError> {
         match self {
             Self::Done => Ok(Taken::nothing()),
@@ -85,10 +89,11 @@ impl Body {
             Self::Chunked(decoder) => {
                 let (mut taken, done) = pass_chunks(decoder, input, chunked_out, out)?;
                 if done {
+                    let trailers = kept(decoder.trailers(), passes);
                     if chunked_out {
-                        write_last_chunk(out, decoder.trailers());
+                        write_last_chunk(out, &trailers);
                     } else {
-                        taken.trailers = decoder.trailers().to_vec();
+                        taken.trailers = trailers.into_owned();
                     }
                     *self = Self::Done;
                 }
@@ -149,6 +154,19 @@ impl Body {
             }
             Self::Length(_) | Self::Chunked(_) => false,
         }
+    }
+}
+
+/// Those of some lines whose names pass.
+pub(super) fn kept<'a>(lines: &'a [u8], passes: &dyn Fn(&[u8]) -> bool) -> Cow<'a, [u8]> {
+    let is_kept = |line: &&[u8]| {
+        let name = line.split(|&byte| byte == b':').next();
+        passes(name.unwrap_or_default())
+    };
+    let all = || lines.split_inclusive(|&byte| byte == b'\n');
+    match all().all(|line| is_kept(&line)) {
+        true => lines.into(),
+        false => all().filter(is_kept).flatten().copied().collect(),
     }
 }
 

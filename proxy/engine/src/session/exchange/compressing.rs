@@ -18,10 +18,10 @@ use crate::protocol::h1::{
 };
 use crate::runtime::driver::Driver;
 use crate::session::engine::Engine;
+use crate::session::exchange::Exchange;
 use crate::session::exchange::body::Taken;
 use crate::session::exchange::lines::{Lines, weaken_tag};
 use crate::session::exchange::own::Asked;
-use crate::session::exchange::{Exchange, Reply};
 use crate::session::front::answer::Part;
 use crate::session::front::asker::Asker;
 use crate::session::ids::ExchangeId;
@@ -209,22 +209,14 @@ impl<D: Driver> Engine<D> {
         let exchange = &mut self.exchanges[number];
         let most = PIECE_BYTES.min(self.compressing_left);
         let most = most.div_ceil(exchange.cost_of_a_byte());
-        let most = most.min(exchange.may_leave());
-        let Reply::Body(body) = &mut exchange.reply else {
+        let most = most.min(exchange.may_leave()).min(data.len());
+        let mut content = self.pool.take();
+        let Some(piece) = exchange.take_body(&data[..most], false, &mut content) else {
+            self.pool.give(content);
             return None;
         };
-        let mut content = self.pool.take();
-        let piece = body.take(&data[..data.len().min(most)], false, &mut content);
-        let piece = match piece {
-            Ok(piece) => piece,
-            Err(error) => {
-                exchange.record.reason = Some(error.as_str());
-                self.pool.give(content);
-                return None;
-            }
-        };
         taken.consumed = piece.consumed;
-        let then = match body.is_done() {
+        let then = match exchange.reply.is_done() {
             true => Then::End,
             false => Then::Wait,
         };

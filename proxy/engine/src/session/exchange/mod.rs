@@ -9,6 +9,7 @@ pub(super) mod authorising;
 pub(super) mod body;
 pub(super) mod call;
 pub(super) mod compressing;
+mod edited;
 mod lines;
 mod own;
 pub(super) mod pacing;

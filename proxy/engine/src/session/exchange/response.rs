@@ -6,7 +6,6 @@
 use std::rc::Rc;
 
 use crate::policy::changes::edits::{Made, Reach};
-use crate::policy::merged::Merged;
 use crate::protocol::grpc;
 use crate::protocol::h1::response::ResponseHead;
 use crate::protocol::h1::{
@@ -73,7 +72,7 @@ impl<D: Driver> Engine<D> {
     pub(in crate::session) fn interim_arrived(
         &mut self,
         number: ExchangeId,
-        head: &ResponseHead,
+        head: &mut ResponseHead,
         bytes: &[u8],
     ) {
         let exchange = &mut self.exchanges[number];
@@ -86,12 +85,14 @@ impl<D: Driver> Engine<D> {
         if exchange.version == Version::Http10 {
             return;
         }
-        let asker = exchange.asker;
+        let (asker, mut cookies) = (exchange.asker, None);
+        exchange.leave_out(head, bytes);
+        exchange.put_cookies_right(head, bytes, &mut cookies);
         let forward = ResponseForward {
             delivery: Delivery::NoBody,
             persistence: Persistence::Implied,
             date: &[],
-            extra: [&[]; 4],
+            extra: [cookies.as_deref().unwrap_or_default(), &[], &[], &[]],
             protocol: &[],
         };
         let head = Head::Passed {
@@ -123,21 +124,11 @@ impl<D: Driver> Engine<D> {
             self.intercept(number, head, bytes);
             return rest.len();
         }
-        let exchange = &mut self.exchanges[number];
-        if exchange.hsts().is_some() {
-            head.drop_fields(bytes, b"strict-transport-security");
-        }
-        if let Some(edits) = exchange.response_edits() {
-            for name in edits.drops(Reach::of(head.status, false)) {
-                head.drop_fields(bytes, name.as_bytes());
-            }
-        }
+        self.exchanges[number].leave_out(head, bytes);
         let compressed = self.begin_compressing(number, head, bytes);
         let exchange = &mut self.exchanges[number];
         let mut more = switch(head, exchange).or(compressed);
-        if let Some(cookies) = exchange.merged().and_then(Merged::cookies) {
-            cookies.change(head, bytes, more.get_or_insert_default());
-        }
+        exchange.put_cookies_right(head, bytes, &mut more);
         let said = Said {
             date: *self.clock.date(),
             generation: exchange.generation_header.clone(),
@@ -381,22 +372,14 @@ impl<D: Driver> Engine<D> {
             return self.take_compressed(number, data, out);
         }
         let data = &data[..data.len().min(exchange.may_leave())];
-        let Reply::Body(body) = &mut exchange.reply else {
-            return None;
-        };
-        match body.take(data, exchange.response_chunked, out) {
-            Ok(taken) => Some(taken),
-            Err(error) => {
-                exchange.record.reason = Some(error.as_str());
-                None
-            }
-        }
+        exchange.take_body(data, exchange.response_chunked, out)
     }
 
     /// Frames have told that a response body is over (HTTP/2).
     pub(in crate::session) fn response_body_ended(&mut self, number: ExchangeId, trailers: &[u8]) {
         let exchange = &mut self.exchanges[number];
         let asker = exchange.asker;
+        let trailers = &*exchange.kept_trailers(trailers);
         exchange.reply = Reply::Body(Body::Done);
         let mut out = std::mem::take(&mut self.scratch);
         out.clear();

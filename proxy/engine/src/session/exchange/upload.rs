@@ -81,7 +81,7 @@ impl<D: Driver> Engine<D> {
         out.clear();
         let exchange = &mut self.exchanges[number];
         let chunked = exchange.request_chunked;
-        let taken = exchange.request.take(data, chunked, &mut out);
+        let taken = exchange.request.take(data, chunked, &mut out, &|_| true);
         let consumed = match taken {
             Ok(taken) => {
                 let consumed = taken.consumed;
