@@ -72,12 +72,19 @@ class GuardedSite(TlsSite):
         document["settings"]["admin"] = self.admin
         document["listeners"]["h2c"] = {"address": self.h2c, "h2c": True}
         document["listeners"]["far"] = {"address": self.far, "policies": ["staff"]}
+        self.lenient = ports.address()
+        document["listeners"]["lenient"] = {"address": self.lenient, "policies": ["lets"]}
+        staff = {"basic_auth": {"realm": "staff", "users": "users.htpasswd"}}
         document["policies"] = {
-            "staff": {"basic_auth": {"realm": "staff", "users": "users.htpasswd"}},
+            "lets": staff | {"overridable": True},
+            "staff": staff,
             "outside": {"basic_auth": {"realm": "outside", "users": str(self.outside)}},
         }
         document["frontends"] = {
-            name: {"listeners": ["far", "h2c", "main", "secure"], "hostname": f"{name}.test"}
+            name: {
+                "listeners": ["far", "h2c", "lenient", "main", "secure"],
+                "hostname": f"{name}.test",
+            }
             | ({} if {"respond", "redirect"} & keys.keys() else {"cluster": "raw"})
             | keys
             for name, keys in FRONTENDS.items()
@@ -103,6 +110,16 @@ class GuardedSite(TlsSite):
         families = text_string_to_metric_families(text)
         found = (sample for family in families for sample in family.samples)
         return sum(sample.value for sample in found if sample.name == f"kakehi_{name}")
+
+
+def test_whom_a_listener_asks_for_a_frontend_may_say_where_that_is_let(site: GuardedSite) -> None:
+    """Users of its own replace those of an overridable policy, and else have to be of both."""
+    assert site.get("open", at=site.lenient).status == 401
+    assert site.get("open", by("sha256"), at=site.lenient).status == 200
+    assert site.get("outside", at=site.lenient).status == 401
+    assert site.get("outside", by("sha256"), at=site.lenient).status == 401
+    assert site.get("outside", by("before"), at=site.lenient).status == 200
+    assert site.get("outside", by("before"), at=site.far).status == 401
 
 
 @pytest.fixture(scope="module")
