@@ -68,9 +68,15 @@ class Probe:
                     loop.call_soon_threadsafe(answered.set)
 
         if self._asked is None:
-            self._asked = SimpleQueue()
+            queue: _Asked = SimpleQueue()
             # Not the loop's own threads: the process waits for those at its end.
-            threading.Thread(target=_answer, args=(self._asked,), name="probe", daemon=True).start()
+            thread = threading.Thread(target=_answer, args=(queue,), name="probe", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:
+                # The system has none to give: nobody answers, and the next look tries again.
+                return
+            self._asked = queue
             weakref.finalize(self, self._asked.put, None)
         self._asked.put(run)
 
@@ -83,7 +89,10 @@ def answers(check: Callable[[], object], within_s: float) -> bool:
             check()
 
     asked = threading.Thread(target=run, name="probe", daemon=True)
-    asked.start()
+    try:
+        asked.start()
+    except RuntimeError:
+        return False
     asked.join(within_s)
     return not asked.is_alive()
 

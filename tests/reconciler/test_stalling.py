@@ -114,16 +114,36 @@ def test_a_process_that_is_forked_off_has_threads_of_its_own(disk: Disk) -> None
     assert os.waitstatus_to_exitcode(status) == 0
 
 
-def test_without_a_thread_nothing_answers() -> None:
-    """It is no exception, which would end whoever asks."""
+@pytest.mark.parametrize(
+    ("imported", "asked", "said"),
+    [
+        ("from reconciler.stalling import answer_of", "answer_of('/a', str, 'nothing')", "nothing"),
+        ("from reconciler.source.probing import answers", "answers(print, 1)", "False"),
+        (
+            "from reconciler.cli.trees.answering import answered",
+            "answered(Path('/a'), lambda: 'read all the same')",
+            "read all the same",
+        ),
+        (
+            (
+                "from reconciler.storage.file.checkpoints import Checkpoints\n"
+                "class Full: uncopied_bytes = 2**30"
+            ),
+            "[(each.begin_if_due(None, Full()), each.finish()) for each in [Checkpoints()]]",
+            "[(None, None)]",
+        ),
+    ],
+)
+def test_a_system_without_threads_is_no_exception(imported: str, asked: str, said: str) -> None:
+    """It would end whoever asks."""
     code = (
         "import resource\n"
         "from pathlib import Path\n"
-        "from reconciler.stalling import answer_of\n"
+        f"{imported}\n"
         "pages = int(Path('/proc/self/statm').read_text().split()[0])\n"
         "most = pages * resource.getpagesize() + 2**20\n"
         "resource.setrlimit(resource.RLIMIT_AS, (most, most))\n"
-        "print(answer_of('/a', str, 'nothing'))\n"
+        f"print({asked})\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
-    assert (done.stdout, done.stderr) == ("nothing\n", "")
+    assert (done.stdout, done.stderr) == (f"{said}\n", "")

@@ -59,7 +59,11 @@ def answered(place: Path, read: Callable[[], Result]) -> Result:
 
     # The process does not wait for it at its end.
     reading = threading.Thread(target=run, name="reads files", daemon=True)
-    reading.start()
+    try:
+        reading.start()
+    except RuntimeError:
+        # The system has none to give: then a file is waited for.
+        return read()
     _wait(reading)
     if raised:
         raise raised[0]

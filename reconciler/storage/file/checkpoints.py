@@ -110,8 +110,11 @@ class Checkpoints:
             return
         if index.uncopied_bytes < DUE_BYTES:
             return
-        self._running = threading.Thread(target=_checkpoint, args=(database,), daemon=True)
-        self._running.start()
+        thread = threading.Thread(target=_checkpoint, args=(database,), daemon=True)
+        # Where the system has none to give, the next commit tries again.
+        with contextlib.suppress(RuntimeError):
+            thread.start()
+            self._running = thread
 
     def finish(self) -> None:
         """Wait for the one that runs."""
