@@ -105,6 +105,7 @@ class Daemon:
         parts.start("runtime directory", keeping)
         parts.start("auditing", self._workers.auditing.run)
         parts.start("auditing rows", self._commits.row_audit.run)
+        parts.start("auditing files", self._commits.material_audit.run)
         parts.start("liveness", self._workers.liveness.run)
         parts.start("binding", self._workers.binding.run)
         parts.start("strays", self._workers.strays.run)

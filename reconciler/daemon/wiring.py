@@ -43,6 +43,7 @@ from reconciler.source.remote.fetching import Fetching
 from reconciler.source.source import Source
 from reconciler.storage.kept.drains import Drains
 from reconciler.storage.kept.history import History
+from reconciler.storage.materials import MaterialAudit
 from reconciler.storage.rows import RowAudit
 from reconciler.storage.store import Store
 from reconciler.transaction.runner import Runner
@@ -123,6 +124,7 @@ class CommitPlane:
     runner: Runner
     reconciler: Reconciler
     row_audit: RowAudit
+    material_audit: MaterialAudit
     shortages: Shortages
 
 
@@ -272,6 +274,7 @@ def commit_plane(base: Ground, workers: WorkerPlane, observer: Observer) -> Comm
         runner=runner,
         reconciler=reconciler,
         row_audit=RowAudit(store, relate, reconciler.found_damaged),
+        material_audit=MaterialAudit(store, base.mending.mend_those_of),
         shortages=Shortages(store, base.sizing),
     )
 

@@ -7,6 +7,7 @@ the directory is like, and what it cannot write it tells.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -221,8 +222,42 @@ def starts_alone(site: Site) -> None:
         away.rename(site.repo.directory)
 
 
-def lost_with_what_is_served_alone(restarted: bool, site: Site) -> None:
-    """The file of a certificate is another one by now: its content lies there, and nowhere else."""
+def contents_lost(restarted: bool, site: Site) -> None:
+    """Those files alone: who serves has read them, and would ask for them when one ends."""
+    document, outside = with_a_file_outside(site)
+    site.start({"kakehi.yaml": document})
+    in_service(site)
+    pem = hashlib.sha256(outside["pem"].read_bytes()).hexdigest()
+    outside["pem"].unlink()
+    material = site.daemon.state_dir / "material"
+    whole = {path.name: path.read_bytes() for path in material.iterdir()}
+    if restarted:
+        site.daemon.leave()
+    for path in material.iterdir():
+        path.unlink()
+    if restarted:
+        site.daemon.return_()
+        in_service(site)
+        processes.wait_until(
+            lambda: warned(site, f"{outside['pem']} is nowhere else any more"), "it is told", WAIT_S
+        )
+        assert set(os.listdir(material)) == set(whole) - {pem}
+        return
+    processes.wait_until(
+        lambda: {path.name: path.read_bytes() for path in material.iterdir()} == whole,
+        "they are back",
+        WAIT_S,
+    )
+    assert not warned(site, "nowhere else any more")
+    [first, *_] = site.worker_pids()
+    kill({first: None})
+    processes.wait_until(
+        lambda: first not in site.worker_pids() and serving(site), "it is replaced", WAIT_S
+    )
+
+
+def with_a_file_outside(site: Site) -> tuple[dict[str, Any], dict[str, Path]]:
+    """A certificate by absolute paths."""
     document = site.document({"main": ["red"]}, {"main": "main"})
     outside = {part: site.directory / f"kept.{part}" for part in ("pem", "key")}
     pair = pki.make("kept.test")
@@ -231,6 +266,12 @@ def lost_with_what_is_served_alone(restarted: bool, site: Site) -> None:
     document["certificates"] = {
         "kept": {"certificate": str(outside["pem"]), "private_key": str(outside["key"])}
     }
+    return document, outside
+
+
+def lost_with_what_is_served_alone(restarted: bool, site: Site) -> None:
+    """The file of a certificate is another one by now: its content lies there, and nowhere else."""
+    document, outside = with_a_file_outside(site)
     site.start({"kakehi.yaml": document})
     if restarted:
         site.daemon.leave()
@@ -252,6 +293,10 @@ def lost_with_what_is_served_alone(restarted: bool, site: Site) -> None:
 
 
 CASES: dict[str, Callable[[Site], None]] = {
+    **{
+        f"contents alone lost {when}": partial(contents_lost, restarted)
+        for when, restarted in (("while it runs", False), ("between two runs", True))
+    },
     **{
         f"{loss.__name__} and {'a commit' if at_once else 'a look'}": partial(
             lost_while_running, loss, at_once

@@ -55,6 +55,7 @@ NAMES = (
     "runtime directory",
     "auditing",
     "auditing rows",
+    "auditing files",
     "liveness",
     "binding",
     "strays",

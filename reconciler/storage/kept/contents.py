@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -131,7 +132,28 @@ class MaterialStore:
                 left, self._left = self._left, set()
                 self._let_go(left)
 
-    def _holds(self, digest: str) -> bool:
+    def names(self) -> frozenset[str] | None:
+        """The hashes that files lie there for; None where the place of the directory is gone.
+
+        For a thread. Raises `OSError`.
+        """
+        directory = self.directory
+        try:
+            with os.scandir(directory) as found:
+                return frozenset(each.name for each in found)
+        except FileNotFoundError:
+            return frozenset() if is_there(directory.parent) else None
+
+    def stamp(self) -> tuple[int, int]:
+        """What is another one when a file has come or gone."""
+        try:
+            found = self.directory.stat()
+        except OSError:
+            return 0, 0
+        return found.st_ino, found.st_mtime_ns
+
+    def holds(self, digest: str) -> bool:
+        """Tell whether a content is there as it was written. For any thread."""
         with contextlib.suppress(OSError):
             return _hash(read_regular(self.directory / digest)) == digest
         return False
@@ -165,7 +187,7 @@ class MaterialStore:
         for found in {
             each.sha256: each for entity in entities for each in materials_of(entity)
         }.values():
-            if self._holds(found.sha256):
+            if self.holds(found.sha256):
                 continue
             content = self._copies.get(found.sha256)
             if content is None:

@@ -248,6 +248,14 @@ class StoredState:
             (each,) = self._one(f"{first} AND term > ?", (relation, each))
         return found
 
+    def terms_after(self, relation: str, term: str, limit: int) -> list[str]:
+        """Return the terms behind one in their order, so many at most."""
+        query = (
+            "SELECT DISTINCT term FROM relations"
+            " WHERE relation = ? AND term > ? ORDER BY term LIMIT ?"
+        )
+        return [found for (found,) in self._all(query, (relation, term, limit))]
+
     def with_files(self) -> Iterator[Entity]:
         """Yield the entities that name files."""
         keys = {key for found in self.related_under("file", "").values() for key in found}
