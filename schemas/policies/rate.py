@@ -96,6 +96,17 @@ class RateLimit(Model):
             examples=[503],
         ),
     ] = 429
+    when_full: Annotated[
+        Literal["evict", "refuse"],
+        Field(
+            description=(
+                "What becomes of one more key than a host remembers: it gets the place of the one "
+                "whose rate is free again first (`kakehi_rate_keys_evicted_total`), or is refused "
+                "(`kakehi_rate_keys_refused_total`)."
+            ),
+            examples=["refuse"],
+        ),
+    ] = "evict"
 
     def called(self) -> str:
         """Return by what it is told apart from others of whoever says it, as the engine does."""

@@ -181,6 +181,7 @@ RATE = st.fixed_dictionaries(
             ["client_address", "frontend", {"header": "X-Api-Key"}, {"cookie": "sid"}]
         ),
         "dry_run": st.booleans(),
+        "when_full": st.sampled_from(["evict", "refuse"]),
         "name": st.sampled_from([None, "all", "a_b-c"]),
         "per": st.sampled_from(["1s", "1m", "24h"]),
         "status": st.sampled_from([429, 400, 503, 599]),

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import os
 import signal
+import struct
 import time
+import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.harness import ports, rawclient
 from tests.harness.daemon import Kakehi
@@ -27,6 +30,8 @@ RATES: dict[str, Any] = {
     "restarted": DAILY,
     "forgiven": DAILY,
     "listed": [DAILY, {"requests": 7, "per": "24h", "by": "frontend"}],
+    "refusing": {**DAILY, "when_full": "refuse"},
+    "evicting": DAILY,
     "steady": {"requests": 200, "per": "1s"},
 }
 DEADLINE_S = 30.0
@@ -36,14 +41,14 @@ class Host:
     """Two workers."""
 
     def __init__(self, directory: Path) -> None:
-        self.address = ports.address()
+        self.address, self.admin = ports.address(), ports.address()
         self.daemon = Kakehi(Repo(directory), workers=2)
         self.daemon.repo.commit({"kakehi.yaml": self.document("first")})
         self.daemon.start()
 
     def document(self, body: str) -> dict[str, Any]:
         return {
-            "settings": {"access_log": str(self.daemon.access_log)},
+            "settings": {"admin": self.admin, "access_log": str(self.daemon.access_log)},
             "listeners": {"plain": {"address": self.address}},
             "frontends": {
                 name: {
@@ -72,6 +77,12 @@ class Host:
         rows = self.daemon.json("show", "limits")["limited"]
         mine = f"frontend/{name}/client_address"
         return {row["worker"]: row for row in rows if row["limit"] == mine}
+
+    def counted(self, name: str) -> float:
+        with urllib.request.urlopen(f"http://{self.admin}/metrics", timeout=15) as response:
+            families = text_string_to_metric_families(response.read().decode())
+            found = [sample for family in families for sample in family.samples]
+        return sum(sample.value for sample in found if sample.name == f"kakehi_{name}")
 
     def replaced(self, former: set[int]) -> None:
         deadline = time.monotonic() + DEADLINE_S
@@ -152,3 +163,22 @@ def test_who_is_forgiven_is_by_all(host: Host) -> None:
     assert host.passed("forgiven") == 20
     host.daemon.run_cli("forgive", "--all", check=True)
     assert host.passed("forgiven") == 20
+
+
+def test_one_more_than_there_is_room_for(host: Host) -> None:
+    """All places are taken by keys that have an hour to wait."""
+    places = b"".join(
+        struct.pack("<QQ", number, time.monotonic_ns() + 3_600_000_000_000)
+        for number in range(1, 65_537)
+    )
+    with (host.daemon.runtime_dir / "rates").open("r+b") as file:
+        os.pwrite(file.fileno(), places, 4096)
+    before = [host.counted(f"rate_keys_{what}_total") for what in ("refused", "evicted")]
+    assert host.passed("refusing", 10) == 0
+    [row, *_] = host.rows("refusing").values()
+    assert row["wait_ms"] <= 3_600_000
+    assert host.passed("evicting", 30) == 20
+    after = [host.counted(f"rate_keys_{what}_total") for what in ("refused", "evicted")]
+    assert [now - then for now, then in zip(after, before, strict=True)] == [10, 1]
+    host.daemon.run_cli("forgive", "--all", check=True)
+    assert host.passed("refusing", 30) == 20

@@ -134,6 +134,8 @@ named_indexes! {
         RateLimitedTotal = "rate_limited_total",
         /// Keys of rates whose places others have taken before they were free.
         RateKeysEvictedTotal = "rate_keys_evicted_total",
+        /// Requests refused since there was no room for their keys.
+        RateKeysRefusedTotal = "rate_keys_refused_total",
         /// Answers that were compressed.
         CompressionResponsesTotal = "compression_responses_total",
         /// What of them has come, in bytes.

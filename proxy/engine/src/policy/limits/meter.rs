@@ -16,6 +16,7 @@ use ahash::RandomState;
 
 use super::places::{NOBODY, Places, WORDS};
 use crate::runtime::common::CommonWords;
+use crate::state::entity::WhenFull;
 
 /// A rate that holds for one key at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +63,7 @@ pub struct Meter {
     /// Where there is no common one; none before somebody is limited.
     own: OnceCell<Box<[AtomicU64]>>,
     evicted: Cell<u64>,
+    crowded_out: Cell<u64>,
     spared: Cell<u64>,
 }
 
@@ -72,6 +74,7 @@ impl Default for Meter {
             common: None,
             own: OnceCell::new(),
             evicted: Cell::new(0),
+            crowded_out: Cell::new(0),
             spared: Cell::new(0),
         }
     }
@@ -145,12 +148,14 @@ impl Meter {
     ///
     /// # Errors
     /// How long it has to wait, in nanoseconds: the rate is used up, and nothing is taken into account.
-    pub fn charge(&self, key: Key, pace: Pace, now_ns: u64) -> Result<(), u64> {
+    pub fn charge(&self, key: Key, pace: Pace, now_ns: u64, full: WhenFull) -> Result<(), u64> {
         let places = self.places();
         let places = places.unwrap_or_else(|| Places(self.own.get_or_init(Places::own)));
-        let charged = places.charge(key.0, pace, now_ns);
+        let charged = places.charge(key.0, pace, now_ns, full);
         self.evicted
             .set(self.evicted.get() + u64::from(charged.evicted));
+        self.crowded_out
+            .set(self.crowded_out.get() + u64::from(charged.crowded_out));
         charged.outcome
     }
 
@@ -166,10 +171,15 @@ impl Meter {
         self.spared.set(self.spared.get() + 1);
     }
 
-    /// Keys that have lost their places, and requests that were let through, since it was asked last.
+    /// Keys that have lost their places, requests for which there was none, and those that were let through, since it
+    /// was asked last.
     #[must_use]
-    pub fn take_counts(&self) -> [u64; 2] {
-        [self.evicted.take(), self.spared.take()]
+    pub fn take_counts(&self) -> [u64; 3] {
+        [
+            self.evicted.take(),
+            self.crowded_out.take(),
+            self.spared.take(),
+        ]
     }
 
     #[inline]

@@ -13,6 +13,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::SeqCst;
 
 use super::meter::Pace;
+use crate::state::entity::WhenFull;
 
 /// Places of one set: two lines of a cache.
 const WAYS: usize = 8;
@@ -40,6 +41,8 @@ pub(super) struct Charged {
     pub(super) outcome: Result<(), u64>,
     /// A key has lost its place that was not through with it.
     pub(super) evicted: bool,
+    /// There was no room for it.
+    pub(super) crowded_out: bool,
 }
 
 impl<'a> Places<'a> {
@@ -71,11 +74,25 @@ impl<'a> Places<'a> {
     }
 
     /// Takes one request of a key into account, if it is within its rate.
-    pub(super) fn charge(self, key: u64, pace: Pace, now_ns: u64) -> Charged {
+    pub(super) fn charge(self, key: u64, pace: Pace, now_ns: u64, full: WhenFull) -> Charged {
+        let charged = |outcome, evicted| Charged {
+            outcome,
+            evicted,
+            crowded_out: false,
+        };
         let mut evicted = false;
         for _ in 0..ATTEMPTS_MAX {
             let place = match self.find(key) {
                 Some(place) => place,
+                None if full == WhenFull::Refuse && self.ends_ns(key) > now_ns => {
+                    return Charged {
+                        crowded_out: true,
+                        ..charged(
+                            Err(self.ends_ns(key).saturating_sub(now_ns).max(1)),
+                            evicted,
+                        )
+                    };
+                }
                 None => match self.take_place(key, now_ns) {
                     Some((place, lives)) => {
                         evicted |= lives.is_some();
@@ -96,16 +113,20 @@ impl<'a> Places<'a> {
                 continue;
             }
             if place.is_of(key) {
-                let outcome = outcome.map(drop);
-                return Charged { outcome, evicted };
+                return charged(outcome.map(drop), evicted);
             }
             if let Ok(paid_ns) = outcome {
                 // It was another key's by then, who may have paid since: then he waits for longer.
                 let _ = place.exchange(paid_ns, paid_at_ns);
             }
         }
-        let outcome = Ok(());
-        Charged { outcome, evicted }
+        charged(Ok(()), evicted)
+    }
+
+    /// When one of those that have the places of a key is through with it, the first of them.
+    fn ends_ns(self, key: u64) -> u64 {
+        let ends = self.set(key).map(|place| place.paid_at_ns.load(SeqCst));
+        ends.min().unwrap_or_default()
     }
 
     /// Gives back what one request of a key has used.

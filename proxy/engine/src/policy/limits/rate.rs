@@ -12,7 +12,7 @@ use super::refused::Whom;
 use crate::policy::facts::Facts;
 use crate::policy::{Answer, Reason, Verdict};
 use crate::protocol::cookie;
-use crate::state::entity::{self, RateBy};
+use crate::state::entity::{self, RateBy, WhenFull};
 
 /// A rate, compiled.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +29,7 @@ pub struct Rate {
     quota: Box<str>,
     status: u16,
     dry_run: bool,
+    when_full: WhenFull,
 }
 
 impl Rate {
@@ -45,6 +46,7 @@ impl Rate {
             quota: format!("q={};w={seconds}", said.requests).into(),
             status: said.status,
             dry_run: said.dry_run,
+            when_full: said.when_full,
         }
     }
 
@@ -59,7 +61,9 @@ impl Rate {
 
     /// Takes a request into account that is within the rate, and tells whether it did; how long it has to wait otherwise.
     fn charge(&self, facts: &Facts<'_>) -> Result<bool, u64> {
-        let charged = facts.meter.charge(self.key(facts), self.pace, facts.now_ns);
+        let charged = facts
+            .meter
+            .charge(self.key(facts), self.pace, facts.now_ns, self.when_full);
         if self.dry_run && charged.is_err() {
             facts.meter.spare();
             return Ok(false);

@@ -230,10 +230,11 @@ impl<D: Driver> Engine<D> {
 
     /// Takes over what the meter has counted.
     fn count_rates(&self) {
-        let [evicted, spared] = self.meter.take_counts();
+        let [evicted, crowded_out, spared] = self.meter.take_counts();
         let refused = self.refused.take_count();
         self.metrics.add(Counter::RateLimitedTotal, refused);
         self.metrics.add(Counter::RateKeysEvictedTotal, evicted);
+        self.metrics.add(Counter::RateKeysRefusedTotal, crowded_out);
         self.metrics.add(Counter::RateLimitDryRunTotal, spared);
     }
 

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::state::entity::WhenFull::Evict;
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -27,7 +28,7 @@ proptest! {
                 before = *at;
             }
             bucket_ns = (bucket_ns + (now - before)).min(u64::from(burst) * interval);
-            match meter.charge(Key(7), pace, now) {
+            match meter.charge(Key(7), pace, now, Evict) {
                 Ok(()) => {
                     prop_assert!(bucket_ns >= interval);
                     given.push(now);
@@ -36,7 +37,7 @@ proptest! {
                     prop_assert!(bucket_ns < interval);
                     prop_assert_eq!(wait, interval - bucket_ns);
                     // It is told the truth.
-                    prop_assert!(meter.charge(Key(7), pace, now + wait - 1).is_err());
+                    prop_assert!(meter.charge(Key(7), pace, now + wait - 1, Evict).is_err());
                 }
             }
         }
@@ -46,12 +47,12 @@ proptest! {
     fn keys_are_counted_apart_while_there_is_room(keys in proptest::collection::hash_set(any::<u64>(), 1..50)) {
         let (meter, pace) = (Meter::default(), Pace::new(1, 1000, 1));
         for key in &keys {
-            prop_assert_eq!(meter.charge(Key(*key), pace, SECOND), Ok(()));
+            prop_assert_eq!(meter.charge(Key(*key), pace, SECOND, Evict), Ok(()));
         }
         for key in &keys {
-            prop_assert_eq!(meter.charge(Key(*key), pace, SECOND), Err(SECOND));
+            prop_assert_eq!(meter.charge(Key(*key), pace, SECOND, Evict), Err(SECOND));
         }
-        prop_assert_eq!(meter.take_counts(), [0, 0]);
+        prop_assert_eq!(meter.take_counts(), [0, 0, 0]);
     }
 }
 
@@ -59,17 +60,17 @@ proptest! {
 fn a_flood_of_keys_frees_nobody_who_is_over_his_rate() {
     let meter = Meter::default();
     let (slow, quick) = (Pace::new(1, 60_000, 1), Pace::new(1, 1000, 1));
-    assert_eq!(meter.charge(Key(1), slow, SECOND), Ok(()));
+    assert_eq!(meter.charge(Key(1), slow, SECOND, Evict), Ok(()));
     for key in 2..1_000_000 {
-        assert_eq!(meter.charge(Key(key), quick, SECOND), Ok(()));
+        assert_eq!(meter.charge(Key(key), quick, SECOND, Evict), Ok(()));
     }
     assert!(
-        meter.charge(Key(1), slow, SECOND).is_err(),
+        meter.charge(Key(1), slow, SECOND, Evict).is_err(),
         "its end is the farthest"
     );
-    let [evicted, _] = meter.take_counts();
+    let [evicted, ..] = meter.take_counts();
     assert_eq!(evicted, 999_999 - WORDS as u64 / 2);
-    assert_eq!(meter.take_counts(), [0, 0]);
+    assert_eq!(meter.take_counts(), [0, 0, 0]);
 }
 
 #[test]
@@ -77,8 +78,8 @@ fn looking_takes_nothing_and_who_is_forgotten_begins_anew() {
     let (meter, pace) = (Meter::default(), Pace::new(1, 1000, 1));
     assert_eq!(meter.look(Key(1), pace, SECOND), Ok(()));
     meter.forget(Key(1));
-    assert_eq!(meter.charge(Key(1), pace, SECOND), Ok(()));
-    assert_eq!(meter.charge(Key(2), pace, SECOND), Ok(()));
+    assert_eq!(meter.charge(Key(1), pace, SECOND, Evict), Ok(()));
+    assert_eq!(meter.charge(Key(2), pace, SECOND, Evict), Ok(()));
     assert_eq!(meter.look(Key(1), pace, SECOND), Err(SECOND));
     assert_eq!(meter.look(Key(1), pace, 2 * SECOND), Ok(()));
     meter.forget(Key(1));

@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicUsize;
 use proptest::prelude::*;
 
 use super::*;
+use crate::state::entity::WhenFull::{Evict, Refuse};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -29,7 +30,11 @@ fn at_once(threads: usize, work: impl Fn(usize) -> usize + Sync) -> usize {
 }
 
 fn admitted(places: Places<'_>, key: u64, pace: Pace, now_ns: u64) -> usize {
-    places.charge(key, pace, now_ns).outcome.is_ok().into()
+    places
+        .charge(key, pace, now_ns, Evict)
+        .outcome
+        .is_ok()
+        .into()
 }
 
 #[test]
@@ -93,6 +98,41 @@ fn a_full_set_is_fought_for_and_nobody_gets_stuck() {
 }
 
 #[test]
+fn who_finds_a_full_set_is_refused_where_that_is_asked_for() {
+    let words = Places::own();
+    let places = Places(&words);
+    let pace = Pace::new(1, 1000, 2);
+    let key = |number: u64| number * SETS as u64;
+    for number in 1..=WAYS as u64 {
+        let charged = places.charge(key(number), pace, SECOND + number, Refuse);
+        assert!(charged.outcome.is_ok() && !charged.crowded_out);
+    }
+    let late = places.charge(key(9), pace, SECOND + 8, Refuse);
+    assert!(late.crowded_out && !late.evicted);
+    assert_eq!(
+        late.outcome,
+        Err(SECOND - 7),
+        "the first of them is through with it then"
+    );
+    assert!(
+        places
+            .charge(key(1), pace, SECOND + 8, Refuse)
+            .outcome
+            .is_ok(),
+        "who is known goes on"
+    );
+    let evicting = places.charge(key(9), pace, SECOND + 8, Evict);
+    assert!(evicting.evicted && evicting.outcome.is_ok());
+    assert!(
+        places
+            .charge(key(10), pace, 3 * SECOND, Refuse)
+            .outcome
+            .is_ok(),
+        "time makes room"
+    );
+}
+
+#[test]
 fn what_is_given_back_may_be_used_again() {
     let words = Places::own();
     let places = Places(&words);
@@ -120,11 +160,11 @@ proptest! {
             word.store(*value, SeqCst);
         }
         let pace = Pace::new(requests, 86_400_000, burst);
-        if let Err(wait_ns) = places.charge(key, pace, now_ns).outcome {
+        if let Err(wait_ns) = places.charge(key, pace, now_ns, Evict).outcome {
             prop_assert!(wait_ns > 0);
         }
         places.refund(key, 1);
         places.forget(key);
-        prop_assert!(places.charge(key, pace, now_ns).outcome.is_ok());
+        prop_assert!(places.charge(key, pace, now_ns, Evict).outcome.is_ok());
     }
 }

@@ -22,6 +22,8 @@ language! {
         pub requests: u32,
         /// What those get who are refused.
         pub status: u16 = TOO_MANY_REQUESTS,
+        /// What becomes of one more key than there is room for.
+        pub when_full: WhenFull = WhenFull::Evict,
     }
 }
 
@@ -57,6 +59,16 @@ impl RateLimits {
         }
         limits.iter().try_for_each(RateLimit::check)
     }
+}
+
+/// What becomes of one more key than there is room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WhenFull {
+    /// It gets the place of the one whose rate is free again first.
+    Evict,
+    /// It is refused.
+    Refuse,
 }
 
 /// What has the same value where requests are counted together.
