@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from reconciler.catalog.policies import Said, levels_of, merged
-from reconciler.catalog.relations import View, listeners_of
+from reconciler.catalog.policies import Bytes, Said, levels_of, merged
+from reconciler.catalog.relations import View, is_secure, listeners_of
 from reconciler.reporting.explaining.question import Asked
 from reconciler.reporting.explaining.ranking import rank
-from schemas.entities.entity import Entity
+from schemas.entities.entity import Entity, EntityKey
 from schemas.kinds.frontend import Frontend
 
 _GUARDS = frozenset(
@@ -56,8 +56,26 @@ def slips_past(
 def _guards_beyond(other: Entity, won: Entity, names: set[str], state: View) -> bool:
     if other.typed(Frontend).respond is not None:
         return True
+    if _is_for_tls(other, names, state) and not _is_for_tls(won, names, state):
+        return True
+    most, theirs = (_most(each, names, state) for each in (other, won))
+    if most is not None and (theirs is None or most < theirs):
+        return True
     known = list(_guards(won, names, state))
     return any(guard not in known for guard in _guards(other, names, state))
+
+
+def _is_for_tls(entity: Entity, names: set[str], state: View) -> bool:
+    """Whether what comes in clear text is sent to TLS."""
+    listener = state[EntityKey("listener", min(names & set(listeners_of(entity))))]
+    return entity.typed(Frontend).redirect == "https" and not is_secure(listener)
+
+
+def _most(entity: Entity, names: set[str], state: View) -> int | None:
+    """Return how large a body may be."""
+    listener = min(names & set(listeners_of(entity)))
+    words = merged(levels_of(entity, listener, state)).values()
+    return min((word.said.most for word in words if isinstance(word.said, Bytes)), default=None)
 
 
 def _guards(entity: Entity, names: set[str], state: View) -> Iterator[tuple[str, str, Said]]:

@@ -33,14 +33,16 @@ KEYS: dict[str, Any] = {
     "concurrency": {"requests": 9},
     "deny": ["192.0.2.0/24"],
     "forward_auth": {"cluster": "readings", "path": "/asked"},
+    "limits": {"body_bytes": "1MiB"},
     "rate_limit": {"requests": 9},
+    "redirect": "https",
     # What stops nobody by who or how often he asks.
     "bandwidth": {"per_connection": "1MiB"},
     "compression": {},
-    "limits": {"body_bytes": "1MiB"},
     "timeouts": {"request": "1m"},
 }
 GUARDED |= {key: {"path": {"prefix": f"/by/{key}"}, key: value} for key, value in KEYS.items()}
+GUARDS = {*_GUARDS, "limits", "redirect"}
 REFUSED = [
     "/admin%2Fx",
     "/admin%2fx",
@@ -93,7 +95,8 @@ def site(shared_gateway: Gateway) -> Iterator[tuple[Gateway, RawBackend]]:
 def test_nobody_gets_past_a_guard(site: tuple[Gateway, RawBackend], target: str) -> None:
     gateway, backend = site
     backend.reset()
-    assert gateway.connect("readings").get(HOST, target).status == 400
+    with gateway.connect("readings") as plain:
+        assert plain.get(HOST, target).status == 400
     with H2Client(gateway.addresses["readings"]) as client:
         stream = client.get(HOST, path=target)
         client.read_until(lambda: stream in client.ended)
@@ -110,9 +113,11 @@ def test_where_nothing_is_guarded_paths_are_as_they_are(
     expected = SERVED[target]
     if expected is None:
         # Who reads it otherwise comes to a frontend that stops whom its own frontend lets pass.
-        assert gateway.connect("readings").get(HOST, target).status == 400
+        with gateway.connect("readings") as plain:
+            assert plain.get(HOST, target).status == 400
         return
-    assert gateway.connect("readings").get(HOST, target).status == 200
+    with gateway.connect("readings") as plain:
+        assert plain.get(HOST, target).status == 200
     assert [request.path for request in backend.requests] == [expected]
 
 
@@ -135,7 +140,7 @@ def test_explain_and_engine_know_the_same_guards(
     target = f"/by%2F{key}/x"
     with gateway.connect("readings") as client:
         status = client.get(HOST, target).status
-    assert status == (400 if key in _GUARDS else 200)
+    assert status == (400 if key in GUARDS else 200)
     url = f"http://{HOST}:{gateway.addresses['readings'].rpartition(':')[2]}"
     done = gateway.daemon.run_cli("explain", f"{url}{target}")
-    assert ("ambiguous_path" in done.stdout) == (key in _GUARDS), done.stdout
+    assert ("ambiguous_path" in done.stdout) == (key in GUARDS), done.stdout

@@ -180,6 +180,11 @@ impl Merged {
     /// Whether somebody may be stopped here whom the other one lets pass.
     #[must_use]
     pub fn guards_beyond(&self, other: Option<&Self>) -> bool {
+        let most = |it: &Self| it.bounds().and_then(|said| said.body_bytes);
+        let theirs = other.and_then(most);
+        if most(self).is_some_and(|most| theirs.is_none_or(|theirs| most < theirs)) {
+            return true;
+        }
         let Some(other) = other else {
             return self.access.is_some()
                 || !self.basics.is_empty()

@@ -132,7 +132,11 @@ impl Frontend {
             return false;
         }
         let guards = self.merged(listener);
+        // What is for TLS alone is not to be had in clear text.
+        let for_tls =
+            |it: &Self| matches!(it.entity().rare().redirect, Some(entity::Redirect::Https));
         self.entity().rare().respond.is_some()
+            || (listener.tls.is_none() && for_tls(self) && !for_tls(other))
             || guards.is_some_and(|guards| guards.guards_beyond(other.merged(listener)))
     }
 
