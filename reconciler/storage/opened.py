@@ -47,6 +47,8 @@ from schemas.kinds.settings import Settings
 
 _MODULUS = 1 << 128
 # Of entities that lose something so many are named.
+# What of the running state another version had more, by the digest of what is left: by this name.
+_LEFT_OUT = "left_out"
 _TOLD_MAX = 5
 # What could not be written anew costs the whole state each time.
 _RETURN_EVERY_S = 2.0
@@ -68,6 +70,7 @@ class Opened:
         self.unfinished: Begun | None = None
         # (generation, digest) of workers that hold the state in the form of another version.
         self.former: tuple[int, str] | None = None
+        self._left_out = ""
         # Those that were read last: the daemon needs some of them when nothing can be read.
         self.settings = Settings()
         # Beside the state other parts keep files there, which are to be written anew as well.
@@ -331,6 +334,8 @@ class Opened:
             reader = self._connect()
             if self._language != LANGUAGE:
                 self._upgrade()
+            elif self.running.commit is None:
+                self._tell_left_out()
             self.epoch += 1
             with self.writer.transaction():
                 self.writer.header(self.header())
@@ -394,6 +399,7 @@ class Opened:
             self.writer.everything([each for each in completed if each is not None])
             self.writer.files(self._unmarked(entities), whole=False)
             self.writer.header(self.header())
+            self.keep_left_out()
         self.writer.finished()
 
     def _unmarked(self, entities: Sequence[Entity]) -> dict[str, dict[EntityKey, Mark]]:
@@ -409,7 +415,7 @@ class Opened:
 
         By number and digest; None where nothing was completed.
         """
-        running = self.running
+        running, self._left_out = self.running, ""
         digest, changed = int(running.state.digest, 16), 0
         for entity, now in zip(entities, completed, strict=True):
             if now is not entity:
@@ -433,13 +439,28 @@ class Opened:
             running.commit = running.tree = None
             told = [f"{key} ({', '.join(names)})" for key, names in list(lost.items())[:_TOLD_MAX]]
             more = f", and {len(lost) - _TOLD_MAX} more" if len(lost) > _TOLD_MAX else ""
-            self.notes.add(
+            self._left_out = (
                 f"what this version does not know was left out: {', '.join(told)}{more}; the "
                 "newest commit is compared anew with what is served"
             )
+            self.notes.add(self._left_out)
         running.generation += 1
         running.state.digest = f"{digest % _MODULUS:032x}"
         return former
+
+    def keep_left_out(self) -> None:
+        """Have the next start know of it as well: what lies there is in the form of this version.
+
+        Within a transaction.
+        """
+        if self._left_out:
+            self.writer.keep(_LEFT_OUT, f"{self.running.state.digest}\n{self._left_out}")
+
+    def _tell_left_out(self) -> None:
+        with contextlib.suppress(DamagedError):
+            digest, _, told = (self.running.state.kept(_LEFT_OUT) or "").partition("\n")
+            if told and digest == self.running.state.digest:
+                self.notes.add(told, until_applied=True)
 
     def _is_needed(self, digest: str) -> bool:
         try:

@@ -438,4 +438,5 @@ class Store:
             self._opened.writer.files(files, whole=True)
             self._opened.writer.everything(entities)
             self._opened.writer.header(self._opened.header())
+            self._opened.keep_left_out()
         self._opened.writer.finished()

@@ -162,6 +162,8 @@ def test_an_older_version_takes_nothing_from_workers_that_serve(site: Site, tmp_
             processes.wait_until(
                 lambda: is_told(site, "serves on as it is"), "who serves is told in status"
             )
+            # At every start: who looks for it now may not have seen the first.
+            assert is_told(site, 'frontend "closed" (deny)')
             status = site.daemon.ask("status")
             assert [each["pid"] for each in status["workers"]] == pids
             assert {each["state"] for each in status["workers"]} == {"former"}
