@@ -1,23 +1,16 @@
-"""Who a client is by the word of whoever is asked or of a token, where that is not known yet.
+"""Who a client is by the word of whoever is asked, of a token or of a password.
 
 What a client says in these headers is left out before anything looks at them but the match itself,
-and who is asked has a word behind the limits, and for the backend alone. So whatever goes by one
-of them goes by nothing, or by what anybody says of himself: warnings. Called by the catalog; of a
-listener's policies it is looked at when the frontend changes.
+which is made before anybody is asked; and a claim is nobody's where no token is asked for. So
+whatever goes by one of these there goes by nothing, or by what anybody says of himself: warnings.
+Called by the catalog; of a listener's policies it is looked at when the frontend changes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from reconciler.catalog.policies import (
-    Edit,
-    Leaf,
-    Word,
-    asked_first,
-    levels_of,
-    merged,
-)
+from reconciler.catalog.policies import Leaf, Word, identified, levels_of, merged
 from reconciler.catalog.relations import View, users
 from reconciler.language.findings import Finding, place
 from schemas.entities.entity import Entity, EntityKey
@@ -25,19 +18,18 @@ from schemas.kinds.frontend import Frontend
 from schemas.policies.concurrency import Concurrency
 from schemas.policies.jwt import Jwt
 from schemas.policies.rate import RateLimit
-from schemas.routes.places import QueryChange, Redirect, Rewrite
-from schemas.routes.split import SplitBy
-from schemas.values.templates import named
 
-_BY_ASKING = ("whoever is asked by forward_auth", "copy_headers")
-_BY_TOKEN = ("the token that is asked for by jwt", "jwt.headers")
+_WHO = {
+    "forward_auth.copy_headers": "whoever is asked by forward_auth",
+    "jwt.headers": "the token that is asked for by jwt",
+    "basic_auth.header": "the password that is asked for by basic_auth",
+}
 
-Use = tuple[str, tuple[str, ...], str, str]
-"""The header, in lower case; the path to it in the frontend; what comes of it; and a way out."""
+Words = Mapping[Leaf, Word]
 
 
 def untimely(changed: Iterable[EntityKey], view: View) -> Iterator[Finding]:
-    """Yield warnings about frontends that go by headers which somebody else is to say."""
+    """Yield warnings about frontends that go by what nobody has said there."""
     suspects: set[EntityKey] = set()
     for key in changed:
         suspects |= users(view, key) if key.kind == "policy" else {key}
@@ -45,68 +37,37 @@ def untimely(changed: Iterable[EntityKey], view: View) -> Iterator[Finding]:
         found: dict[str, Finding] = {}
         for listener in view[key].typed(Frontend).listeners:
             words = merged(levels_of(view[key], listener, view))
-            copied = {name.lower(): (name, by, how) for name, by, how in _told(words)}
-            for header, path, comes_of_it, way_out in _uses(view[key], words) if copied else ():
-                if header in copied:
-                    name, by, (who, where) = copied[header]
-                    said = f"{who} of {by.key} ({place(by)}) says it"
-                    hint = way_out.replace("copy_headers", where)
-                    message = f"{key}: {comes_of_it.format(name=name, said=said)}"
-                    finding = Finding("warning", key, path, message, hint.format(name=name))
-                    found.setdefault(message, finding)
+            for finding in (*_matched(view[key], words), *_counted(view[key], words)):
+                found.setdefault(finding.message, finding)
         yield from found.values()
 
 
-def _told(words: Mapping[Leaf, Word]) -> Iterator[tuple[str, Entity, tuple[str, str]]]:
-    """Yield the headers that somebody else than the client says, by whom, and how that is said."""
-    for asked, by in asked_first(words):
-        yield from ((name, by, _BY_ASKING) for name in asked.copy_headers)
-    for said, by, _ in words.values():
-        if isinstance(said, Jwt):
-            yield from ((name, by, _BY_TOKEN) for name in said.headers)
+def _matched(entity: Entity, words: Words) -> Iterator[Finding]:
+    conditions = {name.lower(): name for name in entity.typed(Frontend).headers}
+    for name, by, key in identified(words) if conditions else ():
+        if name.lower() in conditions:
+            message = (
+                f"{entity.key}: it is matched by {name} as the client says it, before "
+                f"{_WHO[key]} of {by.key} ({place(by)}) says it"
+            )
+            hint = f'match by something else, or leave {name} out of "{key}"'
+            path = ("headers", conditions[name.lower()])
+            yield Finding("warning", entity.key, path, message, hint)
 
 
-def _uses(entity: Entity, words: Mapping[Leaf, Word]) -> Iterator[Use]:
-    frontend = entity.typed(Frontend)
-    for name in frontend.headers:
-        told = "it is matched by {name} as the client says it, before {said}"
-        hint = 'match by something else, or leave {name} out of "copy_headers"'
-        yield name.lower(), ("headers", name), told, hint
-    if isinstance(frontend.split_by, SplitBy) and frontend.split_by.header is not None:
-        told = "split_by goes by {name}, which it has from nobody, since {said} to the backend "
-        told += "alone: each request is drawn by itself"
-        hint = "split by client_address, or by the cookie of a session"
-        yield frontend.split_by.header.lower(), ("split_by",), told, hint
-    yield from _counted(entity, words)
-    for key, texts in _templates(frontend, words):
-        values = {each.lower() for text in texts for each in named(text)}
-        for value in sorted(each for each in values if each.startswith("header:")):
-            told = f"{{{{header:{{name}}}}}} in {key} comes to nothing, since {{said}} to the "
-            hint = "leave it out: the backend gets {name} as it is said"
-            yield value.removeprefix("header:"), (), f"{told}backend alone", hint
-
-
-def _counted(entity: Entity, words: Mapping[Leaf, Word]) -> Iterator[Use]:
+def _counted(entity: Entity, words: Words) -> Iterator[Finding]:
+    if any(isinstance(word.said, Jwt) for word in words.values()):
+        return
     for leaf, word in words.items():
         limit = word.said
-        if not isinstance(limit, (Concurrency, RateLimit)) or not isinstance(limit.by, SplitBy):
+        if not isinstance(limit, (Concurrency, RateLimit)) or isinstance(limit.by, str):
             continue
-        if limit.by.header is not None:
+        if limit.by.claim is not None:
             whose = "" if word.by is entity else f" of {word.by.key} ({place(word.by)})"
-            told = f"{leaf.key}{whose} counts by {{name}}, before {{said}}: all clients are "
-            hint = "count by client_address, or by the cookie of a session"
+            message = (
+                f"{entity.key}: {leaf.key}{whose} counts by the claim {limit.by.claim}, and no "
+                "token is asked for here: all clients are counted as one"
+            )
+            hint = "ask for a token by jwt, or count by client_address"
             path = (leaf.key,) if word.by is entity else ()
-            yield limit.by.header.lower(), path, f"{told}counted as one", hint
-
-
-def _templates(
-    frontend: Frontend, words: Mapping[Leaf, Word]
-) -> Iterator[tuple[str, Iterable[str]]]:
-    for key in ("request_headers", "response_headers"):
-        edits = (word.said for leaf, word in words.items() if leaf.key == key)
-        yield key, [text for edit in edits if isinstance(edit, Edit) for text in edit.texts]
-    for key, to in (("redirect", frontend.redirect), ("rewrite", frontend.rewrite)):
-        if isinstance(to, (Redirect, Rewrite)):
-            texts = [to.path.given()[1]] if to.path is not None else []
-            texts += [to.query.full] if isinstance(to.query, QueryChange) else []
-            yield key, texts
+            yield Finding("warning", entity.key, path, message, hint)

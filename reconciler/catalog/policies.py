@@ -200,6 +200,10 @@ def _identities(says: Policy | Frontend, entity: Entity) -> Iterator[tuple[Leaf,
         told = Told("forward_auth", (says.forward_auth.cluster, says.forward_auth.path))
         for name in says.forward_auth.copy_headers:
             yield Leaf(IDENTITY, name.lower()), Word(told, entity, name)
+    if says.basic_auth is not None and says.basic_auth.header is not None:
+        # A request names one user, whoever has looked for it.
+        name = says.basic_auth.header
+        yield Leaf(IDENTITY, name.lower()), Word(Told("basic_auth", ()), entity, name)
 
 
 def _bounds(says: Policy | Frontend, entity: Entity) -> Iterator[tuple[Leaf, Word]]:
@@ -272,6 +276,26 @@ def asked_first(words: Mapping[Leaf, Word]) -> list[tuple[ForwardAuth, Entity]]:
         if isinstance(said, ForwardAuth) and said not in [other for other, _ in asked]:
             asked.append((said, by))
     return asked[::-1]
+
+
+def identified(words: Mapping[Leaf, Word]) -> Iterator[tuple[str, Entity, str]]:
+    """Yield headers in which clients say nothing of themselves: by whom they are said, and how."""
+    for asked, by in asked_first(words):
+        yield from ((name, by, "forward_auth.copy_headers") for name in asked.copy_headers)
+    for said, by, _ in words.values():
+        if isinstance(said, Jwt):
+            yield from ((name, by, "jwt.headers") for name in said.headers)
+        if isinstance(said, BasicAuth) and said.header is not None:
+            yield said.header, by, "basic_auth.header"
+
+
+def waits_for_identity(limit: RateLimit | Concurrency, words: Mapping[Leaf, Word]) -> bool:
+    """Return whether a limit goes by who asks, so that it is behind all who say that."""
+    by = limit.by
+    if isinstance(by, str) or by.cookie is not None:
+        return False
+    said = {name.lower() for name, _, _ in identified(words)}
+    return by.claim is not None or by.header in said
 
 
 def levels_of(frontend: Entity, listener: str, view: View) -> list[list[Entity]]:

@@ -150,7 +150,7 @@ _REMARKS = {
         "for all of them at once. What holds for a request is merged by leaf: a header by name, "
         "a page by status, a cookie by name; HSTS, CORS and compression as a whole; and by name "
         "who says a header in which backends are told who asks (`jwt.headers`, "
-        "`forward_auth.copy_headers`). The "
+        "`basic_auth.header`, `forward_auth.copy_headers`). The "
         "frontend's own word goes before its policies', these before what the listener has itself "
         "(`error_pages`), and that before the listener's policies. A written `null` switches off "
         "what comes behind it. Two "

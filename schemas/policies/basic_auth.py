@@ -5,10 +5,11 @@ None replaces another: a request has to be of a user whom each of them knows.
 
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from schemas.base import Model, fault, shown
 from schemas.entities.material import NamedFile
+from schemas.policies.edits import FieldName, check_copied
 
 REALM_CHARS_MAX = 128
 
@@ -26,9 +27,27 @@ Realm = Annotated[str, BeforeValidator(_realm)]
 """What clients are told that they ask for; also for `schemas.policies.jwt`."""
 
 
+def _sayable(value: str) -> str:
+    check_copied([value])
+    if value.lower() == "authorization":
+        raise fault(f"{value} has the password itself")
+    return value
+
+
 class BasicAuth(Model):
     """Users and their passwords, without whom nobody gets in."""
 
+    header: Annotated[
+        Annotated[FieldName, AfterValidator(_sayable)] | None,
+        Field(
+            description=(
+                "A header in which the backend is told the user's name. What the client says in it "
+                "is left out. Other characters than printable ASCII are written with %, and so is "
+                "% itself. null: it is told in none."
+            ),
+            examples=["X-User"],
+        ),
+    ] = None
     realm: Annotated[
         Realm,
         Field(description="What browsers call it when they ask.", examples=["admin"]),

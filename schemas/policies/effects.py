@@ -79,10 +79,25 @@ class Effects(Kind):
 
     @model_validator(mode="after")
     def _one_tells_who_asks(self) -> Self:
-        told = {name.lower() for name in self.jwt.headers} if self.jwt is not None else set()
-        for name in self.forward_auth.copy_headers if self.forward_auth is not None else ():
-            if name.lower() in told:
-                hint = 'leave it out of "copy_headers", or out of "headers" under jwt'
-                at = ("forward_auth", "copy_headers", name)
-                raise fault(f"{name} is told by jwt as well, and nobody says by which", hint, at=at)
+        told: dict[str, tuple[str, str]] = {}
+        for key, where, names in (
+            ("jwt", "headers", list(self.jwt.headers) if self.jwt is not None else []),
+            (
+                "basic_auth",
+                "header",
+                [self.basic_auth.header] if self.basic_auth is not None else [],
+            ),
+            (
+                "forward_auth",
+                "copy_headers",
+                self.forward_auth.copy_headers if self.forward_auth is not None else [],
+            ),
+        ):
+            for name in filter(None, names):
+                other = told.setdefault(name.lower(), (key, where))
+                if other[0] != key:
+                    hint = f'leave it out of "{where}", or out of "{other[1]}" under {other[0]}'
+                    at = (key, where, name) if key != "basic_auth" else (key, where)
+                    message = f"{name} is told by {other[0]} as well, and nobody says by which"
+                    raise fault(message, hint, at=at)
         return self

@@ -9,39 +9,68 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from schemas.base import Model, fault, shown
-from schemas.routes.split import SplitBy
+from schemas.base import Model, OneOf, fault, shown
+from schemas.routes.match import CookieName, HeaderName
 from schemas.values.forms import A_LIST, A_MAP, A_WORD, BY_FORM, LISTED
 from schemas.values.names import Name
 from schemas.values.units import Measured
 
 REQUESTS_MAX = 1_000_000
 LIMITS_MAX = 8
+CLAIM_CHARS_MAX = 256
 _WORDS = ("client_address", "frontend")
 
 
+def _claim(value: object) -> str:
+    is_text = isinstance(value, str) and value.isascii() and value.isprintable()
+    if not isinstance(value, str) or not is_text or set(value) & {" ", '"', "\\"}:
+        raise fault(f'expected the name of a claim like "sub", not {shown(value)}')
+    if not 0 < len(value) <= CLAIM_CHARS_MAX:
+        raise fault(f"the name of a claim has 1 to {CLAIM_CHARS_MAX} characters")
+    return value
+
+
+class CountBy(OneOf):
+    """What has the same value where requests are counted together."""
+
+    claim: Annotated[
+        Annotated[str, BeforeValidator(_claim)] | None,
+        Field(
+            description="The claim of this name of the token that `jwt` asks for.", examples=["sub"]
+        ),
+    ] = None
+    cookie: Annotated[
+        CookieName | None, Field(description="The cookie of this name.", examples=["session"])
+    ] = None
+    header: Annotated[
+        HeaderName | None, Field(description="The header of this name.", examples=["x-api-key"])
+    ] = None
+
+
 def _rate_by(value: object) -> object:
-    if value in _WORDS or isinstance(value, (dict, SplitBy)):
+    if value in _WORDS or isinstance(value, (dict, CountBy)):
         return value
     hint = 'the key of a header or a cookie is written {header: "x-api-key"}'
     if value in ("address", "client", "client_ip", "ip", "remote_addr", "source_ip"):
         hint = 'write "client_address"'
     elif isinstance(value, str) and value:
-        hint = f"write {{header: {value}}} or {{cookie: {value}}}"
+        hint = f"write {{header: {value}}}, {{cookie: {value}}} or {{claim: {value}}}"
     raise fault(f'expected "client_address", "frontend" or a map, not {shown(value)}', hint)
 
 
 CountedBy = Annotated[
     Annotated[
-        Annotated[Literal["client_address", "frontend"], A_WORD] | Annotated[SplitBy, A_MAP],
+        Annotated[Literal["client_address", "frontend"], A_WORD] | Annotated[CountBy, A_MAP],
         BY_FORM,
     ],
     BeforeValidator(_rate_by),
     Field(
         description=(
             "Whose requests are counted together: those of a client_address (of IPv6 a network "
-            "of 64 bits), all of a frontend, or those with the same value of a cookie or a "
-            "header by name; those without it are counted together too."
+            "of 64 bits), all of a frontend, or those with the same value of a cookie, a "
+            "header or a token's claim by name; those without it are counted together too. What "
+            "goes by a claim, or by a header that authentication sets, is decided behind that, and "
+            "what goes by anything else before."
         ),
         examples=[{"header": "x-api-key"}],
     ),

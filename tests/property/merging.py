@@ -56,6 +56,8 @@ def identities_of(raw: Raw) -> Iterator[tuple[str, tuple[str, ...]]]:
     """By whom a policy has each header said in which a backend is told who asks."""
     for name, claim in (raw.get("jwt") or {}).get("headers", {}).items():
         yield name.lower(), ("jwt", claim)
+    if (raw.get("basic_auth") or {}).get("header"):
+        yield raw["basic_auth"]["header"].lower(), ("basic_auth", "user")
     asked = raw.get("forward_auth") or {}
     for name in asked.get("copy_headers", []):
         yield name.lower(), ("forward_auth", asked["cluster"])

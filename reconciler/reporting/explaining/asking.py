@@ -19,6 +19,7 @@ from reconciler.catalog.policies import (
     Networks,
     Word,
     asked_first,
+    waits_for_identity,
 )
 from reconciler.reporting.explaining.making import Made, short
 from schemas.entities.entity import Entity
@@ -111,7 +112,7 @@ def sizes(words: Words, seen: Seen) -> Iterator[Step]:
 def asked_for(words: Words, seen: Seen, *, unread: bool) -> Iterator[Step]:
     """Yield the stages of those who have to let a request pass; `unread`: TLS that is passed on."""
     yield from _access(words, seen.client, 0 if unread else 403)
-    yield from _limits(words)
+    yield from _limits(words, behind=False)
     cors = words.get(Leaf("cors"))
     if cors is not None and isinstance(cors.said, Cors):
         yield _cors(cors.said, cors.by, seen)
@@ -124,6 +125,7 @@ def asked_for(words: Words, seen: Seen, *, unread: bool) -> Iterator[Step]:
         told = f"cluster {question.cluster} is asked for {question.path} whether it may pass"
         told += _told(", and says ", question.copy_headers, by, words)
         yield Step(stage("forward_auth", told, by), end, condition)
+    yield from _limits(words, behind=True)
 
 
 def _access(words: Words, client: str | None, status: int) -> Iterator[Step]:
@@ -153,13 +155,13 @@ def _is_in(client: str, networks: Sequence[str]) -> bool:
     return any(address in ip_network(each) for each in networks)
 
 
-def _limits(words: Words) -> Iterator[Step]:
-    """Yield how many requests there may be, at a time and in a time."""
+def _limits(words: Words, *, behind: bool) -> Iterator[Step]:
+    """Yield how many requests there may be, at a time and in a time; `behind` who says who asks."""
     for word in words.values():
-        if isinstance(word.said, Concurrency):
+        if isinstance(word.said, Concurrency) and waits_for_identity(word.said, words) == behind:
             yield Step(stage("concurrency", _concurrency(word.said), word.by))
     for word in words.values():
-        if isinstance(word.said, RateLimit):
+        if isinstance(word.said, RateLimit) and waits_for_identity(word.said, words) == behind:
             # Of several each is told by its name.
             called = f"{word.written}: " if word.written else ""
             told = stage("rate_limit", called + _rate(word.said), word.by)
@@ -230,6 +232,8 @@ def _users(words: Words, user: str | None) -> Iterator[Step]:
             told = f"{told}, and no user is named with a password: 401"
             yield Step(stage("basic_auth", told, word.by), (401, told))
             continue
+        if word.said.header is not None:
+            told += _told("; told in ", [word.said.header], word.by, words)
         whose = f'"{short(user)}"'
         told = f"{told}; whether {whose} is one, by the password, is not checked here"
         condition = f"if {whose} and the password are in {word.said.users.path}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 
-from reconciler.catalog.policies import Edit, Leaf, Word, asked_first
+from reconciler.catalog.policies import Edit, Leaf, Word, identified
 from reconciler.reporting.explaining.question import Asked, UnexplainableError
 from schemas.entities.entity import Entity
 from schemas.policies.cors import Cors
@@ -75,7 +75,8 @@ def made_of(
     """
     from routing import preview_request  # noqa: PLC0415  # loads the engine, only for who asks
 
-    unknown = frozenset(_unknown(asked, secure=secure))
+    told = {f"header:{name.lower()}" for name, _, _ in identified(words)}
+    unknown = frozenset([*_unknown(asked, secure=secure), *told])
     edits = [word.said for word in words.values() if isinstance(word.said, Edit)]
     texts = sorted({text for edit in edits for text in edit.texts})
     cors = words.get(Leaf("cors"))
@@ -115,7 +116,7 @@ def _unknown(asked: Asked, *, secure: bool) -> list[str]:
 def _head(asked: Asked, words: Mapping[Leaf, Word]) -> str:
     target = f"{asked.path}?{asked.query}" if asked.query else asked.path
     # What others are asked for is left out, however it is spelled.
-    dropped = {name.lower() for each, _ in asked_first(words) for name in each.copy_headers}
+    dropped = {name.lower().replace("_", "-") for name, _, _ in identified(words)}
     fields = [
         (name, value)
         for name, value in asked.headers

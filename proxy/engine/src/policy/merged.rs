@@ -11,6 +11,7 @@ mod authors;
 mod levels;
 
 pub use authors::Author;
+pub(super) use identity::Known;
 pub use levels::Levels;
 
 use std::collections::btree_map::Entry;
@@ -38,6 +39,7 @@ use crate::state::entity::{
     Line, Policy,
 };
 use authors::Authors;
+use identity::Limits;
 use levels::Word;
 
 /// What holds, compiled.
@@ -50,6 +52,8 @@ pub struct Merged {
     rates: Box<[Rate]>,
     /// As above.
     crowds: Box<[Crowd]>,
+    /// Of these those that go by who it is: behind everybody who says that.
+    behind: Option<Box<Limits>>,
     /// As above.
     basics: Box<[Basic]>,
     /// As above.
@@ -120,16 +124,17 @@ impl Merged {
         for (key, (limit, _)) in said.timeouts {
             limit.into_iter().for_each(|limit| bounds.set(&key, limit));
         }
-        let (tokens, asked) = (levels.tokens()?, levels.asked());
+        let (tokens, asked, basics) = (levels.tokens()?, levels.asked(), levels.basics()?);
         let mut merged = Self {
-            authors: Authors::of(levels, &tokens, &asked)?,
+            authors: Authors::of(levels, &tokens, &asked, &basics)?,
             access: access.map(Box::new),
             bandwidths: levels.bandwidths(),
-            basics: levels.basics()?,
+            basics,
             tokens,
             certificates: levels.certificates(),
             crowds: levels.crowds(),
             rates: levels.rates(),
+            behind: None,
             bounds: (bounds != bounds::Said::default()).then(|| Box::new(bounds)),
             compression: compression.map(|said| Box::new(Compression::of(said))),
             intercepted: intercepted.unwrap_or_default().into(),
@@ -161,6 +166,7 @@ impl Merged {
             && merged.hsts.is_none()
             && merged.pages.is_empty()
             && merged.asked.is_empty();
+        merged.part_limits();
         Ok((!is_empty).then_some(merged))
     }
 
@@ -191,14 +197,15 @@ impl Merged {
                 || !self.tokens.is_empty()
                 || !self.certificates.is_empty()
                 || !self.asked.is_empty()
-                || !self.rates.is_empty()
-                || !self.crowds.is_empty();
+                || self.is_metered();
         };
         let asks_another = |basic: &Basic| !other.basics.iter().any(|known| known.is_like(basic));
         let wants_another = |token: &Jwt| !other.tokens.iter().any(|known| known.is_like(token));
         // What a frontend counts for itself is counted apart from any other's.
-        let counts = |rate: &Rate| rate.policy().is_none() || !other.rates.contains(rate);
-        let crowds = |crowd: &Crowd| crowd.policy().is_none() || !other.crowds.contains(crowd);
+        let counts =
+            |rate: &Rate| rate.policy().is_none() || !other.all_rates().any(|it| it == rate);
+        let crowds =
+            |crowd: &Crowd| crowd.policy().is_none() || !other.all_crowds().any(|it| it == crowd);
         (self.access.is_some() && self.access != other.access)
             || self.basics.iter().any(asks_another)
             || self.tokens.iter().any(wants_another)
@@ -207,8 +214,8 @@ impl Merged {
                 .iter()
                 .all(|asked| other.certificates.contains(asked))
             || !self.asked.iter().all(|asked| other.asked.contains(asked))
-            || self.rates.iter().any(counts)
-            || self.crowds.iter().any(crowds)
+            || self.all_rates().any(counts)
+            || self.all_crowds().any(crowds)
     }
 
     /// Whether the head of a request is changed, so that nothing may be said behind its body that was taken out
@@ -236,7 +243,7 @@ impl Merged {
     #[inline]
     #[must_use]
     pub fn is_metered(&self) -> bool {
-        !self.rates.is_empty() || !self.crowds.is_empty()
+        !self.rates.is_empty() || !self.crowds.is_empty() || self.behind.is_some()
     }
 
     /// The keys under which a request is counted while it is in flight, if it is.
@@ -251,11 +258,7 @@ impl Merged {
 
     /// Whether a request does not come too early.
     pub(super) fn keep_pace(&self, facts: &Facts<'_>) -> Verdict {
-        let mut verdict = Verdict::Continue;
-        for crowd in &self.crowds {
-            verdict = verdict.or(|| crowd.decide(facts));
-        }
-        verdict.or(|| rate::decide(&self.rates, facts))
+        within(&self.rates, &self.crowds, facts)
     }
 
     /// Answers a browser that asks whether a page may.
@@ -323,6 +326,15 @@ impl Merged {
         let edits = self.response.as_ref()?;
         Some(edits.lines(&Values::new(&facts(), self.expression.as_ref())))
     }
+}
+
+/// Answers a request that is one too many, at a time or in a time.
+fn within(rates: &[Rate], crowds: &[Crowd], facts: &Facts<'_>) -> Verdict {
+    let mut verdict = Verdict::Continue;
+    for crowd in crowds {
+        verdict = verdict.or(|| crowd.decide(facts));
+    }
+    verdict.or(|| rate::decide(rates, facts))
 }
 
 /// What is done with a field; its name as it is written.

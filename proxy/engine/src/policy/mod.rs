@@ -22,7 +22,7 @@ use std::sync::Arc;
 use facts::Facts;
 use guards::basic::Shown;
 use guards::jwt::token::Fault;
-use merged::Merged;
+use merged::{Known, Merged};
 use plan::{Changes, Plan};
 
 use crate::state::entity::Frontend;
@@ -162,8 +162,8 @@ pub enum Step {
 
 /// Takes a request through the stages of the frontend that matches it, in the one order that there is:
 /// early data, TRACE, a body that is too long, the redirect to TLS (nothing is asked of a client in clear text),
-/// networks, rates, preflights, the client's certificate, and whoever else is asked; then what stands behind all who may
-/// refuse it.
+/// networks, rates, preflights, the client's certificate, and whoever else is asked; then what stands behind all who say
+/// who it is, rates that go by that among them.
 #[inline]
 pub fn decide(
     frontend: &Frontend,
@@ -189,7 +189,7 @@ pub fn decide(
 }
 
 /// Takes a request on that so many of those have let pass who are asked: to the next of them, or through the
-/// stages behind: redirects and answers of the configuration, protocols that may not be switched to, and then
+/// stages behind: rates of who it is, redirects and answers of the configuration, protocols that may not be switched to, and then
 /// what it is changed to on its way.
 #[inline]
 pub fn go_on(
@@ -199,7 +199,7 @@ pub fn go_on(
     facts: &Facts<'_>,
     passed: usize,
 ) -> Step {
-    let mut told = Vec::new();
+    let mut told = Known::default();
     if let Some(merged) = merged {
         let mut next = passed;
         while let Some(basic) = merged.basics().get(next) {
@@ -210,42 +210,62 @@ pub fn go_on(
             }
         }
         match merged.verify(facts) {
-            Ok(lines) => told = lines,
+            Ok(known) => told = known,
             Err(answer) => return Step::Answer(answer),
         }
         if merged.basics().len() + merged.asked().len() > next {
             return Step::Wait(next);
         }
     }
-    let end = plan.map_or(Verdict::Continue, |plan| plan.end(facts));
-    match end.or(|| general::switching(frontend, facts)) {
+    // From here on it is known who asks.
+    let known;
+    let facts = if told.lines.is_empty() && told.claims.is_empty() {
+        facts
+    } else {
+        told.lines.extend_from_slice(facts.said);
+        known = Facts {
+            said: &told.lines,
+            claims: &told.claims,
+            ..*facts
+        };
+        &known
+    };
+    let in_time = merged.map_or(Verdict::Continue, |merged| merged.keep_pace_behind(facts));
+    let end = || plan.map_or(Verdict::Continue, |plan| plan.end(facts));
+    match in_time.or(end).or(|| general::switching(frontend, facts)) {
         Verdict::Answer(answer) => Step::Answer(answer),
-        Verdict::Continue => match changes(plan, merged, told, facts) {
+        Verdict::Continue => match changes(plan, merged, facts) {
             Ok(changes) => Step::Forward(changes),
             Err(answer) => Step::Answer(answer),
         },
     }
 }
 
-/// What a request that goes to a backend is changed to; `told` are lines that it has by its token.
+/// What a request that goes to a backend is changed to.
 #[inline]
 fn changes(
     plan: Option<&Plan>,
     merged: Option<&Merged>,
-    mut told: Vec<u8>,
     facts: &Facts<'_>,
 ) -> Result<Option<Box<Changes>>, Answer> {
     let changes = plan.map_or(Ok(None), |plan| plan.changes(facts))?;
     let mut lines = merged.and_then(|merged| merged.request_lines(facts));
-    if !told.is_empty() {
-        told.extend_from_slice(lines.as_deref().unwrap_or_default());
-        lines = Some(told.into());
+    let crowd = merged.and_then(|merged| merged.keys_behind(facts));
+    if let Some(merged) = merged.filter(|_| !facts.said.is_empty()) {
+        let mut all = merged.unedited(facts.said);
+        all.extend_from_slice(lines.as_deref().unwrap_or_default());
+        lines = Some(all.into());
     }
-    if changes.is_none() && lines.is_none() {
+    if changes.is_none() && lines.is_none() && crowd.is_none() {
         return Ok(None);
     }
     let changes = changes.unwrap_or_default();
-    Ok(Some(Box::new(Changes { lines, ..changes })))
+    Ok(Some(Box::new(Changes {
+        lines,
+        said: facts.said.into(),
+        crowd,
+        ..changes
+    })))
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use super::changes::template::Values;
 use super::ends::redirect::{self, Redirect};
 use super::ends::respond::Respond;
 use super::facts::Facts;
+use super::limits::crowd::Keys;
 use super::merged::{ByListener, Levels, Merged};
 use super::{Answer, Reason, Verdict};
 use crate::protocol::h1::forward::Changed;
@@ -54,6 +55,10 @@ pub struct Changes {
     pub host: Option<Vec<u8>>,
     /// More lines of its head, each with its CRLF.
     pub lines: Option<Arc<[u8]>>,
+    /// What is said of it, of which the backend gets what nobody edits.
+    pub said: Box<[u8]>,
+    /// Under which keys it is counted from now on, while it is in flight.
+    pub crowd: Option<Keys>,
 }
 
 impl Changes {

@@ -105,6 +105,8 @@ impl Coming<'_> {
             &Facts {
                 head: &head,
                 bytes: self.head,
+                said: &[],
+                claims: &[],
                 listener: &listener,
                 listener_name: came_to,
                 peer: self.client.unwrap_or(Ipv4Addr::UNSPECIFIED.into()),

@@ -63,6 +63,8 @@ impl Asked {
         look(&Facts {
             head: &head,
             bytes: &self.text,
+            said: &[],
+            claims: &[],
             listener: &listener,
             listener_name: "web",
             peer: self.peer,

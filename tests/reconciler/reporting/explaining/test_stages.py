@@ -229,7 +229,7 @@ def test_what_a_backend_and_a_client_get_is_told_with_its_values() -> None:
         {"cluster": "c", "forward_auth": copied, **said},
         headers=[["X-User", "me"], ["X-Long", "a" * 5000]],
     )
-    for_nobody = "X-For (left out, since it comes to nothing)"
+    for_nobody = "X-For: {header:x-user}"
     assert found["response_headers"] == f"set {for_nobody}, X-Long: {'a' * 200}…"
     broken = {"cluster": "c", "rewrite": {"path": {"full": "/{header:X-A}"}}}
     course = told(False, broken, headers=[["X-A", ".."]])

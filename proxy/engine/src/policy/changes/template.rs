@@ -205,7 +205,7 @@ impl Value {
             Self::Listener => out.extend_from_slice(facts.listener_name.as_bytes()),
             Self::Frontend => out.extend_from_slice(facts.frontend_name.as_bytes()),
             Self::Header(name) => {
-                for (number, value) in head.values(bytes, name).enumerate() {
+                for (number, value) in facts.values(name).enumerate() {
                     // Several lines of one name are one list (RFC 9110 §5.3).
                     escape.write(if number > 0 { b", " } else { b"" }, out);
                     escape.write(value, out);

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use super::jwt::escape;
 use super::passwords::Book;
 use super::vault::Seal;
 use crate::policy::facts::Facts;
@@ -21,6 +22,8 @@ pub struct Basic {
     /// The hash of the file.
     file: Box<str>,
     book: Arc<Book>,
+    /// In which backends are told the user, and no client says it of itself.
+    header: Option<Box<str>>,
 }
 
 /// What a client shows.
@@ -57,12 +60,36 @@ impl Basic {
             .into(),
             file: said.users.file.sha256.as_str().into(),
             book: book.ok_or("basic_auth: its users have not been read")?,
+            header: said.header.clone(),
         })
     }
 
-    /// Whether another is about the same users.
+    /// Whether another is about the same users, and tells of them alike.
     pub(in crate::policy) fn is_like(&self, other: &Self) -> bool {
-        (&self.file, &self.challenge) == (&other.file, &other.challenge)
+        let parts = |it: &Self| (it.file.clone(), it.challenge.clone(), it.header.clone());
+        parts(self) == parts(other)
+    }
+
+    /// Whether it is made of this.
+    pub(in crate::policy) fn is_of(&self, said: &BasicAuth) -> bool {
+        Self::of(said).is_ok_and(|it| it.is_like(self))
+    }
+
+    /// The header in which backends are told the user, if they are.
+    #[must_use]
+    pub fn header(&self) -> Option<&str> {
+        self.header.as_deref()
+    }
+
+    /// Appends what backends are told of a request that shows one of them.
+    pub(in crate::policy) fn write(&self, facts: &Facts<'_>, out: &mut Vec<u8>) {
+        let user = shown(facts).map(|(user, _)| user).unwrap_or_default();
+        if let Some(name) = self.header().filter(|_| !user.is_empty()) {
+            out.extend_from_slice(name.as_bytes());
+            out.extend_from_slice(b": ");
+            escape(&user, false, out);
+            out.extend_from_slice(b"\r\n");
+        }
     }
 
     /// What a request shows.

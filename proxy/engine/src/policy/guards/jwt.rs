@@ -211,12 +211,12 @@ impl Jwt {
                 Some(Value::Array(all)) => {
                     for (number, text) in all.iter().filter_map(plain).enumerate() {
                         value.extend_from_slice(if number > 0 { b"," } else { b"" });
-                        escape(&text, true, &mut value);
+                        escape(text.as_bytes(), true, &mut value);
                     }
                 }
                 Some(said) => {
                     let text = plain(said).unwrap_or_default();
-                    escape(&text, false, &mut value);
+                    escape(text.as_bytes(), false, &mut value);
                 }
                 None => {}
             }
@@ -267,10 +267,18 @@ fn plain(said: &Value) -> Option<String> {
     }
 }
 
+/// What a claim is as text, whatever it is; none where it is nothing.
+pub(in crate::policy) fn whole(said: &Value) -> Option<String> {
+    match said {
+        Value::Null => None,
+        _ => Some(plain(said).unwrap_or_else(|| said.to_string())),
+    }
+}
+
 /// Appends a text so that nothing in it is taken for something else: what is not printable ASCII, the sign by which that
 /// is written, and in a list what parts its members.
-fn escape(text: &str, in_list: bool, out: &mut Vec<u8>) {
-    for (at, &byte) in text.as_bytes().iter().enumerate() {
+pub(super) fn escape(text: &[u8], in_list: bool, out: &mut Vec<u8>) {
+    for (at, &byte) in text.iter().enumerate() {
         let is_edge = at == 0 || at + 1 == text.len();
         let is_plain = match byte {
             b'%' => false,

@@ -41,6 +41,15 @@ impl InFlight {
         }
     }
 
+    /// One more of each of both; returns them.
+    pub fn enter_all(&self, keys: Option<Keys>, more: Option<&[Key]>) -> Option<Keys> {
+        let keys = match (keys, more) {
+            (keys, None) => keys,
+            (keys, Some(more)) => Some([&keys.unwrap_or_default(), more].concat().into()),
+        };
+        keys.inspect(|keys| self.enter(keys))
+    }
+
     /// One less of each.
     pub fn leave(&self, keys: &Keys) {
         let mut counts = self.counts.borrow_mut();
@@ -72,6 +81,11 @@ impl Crowd {
     /// The policy that says so, by its name.
     pub(in crate::policy) fn policy(&self) -> Option<&str> {
         self.policy.as_deref()
+    }
+
+    /// What it goes by.
+    pub(in crate::policy) fn by(&self) -> &RateBy {
+        &self.by
     }
 
     /// Whose requests it is that one of them is counted with.

@@ -55,6 +55,11 @@ impl Rate {
         self.policy.as_deref()
     }
 
+    /// What it goes by.
+    pub(in crate::policy) fn by(&self) -> &RateBy {
+        &self.by
+    }
+
     fn key(&self, facts: &Facts<'_>) -> Key {
         key_of(self.policy(), &self.called, &self.by, facts)
     }
@@ -114,7 +119,7 @@ impl Rate {
                 }
             },
             RateBy::Frontend => facts.frontend_name.into(),
-            RateBy::Header(_) | RateBy::Cookie(_) => match self.key(facts).0 {
+            RateBy::Claim(_) | RateBy::Header(_) | RateBy::Cookie(_) => match self.key(facts).0 {
                 _ if self.is_absent(facts) => "none".into(),
                 hash => format!("hash:{:08x}", hash >> 32).into(),
             },
@@ -123,7 +128,8 @@ impl Rate {
 
     fn is_absent(&self, facts: &Facts<'_>) -> bool {
         match &self.by {
-            RateBy::Header(name) => facts.head.values(facts.bytes, name).next().is_none(),
+            RateBy::Claim(name) => facts.claim(name).is_none(),
+            RateBy::Header(name) => facts.values(name).next().is_none(),
             RateBy::Cookie(name) => cookie_of(name, facts).is_none(),
             RateBy::ClientAddress | RateBy::Frontend => false,
         }
@@ -186,9 +192,10 @@ pub(in crate::policy) fn key_of(
         RateBy::ClientAddress => facts.meter.key((whose, network_of(facts.asking().told))),
         RateBy::Frontend => facts.meter.key((whose, facts.frontend_name)),
         RateBy::Header(name) => {
-            let value = facts.head.values(facts.bytes, name).next();
+            let value = facts.values(name).next();
             facts.meter.key((whose, value))
         }
+        RateBy::Claim(name) => facts.meter.key((whose, facts.claim(name))),
         RateBy::Cookie(name) => facts.meter.key((whose, cookie_of(name, facts))),
     }
 }

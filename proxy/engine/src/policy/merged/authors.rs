@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::Levels;
 use super::levels::Word;
+use crate::policy::guards::basic::Basic;
 use crate::policy::guards::jwt::Jwt;
 use crate::state::entity::{ForwardAuth, Policy, TokenIn};
 
@@ -20,18 +21,24 @@ pub enum Author {
     Token(usize),
     /// This one of [`super::Merged::asked`].
     Asked(usize),
+    /// The password that convinces this one of [`super::Merged::basics`].
+    User(usize),
 }
 
 /// The author of each header.
 #[derive(Debug, Default)]
 pub(super) struct Authors(Box<[(Box<str>, Author)]>);
 
-/// What is said: the same claim of the same token is, whoever has looked at that, and so is the same answer.
+/// What is said: the same claim of the same token is, whoever has looked at that, and so are the same answer and the user, since a request names one.
 #[derive(PartialEq, Eq)]
 enum Told<'a> {
     Claim(&'a TokenIn, &'a str),
     Answer(&'a str, &'a str),
+    User,
 }
+
+/// What is said in a header, whose word it is, and the author, if all agree.
+type Leaf<'a> = (Told<'a>, (u8, &'a str), Option<Author>);
 
 impl Authors {
     /// Those of some levels, among whom these are left.
@@ -39,17 +46,23 @@ impl Authors {
         levels: &Levels<'_>,
         tokens: &[Jwt],
         asked: &[Arc<ForwardAuth>],
+        basics: &[Basic],
     ) -> Result<Self, String> {
-        let mut found: BTreeMap<String, (Told<'_>, (u8, &str), Author)> = BTreeMap::new();
+        let mut found: BTreeMap<String, Leaf<'_>> = BTreeMap::new();
         for (by, policy) in levels.spoken(Word::Authentication) {
-            for (name, told, author) in told_by(policy, tokens, asked) {
+            for (name, told, author) in told_by(policy, tokens, asked, basics) {
                 match found.entry(name.to_ascii_lowercase()) {
-                    Entry::Vacant(free) => drop(free.insert((told, by, author))),
-                    Entry::Occupied(taken) => {
-                        let (other, whose, _) = taken.get();
-                        if whose.0 == by.0 && *other != told && !levels.edit_themselves(name) {
+                    Entry::Vacant(free) => drop(free.insert((told, by, Some(author)))),
+                    Entry::Occupied(mut taken) => {
+                        let (other, whose, author) = taken.get_mut();
+                        if whose.0 != by.0 || *other == told {
+                            continue;
+                        }
+                        // What the backend is told is another matter then, and so nobody says it.
+                        *author = None;
+                        if !levels.edit_themselves(name) {
                             return Err(match by.1 {
-                                "" => format!("{name} is told by jwt and by forward_auth"),
+                                "" => format!("{name} is told in two ways"),
                                 _ => format!(
                                     "the policies {:?} and {:?} tell different things in {name}",
                                     whose.1, by.1
@@ -63,7 +76,7 @@ impl Authors {
         let found = found.into_iter();
         Ok(Self(
             found
-                .map(|(name, (_, _, author))| (name.into(), author))
+                .filter_map(|(name, (_, _, author))| Some((name.into(), author?)))
                 .collect(),
         ))
     }
@@ -80,6 +93,7 @@ fn told_by<'a>(
     policy: &'a Policy,
     tokens: &[Jwt],
     asked: &[Arc<ForwardAuth>],
+    basics: &[Basic],
 ) -> Vec<(&'a str, Told<'a>, Author)> {
     let mut found = Vec::new();
     if let Some(jwt) = &policy.jwt
@@ -97,6 +111,12 @@ fn told_by<'a>(
             let told = Told::Answer(&auth.cluster, &auth.path);
             (&**name, told, Author::Asked(number))
         }));
+    }
+    if let Some(auth) = &policy.basic_auth
+        && let Some(name) = &auth.header
+        && let Some(number) = basics.iter().position(|it| it.is_of(auth))
+    {
+        found.push((&**name, Told::User, Author::User(number)));
     }
     found
 }

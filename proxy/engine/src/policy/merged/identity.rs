@@ -8,11 +8,30 @@ use std::sync::Arc;
 use super::Merged;
 use super::authors::Author;
 use crate::policy::changes::edits::Reach;
-use crate::policy::facts::Facts;
+use crate::policy::facts::{Facts, said_in};
 use crate::policy::guards::basic::Basic;
 use crate::policy::guards::jwt::Jwt;
+use crate::policy::guards::jwt::token::Claims;
+use crate::policy::limits::crowd::{Crowd, Keys};
+use crate::policy::limits::rate::Rate;
 use crate::policy::{Answer, Reason, Verdict};
-use crate::state::entity::ForwardAuth;
+use crate::state::entity::{ForwardAuth, RateBy};
+
+/// How many requests there may be of somebody who is known, at a time and in a time.
+#[derive(Debug)]
+pub(super) struct Limits {
+    rates: Box<[Rate]>,
+    crowds: Box<[Crowd]>,
+}
+
+/// What is known of a request that tokens and passwords have let pass.
+#[derive(Default)]
+pub(in crate::policy) struct Known {
+    /// As lines of its head.
+    pub lines: Vec<u8>,
+    /// What the tokens say.
+    pub claims: Vec<Claims>,
+}
 
 impl Merged {
     /// Whether its client has shown what it has to.
@@ -40,27 +59,83 @@ impl Merged {
         !self.tokens.is_empty()
     }
 
-    /// Looks at the tokens of a request; returns the lines that its backend gets by them.
-    pub(in crate::policy) fn verify(&self, facts: &Facts<'_>) -> Result<Vec<u8>, Answer> {
-        let mut lines = Vec::new();
+    /// Looks at the tokens of a request, whose user is known.
+    pub(in crate::policy) fn verify(&self, facts: &Facts<'_>) -> Result<Known, Answer> {
+        let mut known = Known::default();
         for (number, jwt) in self.tokens.iter().enumerate() {
             let claims = jwt.admit(facts)?;
             let says = |name: &str| self.is_said_by(name, Author::Token(number));
-            jwt.write(&claims, says, &mut lines);
+            jwt.write(&claims, says, &mut known.lines);
+            known.claims.push(claims);
         }
-        Ok(lines)
+        for (number, basic) in self.basics.iter().enumerate() {
+            let says = |name: &str| self.is_said_by(name, Author::User(number));
+            if basic.header().is_some_and(says) {
+                basic.write(facts, &mut known.lines);
+            }
+        }
+        Ok(known)
     }
 
-    /// Whether somebody tells the backend a header in which it learns who asks; where that is edited, nobody does.
+    /// Whether somebody tells a header in which it is learned who asks.
     #[must_use]
     pub fn is_said_by(&self, name: &str, author: Author) -> bool {
-        self.authors.has(name, author) && !self.is_edited(name)
+        self.authors.has(name, author)
     }
 
-    /// Whether a header of requests is replaced or left out.
-    fn is_edited(&self, name: &str) -> bool {
-        let mut edited = self.edited().iter();
-        edited.any(|drop| drop.eq_ignore_ascii_case(name))
+    /// Has those limits wait for all who say who it is that go by that.
+    pub(super) fn part_limits(&mut self) {
+        let is_late = |by: &RateBy| match by {
+            RateBy::Claim(_) => true,
+            RateBy::Header(name) => self.identifying().any(|it| it.eq_ignore_ascii_case(name)),
+            RateBy::ClientAddress | RateBy::Cookie(_) | RateBy::Frontend => false,
+        };
+        let (late, rates): (Vec<_>, Vec<_>) =
+            self.rates.iter().cloned().partition(|it| is_late(it.by()));
+        let (full, crowds): (Vec<_>, Vec<_>) =
+            self.crowds.iter().cloned().partition(|it| is_late(it.by()));
+        if !late.is_empty() || !full.is_empty() {
+            (self.rates, self.crowds) = (rates.into(), crowds.into());
+            self.behind = Some(Box::new(Limits {
+                rates: late.into(),
+                crowds: full.into(),
+            }));
+        }
+    }
+
+    /// Whether a request that all have let pass does not come too early.
+    pub(in crate::policy) fn keep_pace_behind(&self, facts: &Facts<'_>) -> Verdict {
+        match &self.behind {
+            None => Verdict::Continue,
+            Some(limits) => super::within(&limits.rates, &limits.crowds, facts),
+        }
+    }
+
+    /// The keys under which it is counted by these.
+    pub(in crate::policy) fn keys_behind(&self, facts: &Facts<'_>) -> Option<Keys> {
+        let crowds = &self.behind.as_ref()?.crowds;
+        let keys = || crowds.iter().map(|crowd| crowd.key(facts)).collect();
+        (!crowds.is_empty()).then(keys)
+    }
+
+    pub(super) fn all_rates(&self) -> impl Iterator<Item = &Rate> {
+        let behind = self.behind.iter().flat_map(|limits| &limits.rates);
+        self.rates.iter().chain(behind)
+    }
+
+    pub(super) fn all_crowds(&self) -> impl Iterator<Item = &Crowd> {
+        let behind = self.behind.iter().flat_map(|limits| &limits.crowds);
+        self.crowds.iter().chain(behind)
+    }
+
+    /// Of lines those whose fields nobody edits.
+    pub(in crate::policy) fn unedited(&self, lines: &[u8]) -> Vec<u8> {
+        let lines = lines.split_inclusive(|&byte| byte == b'\n');
+        let is_kept = |line: &&[u8]| {
+            let mut edited = self.edited().iter();
+            !edited.any(|name| said_in(line, name).next().is_some())
+        };
+        lines.filter(is_kept).flatten().copied().collect()
     }
 
     fn edited(&self) -> &[Box<str>] {
@@ -72,7 +147,9 @@ impl Merged {
     pub fn identifying(&self) -> impl Iterator<Item = &str> {
         let asked = self.asked.iter().flat_map(|asked| &asked.copy_headers);
         let asked = asked.map(|name| &**name);
-        asked.chain(self.tokens.iter().flat_map(Jwt::headers))
+        let tokens = self.tokens.iter().flat_map(Jwt::headers);
+        let users = self.basics.iter().filter_map(Basic::header);
+        asked.chain(tokens).chain(users)
     }
 
     /// Headers that a request is left without on its way to a backend.

@@ -342,5 +342,5 @@ fn the_nearest_says_who_asks_and_nobody_else() {
     }
     let both = sub.replace("}}}", &format!("}}}},{}", gate.trim_start_matches('{')));
     let refused = author(&both, &[], &[]).unwrap_err();
-    assert_eq!(refused, "X-USER is told by jwt and by forward_auth");
+    assert_eq!(refused, "X-USER is told in two ways");
 }

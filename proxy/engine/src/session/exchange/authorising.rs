@@ -8,6 +8,7 @@
 
 use std::rc::Rc;
 
+use crate::policy::facts::Facts;
 use crate::policy::guards::basic::{Basic, Shown};
 use crate::policy::merged::{Author, Merged};
 use crate::policy::plan::Changes;
@@ -47,6 +48,8 @@ pub(in crate::session) struct Parked {
     clusters: Box<[Rc<Cluster>]>,
     /// Its frontend leads to no cluster.
     ends_here: bool,
+    /// Which limit has refused it.
+    pub(super) limit: Option<Box<str>>,
 }
 
 impl Parked {
@@ -65,6 +68,7 @@ impl Parked {
             lines: Vec::new(),
             clusters,
             ends_here,
+            limit: None,
         }
     }
 
@@ -360,7 +364,13 @@ impl<D: Driver> Engine<D> {
         let outcome = outcome_of(decided.reason).0;
         self.count_refusal(decided.reason);
         self.count_tokens();
-        self.answer_parked(id, decided.into(), outcome);
+        let mut answer = Answer::from(decided);
+        let exchange = &mut self.exchanges[id];
+        exchange.record.reason = answer.fault;
+        if let Some(parked) = &mut exchange.parked {
+            parked.limit = answer.limit.take();
+        }
+        self.answer_parked(id, answer, outcome);
     }
 
     /// Takes a request on that waits no more.
@@ -370,15 +380,22 @@ impl<D: Driver> Engine<D> {
             return;
         };
         let (frontend, at) = (&exchange.frontend, (&parked.head, parked.bytes.as_slice()));
-        let facts = self.facts(
-            exchange.asker,
-            &exchange.listener,
-            at,
-            Some(frontend),
-            &exchange.record,
-        );
-        let (entity, plan) = (frontend.entity(), frontend.plan());
-        match policy::go_on(entity, plan, exchange.merged(), &facts, parked.passed) {
+        let facts = Facts {
+            said: &parked.lines,
+            ..self.facts(
+                exchange.asker,
+                &exchange.listener,
+                at,
+                Some(frontend),
+                &exchange.record,
+            )
+        };
+        let (entity, plan, merged) = (frontend.entity(), frontend.plan(), exchange.merged());
+        let decided = policy::go_on(entity, plan, merged, &facts, parked.passed);
+        if merged.is_some_and(Merged::is_metered) {
+            self.count_rates();
+        }
+        match decided {
             Step::Wait(next) => {
                 if let Some(parked) = &mut self.exchanges[id].parked {
                     parked.passed = next;
@@ -401,6 +418,8 @@ impl<D: Driver> Engine<D> {
             return;
         };
         self.pool.release(parked.weight());
+        self.know(id, &parked, changes.as_deref());
+        let exchange = &mut self.exchanges[id];
         let (asker, listener) = (exchange.asker, exchange.listener.clone());
         let is_switching = exchange.upgrade.is_some();
         let request_id = exchange.record.request_id;
@@ -408,13 +427,9 @@ impl<D: Driver> Engine<D> {
         for name in merged.into_iter().flat_map(Merged::left_out) {
             parked.head.drop_fields(&parked.bytes, name.as_bytes());
         }
-        let mut changes = changes.unwrap_or_default();
-        let mut lines = parked.lines;
-        lines.extend_from_slice(changes.lines.as_deref().unwrap_or_default());
-        changes.lines = Some(lines.into());
         let as_sent = (&parked.head, parked.bytes.as_slice(), is_switching);
         let request_id = std::str::from_utf8(&request_id).unwrap_or_default();
-        let text = self.text_of(asker, &listener, as_sent, request_id, Some(&changes));
+        let text = self.text_of(asker, &listener, as_sent, request_id, changes.as_deref());
         self.pool.hold(text.len());
         let exchange = &mut self.exchanges[id];
         exchange.head_bytes = text.len() as u32;
@@ -425,6 +440,34 @@ impl<D: Driver> Engine<D> {
         self.forward(id);
         if self.exchanges.contains(id) {
             self.wake_asker(asker);
+        }
+    }
+
+    /// Has what goes by who it is begin, since that is known now: where it goes, what its answer says, and where it
+    /// is counted.
+    fn know(&mut self, id: ExchangeId, parked: &Parked, changes: Option<&Changes>) {
+        let Some(changes) = changes else { return };
+        let exchange = &self.exchanges[id];
+        let (asker, listener) = (exchange.asker, &exchange.listener);
+        let (frontend, record) = (&exchange.frontend, &exchange.record);
+        let (head, bytes) = (&parked.head, parked.bytes.as_slice());
+        let at = (head, bytes, &*changes.said);
+        let cluster = self.cluster_of(frontend, asker, listener, at, record);
+        let lines = exchange.merged().and_then(|merged| {
+            merged.response_lines(|| Facts {
+                said: &changes.said,
+                ..self.facts(asker, listener, (head, bytes), Some(frontend), record)
+            })
+        });
+        let exchange = &mut self.exchanges[id];
+        exchange.response_lines = lines;
+        if let Some(cluster) = cluster {
+            exchange.go_to(cluster, head);
+        }
+        if let Some(keys) = &changes.crowd {
+            self.in_flight.enter(keys);
+            let before = exchange.crowd.take().unwrap_or_default();
+            exchange.crowd = Some([&before[..], keys].concat().into());
         }
     }
 

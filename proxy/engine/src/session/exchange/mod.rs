@@ -412,6 +412,8 @@ impl Exchange {
     /// What is counted and logged of it. An answer of our own has a status before any response, and is whole.
     fn ended<'a>(&'a self, backend: Option<&'a Backend>, outcome: Outcome) -> Ended<'a> {
         let has_begun = self.reply.has_begun();
+        let parked = self.parked.as_ref();
+        let limit = parked.and_then(|parked| parked.limit.as_deref());
         let is_whole = matches!(
             outcome,
             Outcome::Complete
@@ -427,7 +429,7 @@ impl Exchange {
             backend,
             tried: backend.or(self.tries.last().map(Rc::as_ref)),
             outcome: outcome.as_str(),
-            reason: self.record.reason,
+            reason: limit.or(self.record.reason),
             tally: match is_whole {
                 true => Tally::Served,
                 false => Tally::Cut,

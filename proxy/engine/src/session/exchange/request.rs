@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use crate::policy::facts::Facts;
 use crate::policy::guards::jwt::token::Fault;
+use crate::policy::limits::bounds::Bounds;
 use crate::policy::merged::Merged;
 use crate::policy::plan::Changes;
 use crate::policy::{self, Page, Reason, Step};
@@ -48,6 +49,15 @@ enum Then {
         clusters: Box<[Rc<Cluster>]>,
         ends_here: bool,
     },
+}
+
+impl Then {
+    fn changes(&self) -> Option<&Changes> {
+        match self {
+            Self::Forward(changes) => changes.as_deref(),
+            Self::Ask { .. } => None,
+        }
+    }
 }
 
 /// An answer of our own, and the frontend that has it answered, if one has taken the request.
@@ -186,7 +196,9 @@ impl<D: Driver> Engine<D> {
                 return Err(Own::of(frontend, answer.into()));
             }
         };
-        let cluster = self.cluster_of(&frontend, asker, listener, (head, bytes), record);
+        let said = then.changes().map_or(&[][..], |changes| &changes.said);
+        let at = (head, bytes, said);
+        let cluster = self.cluster_of(&frontend, asker, listener, at, record);
         let (cluster, then) = match (cluster, then) {
             (Some(cluster), then) => (Some(cluster), then),
             (None, Then::Ask { next, clusters, .. }) => {
@@ -229,7 +241,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Takes over what the meter has counted.
-    fn count_rates(&self) {
+    pub(super) fn count_rates(&self) {
         let [evicted, crowded_out, spared] = self.meter.take_counts();
         let refused = self.refused.take_count();
         self.metrics.add(Counter::RateLimitedTotal, refused);
@@ -252,6 +264,8 @@ impl<D: Driver> Engine<D> {
         Facts {
             head,
             bytes,
+            said: &[],
+            claims: &[],
             listener,
             listener_name: &client.listener.name,
             peer: client.peer.ip(),
@@ -342,9 +356,11 @@ impl<D: Driver> Engine<D> {
             .filter(|protocol| frontend.entity().passes_on(protocol))
             .map(Into::into);
         let merged = frontend.merged(listener);
+        let said = then.changes().map_or(&[][..], |changes| &changes.said);
         let response_lines = merged.and_then(|merged| {
-            merged.response_lines(|| {
-                self.facts(asker, listener, (head, bytes), Some(&frontend), &record)
+            merged.response_lines(|| Facts {
+                said,
+                ..self.facts(asker, listener, (head, bytes), Some(&frontend), &record)
             })
         });
         // What backends are told of it may be something else.
@@ -353,9 +369,8 @@ impl<D: Driver> Engine<D> {
             merged
                 .crowd_keys(|| self.facts(asker, listener, (head, bytes), Some(&frontend), &record))
         });
-        if let Some(keys) = &crowd {
-            self.in_flight.enter(keys);
-        }
+        let behind = then.changes().and_then(|changes| changes.crowd.as_deref());
+        let crowd = self.in_flight.enter_all(crowd, behind);
         let shares = self.shares_of(asker, &frontend.entry().name, merged);
         let (text, parked) = match then {
             Then::Ask {
@@ -473,6 +488,22 @@ impl<D: Driver> Engine<D> {
             *digit = HEX[(value >> (124 - 4 * position) & 15) as usize];
         }
         id
+    }
+}
+
+impl Exchange {
+    /// Goes to another cluster than was thought, before any attempt and before its body is read.
+    pub(super) fn go_to(&mut self, cluster: Rc<Cluster>, head: &RequestHead) {
+        if Rc::ptr_eq(&cluster, &self.served_by) {
+            return;
+        }
+        cluster.begin();
+        self.served_by.end();
+        self.cluster = cluster.settings();
+        let said = self.merged().and_then(Merged::bounds);
+        self.bounds = Bounds::of(said, &self.listener.entity, &self.cluster.entity.timeouts);
+        self.request_chunked = head.body == RequestBody::Chunked && !self.cluster.is_multiplexed();
+        self.served_by = cluster;
     }
 }
 

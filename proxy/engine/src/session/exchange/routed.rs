@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use crate::policy::asking::Asking;
+use crate::policy::facts::said_in;
 use crate::protocol::h1::request::RequestHead;
 use crate::routing::matcher::{HeaderLookup, Request};
 use crate::routing::readings;
@@ -19,13 +20,16 @@ use crate::upstream::Cluster;
 struct Fields<'a> {
     head: &'a RequestHead,
     bytes: &'a [u8],
+    /// What is said of it, as lines of its head.
+    said: &'a [u8],
     listener: &'a ListenerSettings,
     peer: IpAddr,
 }
 
 impl HeaderLookup for Fields<'_> {
     fn any_value(&self, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
-        self.head.values(self.bytes, name).any(test)
+        let said = said_in(self.said, name);
+        self.head.values(self.bytes, name).chain(said).any(test)
     }
 
     fn client_address(&self) -> Option<IpAddr> {
@@ -71,7 +75,7 @@ impl<D: Driver> Engine<D> {
         path: &[u8],
     ) -> Option<Rc<Frontend>> {
         let frontends = self.client_of(asker).listener.routes.frontends.borrow();
-        let fields = self.fields(asker, listener, head, bytes);
+        let fields = self.fields(asker, listener, (head, bytes), &[]);
         let request = Request {
             host: head.host(bytes),
             path,
@@ -87,28 +91,29 @@ impl<D: Driver> Engine<D> {
         &self,
         asker: Asker,
         listener: &'a ListenerSettings,
-        head: &'a RequestHead,
-        bytes: &'a [u8],
+        (head, bytes): (&'a RequestHead, &'a [u8]),
+        said: &'a [u8],
     ) -> Fields<'a> {
         Fields {
             head,
             bytes,
+            said,
             listener,
             peer: self.client_of(asker).peer.ip(),
         }
     }
 
-    /// Where a request goes, if its frontend does not answer it.
+    /// Where a request goes of which that is said, if its frontend does not answer it.
     #[inline]
     pub(super) fn cluster_of(
         &self,
         frontend: &Frontend,
         asker: Asker,
         listener: &ListenerSettings,
-        (head, bytes): (&RequestHead, &[u8]),
+        (head, bytes, said): (&RequestHead, &[u8], &[u8]),
         record: &Record,
     ) -> Option<Rc<Cluster>> {
-        let fields = self.fields(asker, listener, head, bytes);
+        let fields = self.fields(asker, listener, (head, bytes), said);
         frontend.cluster_of(&fields, record.id()).cloned()
     }
 }

@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::edits::{Of, is_ours};
 use crate::policy::guards::passwords::Book;
 use crate::state::entity::{Material, check};
 use crate::state::kinds::language::language;
@@ -11,6 +12,8 @@ use crate::state::kinds::language::language;
 language! {
     /// Users, without whom nobody gets in.
     pub struct BasicAuth {
+        /// In which backends are told the user.
+        pub header: Option<Box<str>> = None,
         /// What browsers call it.
         pub realm: String,
         /// Names, and hashes of passwords.
@@ -75,6 +78,14 @@ impl BasicAuth {
     /// Checks what becomes part of a line, and the hash of the file.
     pub fn check(&self) -> Result<(), String> {
         check::realm(&self.realm)?;
+        let is_sayable = |name: &str| {
+            check::is_token(name)
+                && !is_ours(name, Of::Requests)
+                && !name.eq_ignore_ascii_case("authorization")
+        };
+        if let Some(name) = self.header.as_deref().filter(|name| !is_sayable(name)) {
+            return Err(format!("header: {name:?} cannot be said of a user"));
+        }
         check::material(&self.users.file)
     }
 }

@@ -77,6 +77,8 @@ pub enum WhenFull {
 pub enum RateBy {
     /// Who asks.
     ClientAddress,
+    /// The claim of this name of the token that lets the request pass.
+    Claim(Box<str>),
     /// The frontend: whoever asks.
     Frontend,
     /// The cookie of this name.
@@ -104,6 +106,7 @@ impl RateLimit {
             (Some(name), _) => name.to_string(),
             (None, RateBy::ClientAddress) => "client_address".into(),
             (None, RateBy::Frontend) => "frontend".into(),
+            (None, RateBy::Claim(name)) => format!("claim:{name}"),
             (None, RateBy::Cookie(name)) => format!("cookie:{name}"),
             (None, RateBy::Header(name)) => format!("header:{name}"),
         }
@@ -117,11 +120,21 @@ impl RateBy {
             Self::Cookie(name) | Self::Header(name) if !is_token(name) => {
                 Err(format!("by: {name:?} is no name of a field"))
             }
+            Self::Claim(name) if !is_claim(name) => {
+                Err(format!("by: {name:?} is no name of a claim"))
+            }
             _ => Ok(()),
         }
     }
 }
 
+/// Whether a text can name a claim where it stands in a log.
+fn is_claim(name: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
+    (1..=CLAIM_BYTES_MAX).contains(&name.len()) && name.bytes().all(is_plain)
+}
+
+const CLAIM_BYTES_MAX: usize = 256;
 /// One a microsecond, if they are in a second.
 pub const REQUESTS_MAX: u32 = 1_000_000;
 /// In one list.
