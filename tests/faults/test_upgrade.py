@@ -179,6 +179,7 @@ def test_an_older_version_takes_nothing_from_workers_that_serve(site: Site, tmp_
         load.stop()
     assert {each.status for each in load.samples} <= {403, 0}
     assert sum(each.status == 0 for each in load.samples) <= len(load.samples) // 4
+    assert "internal error" not in site.daemon.log()
     processes.await_end(pids)
 
 

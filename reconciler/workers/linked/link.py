@@ -7,6 +7,7 @@ by `reconciler.workers.slots.tending`, and through `Worker` by whoever asks one.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import socket
 from collections import deque
@@ -78,8 +79,9 @@ class Link:
         self._watching.append(closed)
 
     def unwatch(self, closed: Callable[[str], None]) -> None:
-        """Whoever has watched needs to hear of it no more."""
-        self._watching.remove(closed)
+        """Whoever has watched needs to hear of it no more; nor does he where nobody does."""
+        with contextlib.suppress(ValueError):
+            self._watching.remove(closed)
 
     def unwatch_all(self) -> None:
         """Nobody needs to hear of its end."""
