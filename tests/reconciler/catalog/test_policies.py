@@ -72,7 +72,7 @@ def test_the_nearest_word_counts_as_in_the_model(
     expected = merging.edits("response_headers", own, near, far)
     words = merged(levels_of(web, "public", view))
     done = {
-        leaf.name: (word.said.verb, word.said.text)
+        leaf.name: (word.said.verb, "".join(word.said.texts))
         for leaf, word in words.items()
         if isinstance(word.said, Edit)
     }

@@ -46,6 +46,7 @@ DEFINITIONS: dict[str, set[str]] = {
         "RequestTimeouts",
         "Respond",
         "Rewrite",
+        "CountBy",
         "SplitBy",
     },
     "policy": {
@@ -68,7 +69,7 @@ DEFINITIONS: dict[str, set[str]] = {
         "RequestTimeouts",
         "RateLimit",
         "Bandwidth",
-        "SplitBy",
+        "CountBy",
     },
     "listener": {"ErrorPage", "ListenerLimits", "ListenerTimeouts", "ListenerTls"},
     "settings": {"ErrorPage"},
