@@ -59,15 +59,19 @@ def test_what_was_committed_last_is_served(scene: Scene, workers: bool) -> None:
     eventually(scene.is_held, 20)
     eventually(lambda: serves(scene), 5)
     assert scene.served_by() == 0
-    status = scene.daemon.status()
-    assert status["commit"] == commit
-    assert [each["state"] for each in status["workers"]] == ["running"]
+    # The worker serves before it is taken over.
+    eventually(lambda: states(scene) == ["running"], 5)
+    assert scene.daemon.status()["commit"] == commit
     assert HANGS in scene.daemon.log()
     newer = scene.repo.commit(scene.files(1))
     scene.disk.answer()
     scene.daemon.wait(newer)
     assert scene.served_by() == 1
     assert scene.repo.git("rev-parse", "refs/kakehi/applied") == newer
+
+
+def states(scene: Scene) -> list[str]:
+    return [each["state"] for each in scene.daemon.status()["workers"]]
 
 
 def test_a_first_start_waits_for_it(scene: Scene) -> None:

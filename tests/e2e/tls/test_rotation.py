@@ -375,12 +375,15 @@ def test_a_damaged_store_is_told_and_mended_by_the_next_rotation(
     files: Any = site.files({"shop": pair})
     files["kakehi.yaml"]["certificates"]["shop"] = {k: str(v) for k, v in outside.items()}
     site.start(files)
-    # Gone where it came from as well, so that nothing can be done.
+    # Gone where it came from as well, and altered while no daemon has it in memory, so that nothing
+    # can be done.
+    site.daemon.leave()
     outside["private_key"].unlink()
     for path in (site.daemon.state_dir / "material").iterdir():
         content = path.read_bytes()
         if b"PRIVATE" in content:
             path.write_bytes(site.leaf("www.test").key)
+    site.daemon.return_()
     victim, _ = site.worker_pids()
     os.kill(victim, signal.SIGKILL)
     processes.wait_until(lambda: "was altered there" in site.daemon.log(), "it is told", 20)
