@@ -11,7 +11,6 @@ mod authors;
 mod levels;
 
 pub use authors::Author;
-pub(super) use identity::Known;
 pub use levels::Levels;
 
 use std::collections::btree_map::Entry;

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use facts::Facts;
 use guards::basic::Shown;
 use guards::jwt::token::Fault;
-use merged::{Known, Merged};
+use merged::Merged;
 use plan::{Changes, Plan};
 
 use crate::state::entity::Frontend;
@@ -199,37 +199,45 @@ pub fn go_on(
     facts: &Facts<'_>,
     passed: usize,
 ) -> Step {
-    let mut told = Known::default();
-    if let Some(merged) = merged {
-        let mut next = passed;
-        while let Some(basic) = merged.basics().get(next) {
-            match basic.look(facts) {
-                Shown::Known => next += 1,
-                Shown::Unknown(_) => return Step::Wait(next),
-                Shown::Nothing => return Step::Answer(basic.refusal()),
-            }
-        }
-        match merged.verify(facts) {
-            Ok(known) => told = known,
-            Err(answer) => return Step::Answer(answer),
-        }
-        if merged.basics().len() + merged.asked().len() > next {
-            return Step::Wait(next);
+    let Some(merged) = merged else {
+        return behind_all(frontend, plan, None, facts);
+    };
+    let mut next = passed;
+    while let Some(basic) = merged.basics().get(next) {
+        match basic.look(facts) {
+            Shown::Known => next += 1,
+            Shown::Unknown(_) => return Step::Wait(next),
+            Shown::Nothing => return Step::Answer(basic.refusal()),
         }
     }
-    // From here on it is known who asks.
-    let known;
-    let facts = if told.lines.is_empty() && told.claims.is_empty() {
-        facts
-    } else {
-        told.lines.extend_from_slice(facts.said);
-        known = Facts {
-            said: &told.lines,
-            claims: &told.claims,
-            ..*facts
-        };
-        &known
+    let mut told = match merged.verify(facts) {
+        Ok(known) => known,
+        Err(answer) => return Step::Answer(answer),
     };
+    if merged.basics().len() + merged.asked().len() > next {
+        return Step::Wait(next);
+    }
+    // From here on it is known who asks.
+    if told.is_nothing() {
+        return behind_all(frontend, plan, Some(merged), facts);
+    }
+    told.lines.extend_from_slice(facts.said);
+    let known = Facts {
+        said: &told.lines,
+        claims: &told.claims,
+        ..*facts
+    };
+    behind_all(frontend, plan, Some(merged), &known)
+}
+
+/// Takes a request through the stages behind all who say who it is.
+#[inline(always)]
+fn behind_all(
+    frontend: &Frontend,
+    plan: Option<&Plan>,
+    merged: Option<&Merged>,
+    facts: &Facts<'_>,
+) -> Step {
     let in_time = merged.map_or(Verdict::Continue, |merged| merged.keep_pace_behind(facts));
     let end = || plan.map_or(Verdict::Continue, |plan| plan.end(facts));
     match in_time.or(end).or(|| general::switching(frontend, facts)) {

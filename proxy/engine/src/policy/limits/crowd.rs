@@ -42,6 +42,7 @@ impl InFlight {
     }
 
     /// One more of each of both; returns them.
+    #[inline]
     pub fn enter_all(&self, keys: Option<Keys>, more: Option<&[Key]>) -> Option<Keys> {
         let keys = match (keys, more) {
             (keys, None) => keys,

@@ -33,6 +33,13 @@ pub(in crate::policy) struct Known {
     pub claims: Vec<Claims>,
 }
 
+impl Known {
+    /// Whether nobody has said anything.
+    pub(in crate::policy) fn is_nothing(&self) -> bool {
+        self.lines.is_empty() && self.claims.is_empty()
+    }
+}
+
 impl Merged {
     /// Whether its client has shown what it has to.
     pub(in crate::policy) fn identify(&self, facts: &Facts<'_>) -> Verdict {

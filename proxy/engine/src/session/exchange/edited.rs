@@ -17,7 +17,14 @@ const HSTS: &str = "strict-transport-security";
 
 impl Exchange {
     /// Leaves out of a head what others say in its place.
+    #[inline]
     pub(super) fn leave_out(&self, head: &mut ResponseHead, bytes: &[u8]) {
+        if self.hsts().is_some() || self.response_edits().is_some() {
+            self.leave_out_what_is_said(head, bytes);
+        }
+    }
+
+    fn leave_out_what_is_said(&self, head: &mut ResponseHead, bytes: &[u8]) {
         if self.hsts().is_some() {
             head.drop_fields(bytes, HSTS.as_bytes());
         }
@@ -29,6 +36,7 @@ impl Exchange {
     }
 
     /// Puts the cookies right that a head sets; the lines of these are appended.
+    #[inline]
     pub(super) fn put_cookies_right(
         &self,
         head: &mut ResponseHead,

@@ -125,6 +125,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Nothing bounds it from now on.
+    #[inline]
     pub(super) fn end_pacing(&mut self, pacing: Option<Box<Pacing>>) {
         if let Some(mut pacing) = pacing {
             self.timers.remove(&mut pacing.deadline);

@@ -104,7 +104,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Where a request goes of which that is said, if its frontend does not answer it.
-    #[inline]
+    #[inline(always)]
     pub(super) fn cluster_of(
         &self,
         frontend: &Frontend,
