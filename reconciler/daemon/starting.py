@@ -118,7 +118,8 @@ async def _opened(options: DaemonOptions, store: Store) -> Source:
 async def _recover(options: DaemonOptions, store: Store, machine: Machine, source: Source) -> int:
     """What workers serve comes before what files say; returns how many places they serve in."""
     places = await Recovery(store, options.runtime_dir, source, machine).run()
-    if not store.running.is_empty:
+    # Of what runs in part, workers need what they hold of the rest.
+    if store.running.commit is not None:
         with contextlib.suppress(OSError):
             store.materials.forget_unused()
     lost = lost_since(store, source)

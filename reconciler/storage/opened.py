@@ -46,9 +46,9 @@ from schemas.entities.entity import Entity, EntityKey, Mark, canonical
 from schemas.kinds.settings import Settings
 
 _MODULUS = 1 << 128
-# Of entities that lose something so many are named.
-# What of the running state another version had more, by the digest of what is left: by this name.
+# What of the running state was left out, and by which language, by the digest of what is left.
 _LEFT_OUT = "left_out"
+# Of entities that lose something so many are named.
 _TOLD_MAX = 5
 # What could not be written anew costs the whole state each time.
 _RETURN_EVERY_S = 2.0
@@ -439,14 +439,19 @@ class Opened:
             running.commit = running.tree = None
             told = [f"{key} ({', '.join(names)})" for key, names in list(lost.items())[:_TOLD_MAX]]
             more = f", and {len(lost) - _TOLD_MAX} more" if len(lost) > _TOLD_MAX else ""
-            self._left_out = (
-                f"what this version does not know was left out: {', '.join(told)}{more}; the "
-                "newest commit is compared anew with what is served"
+            self._left_out = f"{', '.join(told)}{more}"
+            self.notes.add(
+                f"what this version does not know was left out: {self._left_out}; the newest "
+                "commit is compared anew with what is served"
             )
-            self.notes.add(self._left_out)
         running.generation += 1
         running.state.digest = f"{digest % _MODULUS:032x}"
         return former
+
+    @property
+    def has_left_out(self) -> bool:
+        """Whether what runs is what this version could read of more, which workers may hold."""
+        return bool(self._left_out)
 
     def keep_left_out(self) -> None:
         """Have the next start know of it as well: what lies there is in the form of this version.
@@ -454,13 +459,20 @@ class Opened:
         Within a transaction.
         """
         if self._left_out:
-            self.writer.keep(_LEFT_OUT, f"{self.running.state.digest}\n{self._left_out}")
+            of = f"{self.running.state.digest} {LANGUAGE}"
+            self.writer.keep(_LEFT_OUT, f"{of}\n{self._left_out}")
 
     def _tell_left_out(self) -> None:
         with contextlib.suppress(DamagedError):
-            digest, _, told = (self.running.state.kept(_LEFT_OUT) or "").partition("\n")
-            if told and digest == self.running.state.digest:
-                self.notes.add(told, until_applied=True)
+            of, _, told = (self.running.state.kept(_LEFT_OUT) or "").partition("\n")
+            digest, _, language = of.partition(" ")
+            if not told or digest != self.running.state.digest:
+                return
+            # A daemon of this version may have been killed before it had asked the workers.
+            is_ours = language == LANGUAGE
+            self._left_out = told if is_ours else ""
+            version = "this version does" if is_ours else "another version did"
+            self.notes.add(f"what {version} not know was left out: {told}", until_applied=True)
 
     def _is_needed(self, digest: str) -> bool:
         try:

@@ -84,6 +84,12 @@ class Store:
         return self._opened.running
 
     @property
+    def may_be_in_part(self) -> bool:
+        """Whether another version has left out some of what runs, which this one may know."""
+        running = self.running
+        return not running.is_empty and running.commit is None and not self._opened.has_left_out
+
+    @property
     def epoch(self) -> int:
         """The number of this daemon, by which workers know the latest."""
         return self._opened.epoch
@@ -211,9 +217,10 @@ class Store:
         entities: Sequence[Entity],
         files: Mapping[str, Mapping[EntityKey, Mark]],
     ) -> None:
-        """What workers serve is the state: these files had lost it."""
+        """What workers serve is the state: these files had lost it, or some of it."""
         completed = completed_all(entities)
         self.unfinished = None
+        self.notes.applied()
         self._run(held)
         self.former = self._opened.note_completed(entities, completed)
         known = [entity for entity in completed if entity is not None]

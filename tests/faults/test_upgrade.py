@@ -180,7 +180,46 @@ def test_an_older_version_takes_nothing_from_workers_that_serve(site: Site, tmp_
     assert {each.status for each in load.samples} <= {403, 0}
     assert sum(each.status == 0 for each in load.samples) <= len(load.samples) // 4
     assert "internal error" not in site.daemon.log()
-    processes.await_end(pids)
+    # The newer version knows by them what runs, and leads on who has it.
+    assert site.worker_pids()[1] == pids[1]
+
+
+def test_the_newer_version_takes_the_whole_from_workers_where_no_commit_says_it(
+    site: Site, tmp_path: Path
+) -> None:
+    """What the older one has left in the state is a part of what is served, and no more."""
+    older = denied_by(older_version(tmp_path / "older", without=DENY, protocol=wire.PROTOCOL - 1))
+    document: Any = site.document({"main": ["red"]}, {"main": "main", "closed": "main"})
+    document["frontends"]["closed"]["deny"] = ["127.0.0.0/8"]
+    site.start({"kakehi.yaml": document})
+    head, was, pids = site.repo.head(), site.running(), site.worker_pids()
+    site.daemon.leave(signal.SIGTERM)
+    site.daemon.return_(wait=False, PYTHONPATH=str(older))
+    assert site.daemon.outcome(head) == "refused"
+    processes.wait_until(lambda: is_told(site, "serves on as it is"), "they are kept")
+    site.daemon.leave(signal.SIGTERM)
+
+    bad = site.repo.commit({"kakehi.yaml": "frontends: {main: {cluster: nowhere}}\n"}, "bad")
+    site.daemon.return_(wait=False)
+    assert site.daemon.outcome(bad) == "refused"
+    processes.wait_until(
+        lambda: {each["state"] for each in site.daemon.ask("status")["workers"]} == {"running"},
+        "they are led again",
+    )
+    assert site.running() == was
+    assert site.worker_pids() == pids
+    assert is_told(site, f"generation {was[0]}, which workers serve, was taken from the repository")
+    assert not is_told(site, "lost")
+    assert not is_told(site, "left out")
+    # What they hold is what a successor gets, and what the next commit is compared with.
+    os.kill(pids[0], signal.SIGKILL)
+    processes.wait_until(lambda: site.worker_pids()[0] not in (pids[0], None), "it is replaced")
+    assert site.everywhere("closed.test") == {"403"}
+    document["frontends"]["main"]["hostname"] = "moved.test"
+    site.commit({"kakehi.yaml": document})
+    assert site.everywhere("moved.test") == {"red"}
+    assert site.everywhere("closed.test") == {"403"}
+    assert "internal error" not in site.daemon.log()
 
 
 def test_drains_say_which_workers_hear_nothing_of_them(site: Site, tmp_path: Path) -> None:

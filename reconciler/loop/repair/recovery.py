@@ -2,7 +2,8 @@
 
 Before anything else of a start: every worker that listens is greeted. One that holds a later
 generation than the files here, or any where they hold none, is the truth: a worker commits only
-behind the commit record. What it holds is taken from the repository if the commit that it names has
+behind the commit record. So is one that holds a commit where the files hold what another version
+could read of it. What it holds is taken from the repository if the commit that it names has
 its digest, else read back from it and checked against that digest; where each entity is written
 comes from the repository in any case. Whatever cannot be named goes on serving, since the
 supervisor ends no worker before its successor holds a commit. Called by `reconciler.daemon`.
@@ -90,7 +91,8 @@ class Recovery:
             links = [each.link for each in workers if each.speaks_ours]
             await take_back(self._store, links, are_all=len(links) == len(workers))
             newer = [each for each in workers if self._is_newer(each)]
-            for worker in sorted(newer, key=lambda each: -each.generation):
+            # What is that of no commit may be a part of what others hold.
+            for worker in sorted(newer, key=lambda each: (not each.commit, -each.generation)):
                 if await self._recover(worker):
                     break
             else:
@@ -120,7 +122,9 @@ class Recovery:
             running.state.digest,
         ):
             return False
-        return running.is_empty or worker.generation > running.generation
+        if running.is_empty or worker.generation > running.generation:
+            return True
+        return bool(worker.commit) and self._store.may_be_in_part
 
     async def _greet(self, number: int) -> ServingWorker | None:
         for _ in range(_EPOCHS_MAX):
@@ -153,15 +157,21 @@ class Recovery:
 
     async def _recover(self, worker: ServingWorker) -> bool:
         was = self._store.running
-        what = "held nothing" if was.is_empty else f"held generation {was.generation}"
-        since = None if was.is_empty else "what was recorded since (history, drains) is"
+        what, since = "held nothing", None
+        if not was.is_empty:
+            what = f"held generation {was.generation}"
+            since = "what was recorded since (history, drains) is"
+        # Another version has counted what it left as a generation.
+        in_part = not was.is_empty and worker.generation <= was.generation
+        if in_part:
+            what = "held what another version could read"
         try:
             recovered, entities, files, source = await self._what_it_holds(worker)
             self._store.recover(recovered, entities, files)
         except UnknownStateError as error:
             log.warning("what a worker holds is not known", worker=worker.id, reason=error)
             return False
-        lost = since or lost_of(self._store, self._source)
+        lost = None if in_part else since or lost_of(self._store, self._source)
         self._store.notes.add(
             f"the state directory {what}: generation {worker.generation}, which workers serve, was "
             f"taken {source}{f'; {lost} lost' if lost else ''}"
