@@ -150,7 +150,8 @@ class Compression(Model):
 
     @model_validator(mode="after")
     def _has_levels_of_its_own(self) -> Self:
-        for name in self.levels.model_fields_set:
+        # One that is written as it is anyway says nothing.
+        for name in self.levels.value():
             if name not in self.encodings:
                 hint = f"add {name} to encodings, or leave its level out"
                 message = f"{name} is not among the encodings"

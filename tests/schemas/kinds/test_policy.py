@@ -80,3 +80,11 @@ def test_lists_of_policies_are_bounded() -> None:
     names = [f"p{number}" for number in range(9)]
     frontend = {"listeners": ["a"], "cluster": "c", "policies": names}
     assert "at most 8" in str(refusal("frontend", frontend))
+
+
+def test_a_level_that_is_the_usual_one_needs_no_encoding() -> None:
+    written = {"compression": {"encodings": ["br"], "levels": {"zstd": 3, "gzip": 3, "br": 4}}}
+    policy = Policy.model_validate(written)
+    assert policy.value() == {"compression": {"encodings": ["br"]}}
+    other = {"compression": {"encodings": ["br"], "levels": {"zstd": 4}}}
+    assert "zstd is not among the encodings" in str(refusal("policy", other))
