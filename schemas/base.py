@@ -16,13 +16,43 @@ from functools import cache
 from typing import Any, ClassVar, Self, cast, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, model_serializer, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
+
+from schemas.record import record
 
 FAULT = "kakehi_fault"
 """The error type of `fault`, by which the validator knows that the sentence is ours already."""
 
 SHOWN_CHARS_MAX = 60
 """A wrong value is quoted up to this length: enough to recognise it, and never a whole file."""
+
+
+@record
+class Later:
+    """Marks a key of the language, or some of its values, that no part of the product does yet.
+
+    Its form, its bounds and what it must not stand beside are checked as those of any other; then
+    the validator of the reconciler refuses it, so that it is never ignored. Whoever has it work
+    takes the mark away.
+    """
+
+    counted: str
+    """What will count it."""
+    told: str
+    """How `kakehi explain` will tell of it, for example."""
+    meanwhile: str
+    """What there is in its place."""
+    has: Callable[[Any], bool] | None = None
+    """Which canonical values work. None: the default alone."""
+    narrows: Mapping[str, Any] | None = None
+    """The same as JSON Schema, beside that of the field."""
+    decides: bool = False
+    """Without it the entity would be another one, and not less of the same."""
+
+    def works(self, value: Any, usual: Any) -> bool:
+        """Say whether a value works, of a field whose default is `usual`."""
+        return value == usual if self.has is None else self.has(value)
 
 
 class Plain(BaseModel):
@@ -36,8 +66,8 @@ class Plain(BaseModel):
         return self.model_dump(exclude_defaults=True)
 
     def in_full(self) -> dict[str, Any]:
-        """Return the value with every default, as people read it."""
-        return self.model_dump()
+        """Return the value with every default, as people read it; without keys that are refused."""
+        return self.model_dump(exclude=_plan(type(self)).refused)
 
     # Nobody changes what is in a model, so that all may have the same default, and most have.
     # pydantic would copy one for each, and compare all of both to leave it out of a value.
@@ -131,7 +161,7 @@ class _Plan:
         self.required = [name for name, each in model.model_fields.items() if each.is_required()]
         # Nobody changes what is in a model, so that all may have the same default.
         self.defaults = {
-            name: field.get_default(call_default_factory=True, validated_data={})
+            name: usual_of(field)
             for name, field in model.model_fields.items()
             if not field.is_required()
         }
@@ -140,10 +170,68 @@ class _Plan:
             for name, field in model.model_fields.items()
             if (made := _maker(field.annotation)) is not None
         }
+        self.later = {
+            name: marked
+            for name, field in model.model_fields.items()
+            if (marked := later_of(field)) is not None
+        }
+        self.refused = _refused(model, self.later)
+        # Where there may be something that does not work yet: nowhere in most kinds.
+        self.looked_at: set[str] = self.later.keys() | {
+            name
+            for name, field in model.model_fields.items()
+            if any(_plan(inner).looked_at for inner in _models(field.annotation))
+        }
 
     def known(self, value: Mapping[str, Any]) -> dict[str, Any]:
         """Return the fields of a value that has others too."""
         return {**self.defaults, **{k: v for k, v in value.items() if k in self.names}}
+
+
+def later_of(field: FieldInfo) -> Later | None:
+    """Return the mark of a field that does not work yet, or not with all of its values."""
+    return next((each for each in field.metadata if isinstance(each, Later)), None)
+
+
+def usual_of(field: FieldInfo) -> Any:
+    """Return the default of a field that has one."""
+    return field.get_default(call_default_factory=True, validated_data={})
+
+
+def _refused(model: type[Plain], later: Mapping[str, Later]) -> dict[str, Any]:
+    """Return the keys that are refused with whatever value, as pydantic has what it leaves out."""
+    refused: dict[str, Any] = {name: True for name, mark in later.items() if mark.has is None}
+    for name, field in model.model_fields.items():
+        inner = next(_models(field.annotation), None)
+        # In a map of entries by name, or a list of them, there is none so far.
+        if (
+            inner is not None
+            and name not in refused
+            and get_origin(field.annotation) not in (dict, list)
+        ):
+            within = _plan(inner).refused
+            refused |= {name: within} if within else {}
+    return refused
+
+
+def not_there_yet(model: Plain) -> Iterator[tuple[tuple[str | int, ...], Later, Any]]:
+    """Yield what a model says that does not work yet: where, its mark, and the value."""
+    plan = _plan(type(model))
+    for name in plan.looked_at & model.model_fields_set:
+        value, mark = getattr(model, name), plan.later.get(name)
+        if mark is not None and not mark.works(value, plan.defaults.get(name)):
+            yield (name,), mark, value
+        else:
+            yield from (((name, *step), *found) for step, *found in _within(value))
+
+
+def _within(value: Any) -> Iterator[tuple[tuple[str | int, ...], Later, Any]]:
+    if isinstance(value, Plain):
+        yield from not_there_yet(value)
+    elif isinstance(value, (dict, list)):
+        entries = value.items() if isinstance(value, dict) else enumerate(value)
+        for step, each in entries:
+            yield from (((step, *path), mark, said) for path, mark, said in _within(each))
 
 
 _plan = cache(_Plan)

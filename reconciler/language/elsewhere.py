@@ -20,23 +20,12 @@ _ALL_MUST = (
     "whoever asks has to pass allow, deny, basic_auth, forward_auth and client_certificate, all of "
     "them: there is no any"
 )
-_NOT_STICKY = (
-    "a client has no backend of its own: load_balancing: is round_robin or least_connections; "
-    "split_by: {cookie: NAME} in a frontend keeps it at one cluster of a split"
-)
 _IN_ONE = (
     "each way is a frontend by itself: its conditions are hostname, path, methods, headers, query, "
     "cookies and client_addresses, and cluster, split, redirect or respond says where it ends"
 )
 _HOST = "write rewrite: {hostname: …}, in a frontend"
 _MIRRORED = "write mirror: {cluster: NAME, share: 10%}, in a frontend"
-_RETRIED = (
-    "write retries: 3 in the cluster: each goes to another backend, for connections that fail"
-)
-_BROKEN = (
-    "backends that cannot be reached get no requests for a while that doubles, by themselves; "
-    "max_requests under settings: and concurrency: of a frontend bound how many are in flight"
-)
 _CLIENTS = (
     "write tls: {client_ca: ca.pem, client_auth: required} in the listener; client_certificate: "
     "of a frontend or a policy says which of them may ask"
@@ -77,13 +66,6 @@ SENTENCES: dict[str, str] = {
     "expires": _KEPT,
     "satisfy": _ALL_MUST,
     "stick_table": _TABLES,
-    "sticky": _NOT_STICKY,
-    "sticky_cookie": _NOT_STICKY,
-    "stick": _NOT_STICKY,
-    "hash_policy": _NOT_STICKY,
-    "ip_hash": _NOT_STICKY,
-    "session_affinity": _NOT_STICKY,
-    "session_persistence": _NOT_STICKY,
     "rule": _IN_ONE,
     "rules": _IN_ONE,
     "handle": _IN_ONE,
@@ -102,14 +84,6 @@ SENTENCES: dict[str, str] = {
     "request_mirror_policies": _MIRRORED,
     "request_mirror": _MIRRORED,
     "mirroring": _MIRRORED,
-    "retry": _RETRIED,
-    "retry_on": _RETRIED,
-    "retry_policy": _RETRIED,
-    "proxy_next_upstream": _RETRIED,
-    "circuit_breaker": _BROKEN,
-    "circuit_breakers": _BROKEN,
-    "outlier_detection": _BROKEN,
-    "max_fails": _BROKEN,
     "ssl_verify_client": _CLIENTS,
     "ssl_client_certificate": _CLIENTS,
     "mtls": _CLIENTS,

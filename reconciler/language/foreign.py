@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from reconciler.language import upstreams
 from reconciler.language.elsewhere import SENTENCES, SENTENCES_OF
 from schemas.base import shown
 from schemas.kinds.registry import MODELS, SECTIONS, fields_at, inner_model
@@ -35,10 +36,6 @@ _IN_A_LINE = re.compile(
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 _SPLIT = "write split: {CLUSTER: 95, OTHER: 5}, in a frontend in place of cluster"
-_NO_PROBES = (
-    "backends are not probed: one that cannot be reached gets no requests for a while by itself "
-    "(retries)"
-)
 _RATES = (
     "write rate_limit: {requests: 5, per: 1m, burst: 5, by: client_address}, in a frontend or a "
     "policy"
@@ -116,10 +113,6 @@ _MOST_SPECIFIC = (
     "frontends have no order to give: the most specific match wins, wherever it is written"
 )
 _ONE_ADDRESS = 'IP address and port are one text: address: "10.0.0.1:8080"'
-_BOUND = (
-    "connections to backends are as many as there are requests; what bounds these is "
-    "max_requests under settings:, and keep_alive_connections of the cluster bounds idle ones"
-)
 
 _SENTENCES: dict[str, str] = {
     "auth_request": _ASKED_FIRST,
@@ -237,10 +230,6 @@ _SENTENCES: dict[str, str] = {
     "middleware": _NO_MIDDLEWARES,
     "middlewares": _NO_MIDDLEWARES,
     "plugins": _NO_MIDDLEWARES,
-    "health_check": _NO_PROBES,
-    "health_checks": _NO_PROBES,
-    "healthcheck": _NO_PROBES,
-    "healthchecks": _NO_PROBES,
     "limit_req": _RATES,
     "limit_req_zone": _RATES,
     "local_rate_limit": _RATES,
@@ -290,10 +279,6 @@ _SENTENCES_OF: dict[tuple[str, str], str] = {
     ("listener", "host"): _ONE_ADDRESS,
     ("listener", "ip"): _ONE_ADDRESS,
     ("listener", "port"): _ONE_ADDRESS,
-    ("cluster", "max_connections"): _BOUND,
-    ("cluster", "maxconn"): _BOUND,
-    ("backend", "max_connections"): _BOUND,
-    ("backend", "maxconn"): _BOUND,
 }
 """Where the same word means another thing in one kind, or within a key of whatever kind."""
 
@@ -313,8 +298,8 @@ def template_in(line: str) -> int | None:
 
 
 def normal(word: str) -> str:
-    """Return a word in the form of ours: `rateLimit` and `rate-limit` are `rate_limit`."""
-    return _CAMEL.sub("_", word).replace("-", "_").lower()
+    """Return a word in the form of ours: `rateLimit`, `rate-limit`, `rate limit` → `rate_limit`."""
+    return _CAMEL.sub("_", word).replace("-", "_").replace(" ", "_").lower()
 
 
 def sentence(word: str, kind: str = "", loc: tuple[int | str, ...] = ()) -> str | None:
@@ -322,7 +307,8 @@ def sentence(word: str, kind: str = "", loc: tuple[int | str, ...] = ()) -> str 
     plain = normal(word)
     place = str(loc[-1]) if loc else kind
     of_place = _SENTENCES_OF.get((place, plain)) or SENTENCES_OF.get((place, plain))
-    return of_place or _SENTENCES.get(plain) or SENTENCES.get(plain)
+    upstream = upstreams.sentence(plain, place)
+    return of_place or upstream or _SENTENCES.get(plain) or SENTENCES.get(plain)
 
 
 def belongs(key: str, kind: str, loc: tuple[int | str, ...]) -> str | None:

@@ -7,6 +7,7 @@ from typing import Any
 from reconciler.language import foreign
 from reconciler.language.outline import keys_of
 from reconciler.language.suggest import suggest
+from reconciler.language.upstreams import until_then
 from schemas.base import shown
 from schemas.kinds.registry import SECTIONS, field_at, is_text
 
@@ -47,6 +48,9 @@ def _meant(kind: str, loc: tuple[int | str, ...], value: Any) -> str:
     """Return the question for a known key, with its form where the value has another one."""
     name = str(loc[-1])
     asked = f'did you mean "{name}"?'
+    later = until_then(kind, loc)
+    if later:
+        return f'did you mean "{name}"{later}'
     one = one_text(kind, loc, value)
     if one is not None:
         return f"{asked} {one[0].upper()}{one[1:]}"

@@ -20,7 +20,7 @@ from reconciler.language.raw import RawEntity, report_moved
 from reconciler.language.suggest import suggest
 from reconciler.language.unknown import hint_for, one_text
 from reconciler.language.wording import wording
-from schemas.base import KEY, shown
+from schemas.base import KEY, OneOf, Plain, not_there_yet, shown
 from schemas.entities.entity import Entity
 from schemas.kinds.registry import MODELS
 from schemas.values.forms import LIST, MAP, WORD
@@ -37,6 +37,8 @@ def validate(raw: RawEntity) -> Entity | None:
     except ValidationError as error:
         _report_errors(raw, [_as_written(each) for each in error.errors(include_url=False)])
         return None
+    if _report_what_is_not_there_yet(raw, model):
+        return None
     # What is broken was reported: where nothing was, the walk is spared.
     if raw.document.diagnostics and _has_broken(raw.body):
         return None
@@ -44,6 +46,25 @@ def validate(raw: RawEntity) -> Entity | None:
     warn_of_expressions(raw)
     warn_of_texts(raw)
     return Entity.of(raw.key, model, raw.provenance)
+
+
+def _report_what_is_not_there_yet(raw: RawEntity, model: Plain) -> bool:
+    """Report keys and values that the language has and no part of us does yet; tell of any."""
+    found = sorted(not_there_yet(model), key=lambda each: [str(step) for step in each[0]])
+    for loc, mark, value in found:
+        key = str(loc[-1])
+        of_value = mark.has is not None and not isinstance(value, dict)
+        node, path = _locate(raw, loc if of_value else (*loc, KEY))
+        what = _said(value) if of_value else key
+        where = f"{path}: " if path else ""
+        hint = f"leave it out for now: {mark.meanwhile}" if not of_value else mark.meanwhile
+        raw.document.report(node, f"{raw.key}: {where}{what} is not there yet", hint)
+    return bool(found)
+
+
+def _said(value: object) -> str:
+    """Return what is written: of a map that is one of several, which."""
+    return f'"{value.given()[0]}"' if isinstance(value, OneOf) else shown(value)
 
 
 def _as_written(found: ErrorDetails) -> ErrorDetails:

@@ -15,9 +15,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic.fields import FieldInfo
 from pydantic.json_schema import models_json_schema
 
-from schemas.base import Model, OneOf
+from schemas.base import Later, Model, OneOf, later_of, usual_of
 from schemas.describing.reference import reference_markdown
 from schemas.entities.entity import canonical
 from schemas.kinds.registry import MODELS, SECTIONS, defaults_of, inner_model, measure
@@ -68,8 +69,24 @@ def language(models: Mapping[str, type[Model]] = MODELS) -> str:
     meaning = {
         "schema": _without_words(generated["$defs"], names=True),
         "defaults": {kind: defaults_of(model) for kind, model in models.items()},
+        # What works from now on is something that no worker of before does.
+        "later": {
+            kind: [".".join(path) for path in later_paths(model)] for kind, model in models.items()
+        },
     }
     return hashlib.sha256(canonical(meaning)).hexdigest()[:16]
+
+
+def later_paths(model: type[Model]) -> list[tuple[str, ...]]:
+    """Return the paths of what does not work yet, and where it is values, which do."""
+    found: list[tuple[str, ...]] = []
+    for name, field in model.model_fields.items():
+        mark, inner = later_of(field), inner_model(field)
+        if mark is not None:
+            found.append((name, *([] if mark.narrows is None else [json.dumps(mark.narrows)])))
+        elif inner is not None:
+            found += [(name, *path) for path in later_paths(inner)]
+    return found
 
 
 def main(arguments: list[str]) -> int:
@@ -161,12 +178,15 @@ def _as_written(model: type[Model], schema: dict[str, Any]) -> None:
     for name, field in model.model_fields.items():
         shown = schema["properties"][name]
         shown.pop("title", None)
+        mark = later_of(field)
+        if mark is not None:
+            _refused(shown, mark, field)
         if "patternProperties" in shown:
             shown["additionalProperties"] = False
         if issubclass(model, OneOf) and name not in model.BESIDE:
             _without_null(shown)
         elif not field.is_required():
-            default = field.get_default(call_default_factory=True, validated_data={})
+            default = usual_of(field)
             measured = measure(field)
             if isinstance(default, Model):
                 shown.pop("default", None)
@@ -174,6 +194,16 @@ def _as_written(model: type[Model], schema: dict[str, Any]) -> None:
                 shown["default"] = measured.format(default)
             else:
                 shown["default"] = default
+
+
+def _refused(shown: dict[str, Any], mark: Later, field: FieldInfo) -> None:
+    """Say in the schema of a field what does not work yet, so that an editor says it too."""
+    narrows = {"const": usual_of(field)} if mark.narrows is None else dict(mark.narrows)
+    alone = "" if mark.narrows is None else " in part"
+    described = f"Not there yet{alone}, and refused: {mark.meanwhile}. {shown['description']}"
+    written = {key: value for key, value in shown.items() if key not in _WORDS}
+    shown.clear()
+    shown |= {"description": described, "allOf": [written, narrows]}
 
 
 def _without_null(shown: dict[str, Any]) -> None:

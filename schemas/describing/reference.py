@@ -14,15 +14,18 @@ from annotated_types import Ge, Le
 from pydantic import BeforeValidator, WithJsonSchema
 from pydantic.fields import FieldInfo
 
-from schemas.base import Model, OneOf
+from schemas.base import Later, Model, OneOf, later_of, usual_of
+from schemas.clusters.health_check import parse_status
+from schemas.clusters.retry import parse_retried
 from schemas.entities.material import parse_file, parse_path, parse_staple
-from schemas.kinds.registry import MODELS, inner_model, measure, parts
+from schemas.kinds.registry import MODELS, inner_model, measure, parts, section_of
 from schemas.policies.edits import parse_field_name
 from schemas.policies.forward_auth import parse_question
 from schemas.policies.intercept import parse_intercepted
 from schemas.routes.places import parse_new_path, parse_new_prefix, parse_new_query
 from schemas.values import names
 from schemas.values.regex import check_regex
+from schemas.values.targets import parse_target
 
 _HEAD = """\
 # Reference of the configuration language
@@ -164,11 +167,22 @@ _REMARKS = {
     "settings": "They may be given once in the whole directory.",
 }
 
+_LATER = """\
+## Not there yet
+
+The language has these keys, and no part of the proxy does what they say: a configuration that has
+one is refused at its line, and never served without it. Of `address`, `load_balancing` and
+`protocol` it is some values: names and sockets, what goes by a key, and what is no HTTP. Form,
+bounds and what must not stand beside them are checked already.
+"""
+
 _FORMS = {
+    parse_status: "status",
+    parse_retried: "status",
+    parse_target: "address",
     parse_intercepted: "statuses",
     names.parse_name: "name",
     names.parse_address: "address",
-    names.parse_target: "address",
     names.parse_network: "network",
     names.parse_hostname: "hostname",
     names.parse_method: "method",
@@ -187,7 +201,28 @@ _FORMS = {
 def reference_markdown() -> str:
     """Return the reference as Markdown."""
     sections = [_section(kind) for kind in _INTRODUCTIONS]
-    return "\n".join([_HEAD, *sections])
+    return "\n".join([_HEAD, *sections, _later_section()])
+
+
+def _later_section() -> str:
+    rows = [
+        f"| `{section_of(kind)}: {path}` | {mark.counted} | {mark.told} | {mark.meanwhile} |"
+        for kind in _INTRODUCTIONS
+        for path, mark in _later_rows(MODELS[kind], "")
+    ]
+    table = "\n".join(
+        ["| key | will be counted by | told by explain | until then |", "|---|---|---|---|", *rows]
+    )
+    return f"{_LATER}\n{table}\n"
+
+
+def _later_rows(model: type[Model], path: str) -> Iterator[tuple[str, Later]]:
+    for name, field in model.model_fields.items():
+        mark, inner = later_of(field), inner_model(field)
+        if mark is not None:
+            yield f"{path}{name}", mark
+        elif inner is not None:
+            yield from _later_rows(inner, f"{path}{name}.")
 
 
 def _section(kind: str) -> str:
@@ -205,11 +240,16 @@ def _rows(model: type[Model], path: str) -> Iterator[str]:
     for name, field in model.model_fields.items():
         inner = inner_model(field)
         key = f"{path}{name}"
-        yield f"| `{key}` | {_form(field)} | {_default(model, name, field)} | {field.description} |"
+        mark = later_of(field)
+        later = "" if mark is None else "**Not there yet.** " if mark.has is None else _IN_PART
+        meaning = f"{later}{field.description}"
+        yield f"| `{key}` | {_form(field)} | {_default(model, name, field)} | {meaning} |"
         if inner is not None:
             entry = f".{_ENTRY[name]}" if get_origin(field.annotation) is dict else ""
             yield from _rows(inner, f"{key}{entry}.")
 
+
+_IN_PART = "**Not there yet in part.** "
 
 _ENTRY = {
     "add": "NAME",
@@ -238,7 +278,7 @@ def _form(field: FieldInfo) -> str:
         words = [f"`{word}`" for word in _words(found)]
         if words:
             return " or ".join([*words, f"list of {form}"])
-        return f"list of {form}s" if origin is list else form
+        return f"list of {_several(form)}" if origin is list else form
     if _words(found):
         return ", ".join(f"`{word}`" for word in _words(found))
     if bool in found:
@@ -249,6 +289,10 @@ def _form(field: FieldInfo) -> str:
     if str in found and int in found:
         return "number, or `auto`"
     return _number(found) if int in found else "text"
+
+
+def _several(form: str) -> str:
+    return f"{form}es" if form.endswith("s") else f"{form}s"
 
 
 def _words(found: list[Any]) -> list[Any]:
@@ -267,7 +311,7 @@ def _default(model: type[Model], name: str, field: FieldInfo) -> str:
         return "required"
     if issubclass(model, OneOf) and name not in model.BESIDE:
         return "one of them"
-    default = field.get_default(call_default_factory=True, validated_data={})
+    default = usual_of(field)
     measured = measure(field)
     if isinstance(default, Model):
         written = default.in_full()

@@ -4,56 +4,26 @@ The backends nest in the cluster in YAML and are entities of their own in the st
 changed backend is one change: this model holds the cluster without them.
 """
 
-from difflib import get_close_matches
-from typing import Annotated, ClassVar, Literal, Self, get_args
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
-from schemas.base import Kind, Model, fault, shown
+from schemas.base import KEY, Kind, Model, fault, shown
+from schemas.clusters.balancing import LoadBalancing, is_hashed
+from schemas.clusters.ejection import Ejected
+from schemas.clusters.fallback import FallenBack
+from schemas.clusters.health_check import HealthChecked
+from schemas.clusters.limits import ClusterLimits
+from schemas.clusters.panic import Panic
+from schemas.clusters.retry import Retried
+from schemas.clusters.slow_start import SlowStart
+from schemas.clusters.sticky import Stuck
 from schemas.entities.material import NamedFile
 from schemas.values.names import parse_hostname
-from schemas.values.units import Duration, Measured
+from schemas.values.units import Duration
 
-Policy = Literal["least_connections", "power_of_two", "random", "round_robin"]
-_POLICIES: tuple[str, ...] = get_args(Policy)
 _PROTOCOLS = ("http", "h2")
 _PROXY_PROTOCOLS = ("v1", "v2")
-_POLICIES_LATER = ("maglev", "rendezvous")
-# What other proxies call them, in letters alone.
-_ELSEWHERE = {
-    "leastconn": "least_connections",
-    "leastrequest": "least_connections",
-    "p2c": "power_of_two",
-    "poweroftwochoices": "power_of_two",
-    "rr": "round_robin",
-    "wrr": "round_robin",
-}
-
-
-def _policy(value: object) -> object:
-    if value in _POLICIES:
-        return value
-    choice = ", ".join(f'"{policy}"' for policy in _POLICIES)
-    if value in _POLICIES_LATER:
-        raise fault(f"{shown(value)} is not part of this version yet; choose one of {choice}")
-    close = _close_policy(_letters(value)) if isinstance(value, str) else None
-    raise fault(
-        f"expected one of {choice}, not {shown(value)}",
-        f'did you mean "{close}"?' if close else None,
-    )
-
-
-def _close_policy(letters: str) -> str | None:
-    """Return the policy that was meant, whatever stands between its words."""
-    by_letters = {_letters(policy): policy for policy in _POLICIES}
-    if letters in _ELSEWHERE:
-        return _ELSEWHERE[letters]
-    close = get_close_matches(letters, by_letters, n=1)
-    return by_letters[close[0]] if close else None
-
-
-def _letters(text: str) -> str:
-    return "".join(letter for letter in text.lower() if letter.isalnum())
 
 
 class ClusterTimeouts(Model):
@@ -158,36 +128,24 @@ class ClusterTls(Model):
         return self
 
 
-class ClusterLimits(Model):
-    """Bounds of what a backend may send."""
-
-    head_bytes: Annotated[
-        Annotated[int, Measured("size", "1KiB", "128KiB")],
-        Field(description="Largest response head, status line and header; 502 beyond it."),
-    ] = 65_536
-    header_count: Annotated[
-        int,
-        Field(ge=1, le=1000, description="Most fields in a response header; 502 beyond them."),
-    ] = 256
-
-
 class Cluster(Kind):
     """A set of backends that serve the same, and the policy by which one of them is chosen."""
 
     KIND: ClassVar[str] = "cluster"
 
+    ejection: Ejected = None
+    fallback: FallenBack = None
+    health_check: HealthChecked = None
     keep_alive_connections: Annotated[
         int,
         Field(ge=0, le=1_000_000, description="Idle connections kept per backend and worker."),
     ] = 1024
     limits: Annotated[
-        ClusterLimits, Field(description="Bounds of what is taken from backends.")
+        ClusterLimits,
+        Field(description="Bounds of what is taken from backends, and of what they are sent."),
     ] = ClusterLimits.of_value({})
-    load_balancing: Annotated[
-        Policy,
-        BeforeValidator(_policy),
-        Field(description="How a backend is chosen for a request. Weights count in all of them."),
-    ] = "round_robin"
+    load_balancing: LoadBalancing = "round_robin"
+    panic: Panic = None
     protocol: Annotated[
         str,
         BeforeValidator(_protocol),
@@ -197,7 +155,8 @@ class Cluster(Kind):
                 "What the backends speak: http for HTTP/1.1, h2 for HTTP/2 (gRPC needs it), which "
                 "many requests share a connection of. With tls, h2 is agreed on in the handshake "
                 "(ALPN), and a backend that does not take it counts as one that cannot be reached; "
-                "in clear text the backend has to expect it (prior knowledge)."
+                "in clear text the backend has to expect it (prior knowledge). Behind a listener "
+                "of tcp, tls or udp bytes go on as they come, and nothing of this is spoken."
             )
         ),
     ] = "http"
@@ -213,6 +172,7 @@ class Cluster(Kind):
             examples=["v2"],
         ),
     ] = None
+    retry: Retried = None
     retries: Annotated[
         int,
         Field(
@@ -227,6 +187,8 @@ class Cluster(Kind):
             ),
         ),
     ] = 2
+    slow_start: SlowStart = None
+    sticky: Stuck = None
     timeouts: Annotated[ClusterTimeouts, Field(description="How long a backend may take.")] = (
         ClusterTimeouts.of_value({})
     )
@@ -234,6 +196,22 @@ class Cluster(Kind):
         ClusterTls | None,
         Field(description="TLS to the backends; {} has all defaults. null: clear text."),
     ] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _retries_are_said_once(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("retry") is not None and "retries" in value:
+            hint = "write retry: {attempts: N} alone"
+            raise fault("retries: is short for retry: {attempts: N}", hint, at=("retries", KEY))
+        return value
+
+    @model_validator(mode="after")
+    def _goes_by_one_thing(self) -> Self:
+        if self.sticky is not None and is_hashed(self.load_balancing):
+            hint = 'remove "sticky", or choose a policy like least_connections for new clients'
+            message = "sticky: load_balancing goes by the request already"
+            raise fault(message, hint, at=("sticky", KEY))
+        return self
 
     @model_validator(mode="after")
     def _one_client_a_connection(self) -> Self:

@@ -4,15 +4,18 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
-from schemas.base import Kind, Model, fault, no_items, shown
+from schemas.base import KEY, Kind, Later, Model, fault, no_items, shown
 from schemas.entities.material import NamedFile
 from schemas.policies.error_page import ErrorPages
 from schemas.values.names import Address, Name, Network, Policies, SortedUnique
 from schemas.values.units import Duration, Measured
 
-_PROTOCOLS = ("http", "https")
+_PROTOCOLS = ("http", "https", "tcp", "tls", "udp")
+_THERE = ("http", "https")
+_OVER_TLS = ("https", "tls")
 _PROFILES = ("intermediate", "modern")
 _CLIENT_AUTH = ("optional", "required")
+ALPN_CHARS_MAX = 255
 
 
 def _protocol(value: object) -> str:
@@ -22,8 +25,25 @@ def _protocol(value: object) -> str:
     if value in ("h2", "h2c", "http2"):
         hint = 'write "protocol: http" and "h2c: true", or "protocol: https" for TLS'
         raise fault(f"{shown(value)}: HTTP/2 is no protocol of its own here", hint)
-    hint = 'did you mean "https"?' if str(value).lower() in ("tls", "ssl", "https") else None
+    hint = None
+    if str(value).lower() in ("ssl", "https"):
+        hint = 'did you mean "https"? What is no HTTP within TLS is "tls"'
+    elif value in ("stream", "raw", "l4", "mode tcp"):
+        hint = 'did you mean "tcp"?'
     raise fault(f'expected "http" or "https", not {shown(value)}', hint)
+
+
+def _is_there(protocol: object) -> bool:
+    return protocol in _THERE
+
+
+def _alpn(value: object) -> str:
+    is_text = isinstance(value, str) and value.isascii() and value.isprintable()
+    if not isinstance(value, str) or not is_text or not 0 < len(value) <= ALPN_CHARS_MAX:
+        raise fault(f'expected the name of a protocol like "imap", not {shown(value)}')
+    if value in ("h2", "http/1.1", "http/1.0"):
+        raise fault(f"{shown(value)}: that is HTTP", 'write "protocol: https", which offers it')
+    return value
 
 
 def _profile(value: object) -> str:
@@ -43,6 +63,23 @@ def _client_auth(value: object) -> str:
 class ListenerTls(Model):
     """How TLS is agreed on with clients."""
 
+    alpn: Annotated[
+        list[Annotated[str, BeforeValidator(_alpn)]],
+        SortedUnique,
+        Field(
+            max_length=16,
+            description=(
+                "With protocol tls: what is spoken within, one of which a client has to offer if "
+                "it offers any. An empty list: whatever it is. https has h2 and http/1.1."
+            ),
+            examples=[["imap"]],
+        ),
+        Later(
+            counted="kakehi_handshakes_failed_total",
+            told="handshake: ALPN imap",
+            meanwhile="protocol https offers h2 and http/1.1",
+        ),
+    ] = Field(default_factory=no_items)
     client_auth: Annotated[
         str,
         BeforeValidator(_client_auth),
@@ -104,6 +141,34 @@ class ListenerTls(Model):
         return self
 
 
+class ListenerUdp(Model):
+    """Flows of datagrams: what comes from one address and port, and what is answered there."""
+
+    answers: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=1_000_000,
+            description="So many answers, and the flow is over: 1 for DNS. null: `idle` ends it.",
+            examples=[1],
+        ),
+    ] = None
+    flows: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=1_000_000,
+            description="Flows per worker; one more takes the place of the longest idle one.",
+        ),
+    ] = 65_536
+    idle: Annotated[
+        Duration,
+        Field(
+            description=("Longest silence of a flow; what comes then may go to another backend.")
+        ),
+    ] = 30_000
+
+
 class ListenerLimits(Model):
     """Bounds of what one listener takes, so that no client can use up a worker."""
 
@@ -149,6 +214,18 @@ class ListenerTimeouts(Model):
     ] = 30_000
 
 
+_OF_HTTP = {
+    "error_pages",
+    "h2c",
+    "merge_slashes",
+    "trusted_proxies",
+    "underscores_in_headers",
+}
+_LIMITS_OF_HTTP = {"body_bytes", "head_bytes", "header_count"}
+_TIMEOUTS_OF_HTTP = {"keep_alive", "request_body", "request_head", "response_write"}
+"""What says something about requests, and nothing about bytes."""
+
+
 class Listener(Kind):
     """A socket address on which connections are accepted; frontends name it to be reached by it."""
 
@@ -190,7 +267,26 @@ class Listener(Kind):
         BeforeValidator(_protocol),
         WithJsonSchema({"enum": list(_PROTOCOLS), "type": "string"}),
         Field(
-            description="What clients speak: HTTP in clear text, or over TLS with HTTP/2 and 1.1."
+            description=(
+                "What clients speak. http: in clear text. https: over TLS, with HTTP/2 and 1.1. "
+                "tcp: bytes, which go on to a backend as they come. tls: the same, where TLS ends "
+                "here. udp: datagrams. Frontends of the last three have listeners, a cluster, and "
+                "of what else there is hostnames (of tls, as clients name them), client_addresses, "
+                "allow, deny, client_certificate, bandwidth, concurrency and timeouts.tunnel, the "
+                "longest silence; timeouts.connect and tunnel are the cluster's. A cluster "
+                "serves frontends of http and https, of tcp and tls, or of udp."
+            )
+        ),
+        Later(
+            counted="kakehi_listener_sessions_total, kakehi_listener_flows",
+            told="listener postgres: what comes goes to cluster postgres as it is",
+            meanwhile=(
+                "passthrough: true of a frontend passes TLS on by its hostname, at a listener with "
+                "protocol https"
+            ),
+            has=_is_there,
+            narrows={"enum": list(_THERE)},
+            decides=True,
         ),
     ] = "http"
     proxy_protocol: Annotated[
@@ -209,7 +305,7 @@ class Listener(Kind):
     )
     tls: Annotated[
         ListenerTls | None,
-        Field(description="With protocol https only, where it may be left out."),
+        Field(description="With protocol https and tls only, where it may be left out."),
     ] = None
     trusted_proxies: Annotated[
         list[Network],
@@ -222,6 +318,15 @@ class Listener(Kind):
             examples=[["10.0.0.0/8"]],
         ),
     ] = Field(default_factory=no_items)
+    udp: Annotated[
+        ListenerUdp | None,
+        Field(description="With protocol udp only. null: all defaults.", examples=[{}]),
+        Later(
+            counted="kakehi_listener_flows, kakehi_listener_flows_evicted_total",
+            told="listener dns: 310 of 65536 flows, each for 30s of silence",
+            meanwhile="UDP does not pass",
+        ),
+    ] = None
     underscores_in_headers: Annotated[
         bool,
         Field(
@@ -238,11 +343,33 @@ class Listener(Kind):
     def _tls_belongs_to_https(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
-        secure = value.get("protocol") == "https"
-        if secure and value.get("h2c"):
+        protocol = value.get("protocol", "http")
+        if protocol == "https" and value.get("h2c"):
             raise fault("h2c: over TLS, HTTP/2 is offered without it", "remove it")
-        if secure and value.get("tls") is None:
+        if protocol in _OVER_TLS and value.get("tls") is None:
             return {**value, "tls": {}}
-        if value.get("tls") is not None and value.get("protocol", "http") == "http":
-            raise fault("tls: a listener in clear text has none", 'add "protocol: https"')
+        if value.get("tls") is not None and protocol in _PROTOCOLS and protocol not in _OVER_TLS:
+            hint = 'add "protocol: https"' if protocol == "http" else 'write "protocol: tls"'
+            raise fault("tls: a listener in clear text has none", hint)
         return value
+
+    @model_validator(mode="after")
+    def _what_is_no_http_has_none_of_it(self) -> Self:
+        protocol = self.protocol
+        if self.udp is not None and protocol != "udp":
+            raise fault("udp: there are no datagrams", 'write "protocol: udp"', ("udp", KEY))
+        if self.tls is not None and self.tls.alpn and protocol == "https":
+            hint = 'remove it, or write "protocol: tls" for what is no HTTP'
+            raise fault("alpn: https offers h2 and http/1.1", hint, ("tls", "alpn", KEY))
+        if protocol == "udp" and self.proxy_protocol:
+            hint = 'remove "proxy_protocol"'
+            raise fault("proxy_protocol: a datagram begins no connection", hint)
+        said = self.value() if protocol not in _THERE else {}
+        for key in sorted(said.keys() & _OF_HTTP):
+            message = f"{key}: behind protocol {protocol} nothing is known of HTTP"
+            raise fault(message, f'remove "{key}"', (key, KEY))
+        for key, within in (("limits", _LIMITS_OF_HTTP), ("timeouts", _TIMEOUTS_OF_HTTP)):
+            for each in sorted(said.get(key, {}).keys() & within):
+                message = f"{each}: behind protocol {protocol} nothing is known of HTTP"
+                raise fault(message, f'remove "{each}"', (key, each, KEY))
+        return self

@@ -60,8 +60,7 @@ def defaults(kind: str) -> dict[str, Json]:
 
 def defaults_of(model: type[Model]) -> dict[str, Json]:
     """Return the same of a model."""
-    given: dict[str, Json] = model.model_construct().model_dump()
-    return given
+    return model.model_construct().in_full()
 
 
 def full(entity: Entity) -> dict[str, Json]:

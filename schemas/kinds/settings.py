@@ -4,9 +4,9 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from schemas.base import Kind, fault, shown
+from schemas.base import Kind, Later, Model, fault, no_items, shown
 from schemas.policies.error_page import ErrorPages
-from schemas.values.names import Address
+from schemas.values.names import Address, SortedUnique
 from schemas.values.units import Measured
 
 WORKERS_MAX = 1024
@@ -31,6 +31,28 @@ def _workers(value: object) -> Any:
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= WORKERS_MAX:
         raise fault(f'expected "auto" or a number from 1 to {WORKERS_MAX}, not {shown(value)}')
     return value
+
+
+class Resolver(Model):
+    """Who is asked for the addresses of backends that are names."""
+
+    least_ttl: Annotated[
+        Annotated[int, Measured("duration", "1s", "1h")],
+        Field(description="No answer counts for less, whatever it says."),
+    ] = 5_000
+    servers: Annotated[
+        list[Address],
+        SortedUnique,
+        Field(
+            max_length=8,
+            description="Servers of names. An empty list: those of /etc/resolv.conf.",
+            examples=[["10.0.0.53:53"]],
+        ),
+    ] = Field(default_factory=no_items)
+    timeout: Annotated[
+        Annotated[int, Measured("duration", "100ms", "1m")],
+        Field(description="How long an answer may take; then the last one counts on."),
+    ] = 2_000
 
 
 class Settings(Kind):
@@ -131,6 +153,18 @@ class Settings(Kind):
             ),
         ),
     ] = 1_500
+    resolver: Annotated[
+        Resolver | None,
+        Field(
+            description="Who is asked for names of backends. null: as the system has it.",
+            examples=[{"servers": ["10.0.0.53:53"]}],
+        ),
+        Later(
+            counted="kakehi_names_queries_total, kakehi_names_failures_total",
+            told="shop/pool: app.internal is 10.0.0.1 and 10.0.0.2, for 25s more",
+            meanwhile="backends are named by their addresses",
+        ),
+    ] = None
     workers: Annotated[
         int | str,
         BeforeValidator(_workers),

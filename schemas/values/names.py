@@ -61,11 +61,6 @@ def parse_hostname(value: object) -> str:
     return wildcard + ascii_name
 
 
-def parse_target(value: object) -> str:
-    """Return an address to connect to, as `parse_address`: that of one host."""
-    return parse_address(value, to_connect=True)
-
-
 def parse_address(value: object, *, to_connect: bool = False) -> str:
     """Return an address as `IP:port`, IPv6 in brackets, each in its canonical spelling."""
     expected = 'expected an address like "127.0.0.1:8080" or "[::1]:8080"'
@@ -146,9 +141,12 @@ Name = Annotated[
     WithJsonSchema({"type": "string", "pattern": f"^{NAME_PATTERN}$"}),
 ]
 Hostname = Annotated[str, BeforeValidator(parse_hostname)]
-_ADDRESS_SCHEMA = {"type": "string", "pattern": r"^([0-9.]+|\[[0-9A-Fa-f:.]+\]):[1-9][0-9]{0,4}$"}
-Address = Annotated[str, BeforeValidator(parse_address), WithJsonSchema(_ADDRESS_SCHEMA)]
-Target = Annotated[str, BeforeValidator(parse_target), WithJsonSchema(_ADDRESS_SCHEMA)]
+ADDRESS_PATTERN = r"([0-9.]+|\[[0-9A-Fa-f:.]+\]):[1-9][0-9]{0,4}"
+Address = Annotated[
+    str,
+    BeforeValidator(parse_address),
+    WithJsonSchema({"type": "string", "pattern": f"^{ADDRESS_PATTERN}$"}),
+]
 Network = Annotated[str, BeforeValidator(parse_network)]
 Method = Annotated[str, BeforeValidator(parse_method)]
 
@@ -236,7 +234,9 @@ def _hostname_hint(value: str) -> str | None:
 
 def _address_hint(value: str, to_connect: bool) -> str | None:
     if value.startswith(("unix:", "/", "@")):
-        return "only TCP is spoken, and no Unix socket: write IP address and port"
+        if to_connect:
+            return 'did you mean "unix:/run/app.sock"? It begins by "unix:", and has the whole path'
+        return "clients come by TCP, and by no Unix socket: write IP address and port"
     scheme, _, rest = value.rpartition("://")
     if scheme:
         return _url_hint(rest.partition("/")[0])

@@ -21,6 +21,7 @@ from reconciler.reporting.explaining.question import Asked, as_read, asked_by
 from reconciler.reporting.explaining.ranking import clusters_of, rank
 from reconciler.reporting.explaining.slipping import slips_past
 from reconciler.reporting.explaining.stages import Course, stages_of, stages_of_nobody
+from schemas.clusters.balancing import called
 from schemas.entities.entity import Entity, EntityKey
 from schemas.kinds.backend import Backend
 from schemas.kinds.cluster import Cluster
@@ -221,7 +222,7 @@ def _describe_winner(
     elif len(ready) == 1:
         result["message"] += f"{ready[0]['name']} serves it"
     else:
-        policy = cluster.typed(Cluster).load_balancing if cluster else "round_robin"
+        policy = called(cluster.typed(Cluster).load_balancing) if cluster else "round_robin"
         result["message"] += f"one of {len(ready)} backends serves it, by {policy}"
 
 

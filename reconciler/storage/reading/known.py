@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic_core import PydanticCustomError
 
-from schemas.base import Plain
+from schemas.base import Plain, later_of, usual_of
 from schemas.entities.entity import Json
 
 ALL = "all of it"
@@ -53,14 +53,20 @@ def _of_model(model: type[Plain], value: Json, path: str, lost: list[str]) -> di
     if not isinstance(value, dict):
         raise _UnknownError
     fields, known, before = model.model_fields, dict[str, Json](), len(lost)
+    is_other = False
     for key, given in value.items():
         try:
             if key not in fields:
                 raise _UnknownError
+            mark = later_of(fields[key])
+            if mark is not None and not mark.works(given, usual_of(fields[key])):
+                # A later version has it work: without it a listener may be another one.
+                is_other = is_other or mark.decides
+                raise _UnknownError
             known[key] = _of_any(fields[key].annotation, given, f"{path}{key}", lost)
         except _UnknownError:
             lost.append(f"{path}{key}")
-    if any(field.is_required() and name not in known for name, field in fields.items()):
+    if is_other or any(field.is_required() and name not in known for name, field in fields.items()):
         raise _UnknownError
     if len(lost) > before:
         _check(model, known)

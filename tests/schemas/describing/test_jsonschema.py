@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import create_model
 
-from schemas.base import Model
+from schemas.base import Later, Model
 from schemas.describing import jsonschema
 from schemas.describing.jsonschema import language
 from schemas.kinds.listener import Listener, ListenerTls
@@ -15,7 +15,24 @@ from schemas.kinds.registry import MODELS, SECTIONS
 DEFINITIONS: dict[str, set[str]] = {
     "backend": set(),
     "certificate": {"Acme"},
-    "cluster": {"Backend", "ClusterLimits", "ClusterTimeouts", "ClusterTls"},
+    "cluster": {
+        "Backend",
+        "Balancing",
+        "ClusterLimits",
+        "ClusterTimeouts",
+        "ClusterTls",
+        "Ejection",
+        "Fallback",
+        "GrpcCheck",
+        "HashedBy",
+        "HealthCheck",
+        "RequestCheck",
+        "Respond",
+        "Retry",
+        "RetryWhen",
+        "Sticky",
+        "TcpCheck",
+    },
     "frontend": {
         "Compression",
         "Levels",
@@ -71,8 +88,8 @@ DEFINITIONS: dict[str, set[str]] = {
         "Bandwidth",
         "CountBy",
     },
-    "listener": {"ErrorPage", "ListenerLimits", "ListenerTimeouts", "ListenerTls"},
-    "settings": {"ErrorPage"},
+    "listener": {"ErrorPage", "ListenerLimits", "ListenerTimeouts", "ListenerTls", "ListenerUdp"},
+    "settings": {"ErrorPage", "Resolver"},
 }
 ROOT = Path(__file__).parent.parent.parent.parent
 
@@ -138,6 +155,24 @@ def test_a_key_at_any_depth_is_another_language() -> None:
         {"profile": (int, 1)},
     ):
         assert language({**MODELS, "listener": listener_with(**fields)}) != plain
+
+
+def test_a_key_that_works_from_now_on_is_another_language() -> None:
+    udp = copy(Listener.model_fields["udp"])
+    udp.metadata = [each for each in udp.metadata if not isinstance(each, Later)]
+    works = create_model("Listener", __base__=Listener, udp=(udp.annotation, udp))
+    assert jsonschema.later_paths(works) != jsonschema.later_paths(Listener)
+    assert language({**MODELS, "listener": works}) != language()
+
+
+def test_what_does_not_work_yet_is_refused_by_the_schema_too() -> None:
+    definitions = jsonschema.json_schema()["$defs"]
+    check = definitions["Cluster"]["properties"]["health_check"]
+    assert check["description"].startswith("Not there yet, and refused: ")
+    assert check["allOf"][-1] == {"const": None}
+    protocol = definitions["Listener"]["properties"]["protocol"]
+    assert protocol["description"].startswith("Not there yet in part, and refused: ")
+    assert protocol["allOf"][-1] == {"enum": ["http", "https"]}
 
 
 def test_other_words_are_no_other_language() -> None:

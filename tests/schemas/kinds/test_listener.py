@@ -80,7 +80,7 @@ def test_h2c_is_for_clear_text() -> None:
 @pytest.mark.parametrize(
     ("field", "value", "sentence"),
     [
-        ("protocol", "tcp", 'expected "http" or "https", not "tcp"'),
+        ("protocol", "quic", 'expected "http" or "https", not "quic"'),
         ("limits", {"connections": 0}, "0 is too small: it must be at least 1"),
         ("limits", {"connections": 1_000_001}, "1000001 is too large"),
         ("limits", {"header_count": 1001}, "1001 is too large"),

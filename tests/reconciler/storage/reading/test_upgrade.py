@@ -72,6 +72,16 @@ RATE = {"requests": 1, "per": 2000}
         ("listener", {}, None, ["all of it"]),
         ("gadget", {"size": 1}, None, ["all of it"]),
         ("backend", {"address": "127.0.0.1:1", "new": 1}, {"address": "127.0.0.1:1"}, ["new"]),
+        # What only a later version does.
+        ("cluster", {"retries": 1, "panic": 30}, {"retries": 1}, ["panic"]),
+        (
+            "cluster",
+            {"limits": {"requests": 5, "header_count": 9}, "load_balancing": "maglev"},
+            {"limits": {"header_count": 9}},
+            ["limits.requests", "load_balancing"],
+        ),
+        ("backend", {"address": "app.internal:80"}, None, ["all of it"]),
+        ("listener", {"address": "127.0.0.1:1", "protocol": "tcp"}, None, ["all of it"]),
         # A map where a word is known, and the other way round.
         (
             "policy",
