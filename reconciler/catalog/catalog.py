@@ -72,6 +72,11 @@ class Settled(NamedTuple):
     moved: Mapping[EntityKey, Entity]
     files: Mapping[str, Mapping[EntityKey, Mark]]
     relate: Relate
+    warn: Callable[[], list[Finding]]
+    """Looks for what does not stand in the way, as if there were no error."""
+
+
+Warn = Callable[[], list[Finding]]
 
 
 def stage(
@@ -103,12 +108,13 @@ def stage_parsed(
     read: Reader = no_files,
     touched: Iterable[str] = (),
     machine: Machine = NOTHING_HERE,
-    settled: Callable[[Settled], None] = lambda _: None,
+    settled: Callable[[Settled], Warn] = lambda found: found.warn,
 ) -> Candidate:
     """Return what `stage` does for files that were parsed elsewhere, in the order of their paths.
 
     Each comes with what `parse` found in it; where that is nothing, its content is looked at.
-    `settled` is called with what they come to before it is known whether that has errors.
+    `settled` is called with what they come to before it is known whether that has errors, and
+    gives what is asked for the warnings where there is none: it may have begun with them.
     """
     stale = {key for path in touched for key in base.related(FILE, path)}
     staged = ChangedFiles(
@@ -153,15 +159,21 @@ def _relate(machine: Machine) -> Relate:
 
 
 def _settled(
-    staged: ChangedFiles, settled: Callable[[Settled], None] = lambda _: None
+    staged: ChangedFiles, settled: Callable[[Settled], Warn] = lambda found: found.warn
 ) -> Candidate:
     staged.settle()
     view = laid_over(staged.base, staged.desired, staged.moved, staged.relate)
-    settled(Settled(staged.desired, staged.moved, staged.files, staged.relate))
     keys = sorted(staged.desired)
+
+    def warn(faulty: set[str]) -> list[Finding]:
+        return list(islice(_warnings(staged, keys, view, faulty), FINDINGS_MAX + 1))
+
+    found = Settled(staged.desired, staged.moved, staged.files, staged.relate, partial(warn, set()))
+    faultless = settled(found)
     findings = list(islice(_errors(staged, keys, view), FINDINGS_MAX + 1))
-    warnings = _warnings(staged, keys, view, staged.faulty_files(findings))
-    findings += islice(warnings, FINDINGS_MAX + 1 - len(findings))
+    faulty = staged.faulty_files(findings)
+    warnings = warn(faulty) if faulty else faultless()
+    findings += warnings[: FINDINGS_MAX + 1 - len(findings)]
     diagnostics = staged.diagnostics(findings)
     return Candidate(diagnostics, staged.desired, staged.moved, staged.files, staged.contents)
 

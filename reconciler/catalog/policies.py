@@ -28,6 +28,7 @@ from schemas.policies.compression import Compression
 from schemas.policies.concurrency import Concurrency
 from schemas.policies.cors import Cors
 from schemas.policies.edits import AnswerLine, SaidLine
+from schemas.policies.effects import Effects
 from schemas.policies.error_page import ErrorPage
 from schemas.policies.forward_auth import ForwardAuth
 from schemas.policies.hsts import Hsts
@@ -39,6 +40,9 @@ from schemas.values.forms import INHERIT
 _EDITED = ("request_headers", "response_headers")
 IDENTITY = "identity"
 """Of leaves that are no key: headers in which backends are told who asks, by whichever key."""
+
+
+_SAYING = frozenset(Effects.model_fields)
 
 
 class Leaf(NamedTuple):
@@ -134,6 +138,9 @@ class Word(NamedTuple):
 
 def words_of(entity: Entity) -> Iterator[tuple[Leaf, Word]]:
     """Yield what a frontend, a policy or a listener says itself."""
+    # Most frontends say nothing, and of each it is asked some times.
+    if _SAYING.isdisjoint(entity.value):
+        return
     if entity.key.kind == "listener":
         for status, own in entity.typed(Listener).error_pages.items():
             yield Leaf("error_pages", status), Word(own, entity, status)

@@ -149,6 +149,18 @@ def test_all_errors_of_a_large_load_are_told_as_validate_tells_them(daemon: Kake
     assert [each["rendered"] for each in error["diagnostics"]] == [each.render() for each in errors]
 
 
+def test_all_warnings_of_a_large_load_are_told_once_it_serves(daemon: Kakehi) -> None:
+    files = listener() | tenants(_MANY)
+    files["spare.yaml"] = "clusters: {spare: {backends: {a: {address: '127.0.0.1:1024'}}}}\n"
+    files["t/7.yaml"] = "clusters: {c7: {}}\n" + tenant(7)[tenant(7).index("frontends") :]
+    _, found = load_directory((path, text.encode()) for path, text in files.items())
+    assert [each.severity for each in found] == ["warning"] * 2
+    daemon.repo.commit(files)
+    daemon.start()
+    for warning in found:
+        assert daemon.log().count(warning.message) == 1
+
+
 def test_the_daemon_answers_while_it_loads(daemon: Kakehi) -> None:
     daemon.repo.commit(listener() | tenants(_MANY * 2))
     daemon.start(wait=False)

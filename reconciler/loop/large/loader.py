@@ -19,13 +19,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from reconciler.catalog.catalog import Candidate, Settled, files_naming, stage_parsed
+from reconciler.catalog.catalog import Candidate, Settled, Warn, files_naming, stage_parsed
 from reconciler.catalog.relations import View
 from reconciler.catalog.views import MemoryView
+from reconciler.language.findings import Finding
 from reconciler.loop.large.parsers import Blob, Parsers, die_with_parent
 from reconciler.loop.large.request import Request
 from reconciler.loop.stager import has_moved, served_before
@@ -71,8 +72,9 @@ class ForkedWork:
         os.close(writer)
         self._reader = reader
 
+    @cached_property
     def result(self) -> dict[str, Any]:
-        """Wait for it. Raises `OSError`."""
+        """Waits for it. Raises `OSError`."""
         with os.fdopen(self._reader) as told:
             said = told.read()
         os.waitpid(self._pid, 0)
@@ -132,7 +134,7 @@ class Loader:
         if candidate.ok:
             self._tell("writing", now=True)
             assert self._writing is not None, "it was begun before the check"
-            result |= self._writing.result()
+            result |= self._writing.result["written"]
             result["contents"] = {
                 digest: base64.b64encode(content).decode()
                 for digest, content in candidate.contents.items()
@@ -168,10 +170,19 @@ class Loader:
                 partial(self._settled, write),
             )
 
-    def _settled(self, write: Callable[[Settled], dict[str, Any]], found: Settled) -> None:
-        """It is written by another process while this one looks for errors."""
+    def _settled(self, write: Callable[[Settled], dict[str, Any]], found: Settled) -> Warn:
+        """Have another process write it and look for warnings; this one looks for errors."""
         self._tell("checking", now=True)
-        self._writing = ForkedWork(partial(write, found))
+
+        def work() -> dict[str, Any]:
+            return {"written": write(found), "warnings": [asdict(each) for each in found.warn()]}
+
+        writing = self._writing = ForkedWork(work)
+
+        def warnings() -> list[Finding]:
+            return [_finding(**each) for each in writing.result["warnings"]]
+
+        return warnings
 
     def _read_file(self, changed: Changed, path: str) -> bytes:
         if path.startswith("/"):
@@ -220,6 +231,10 @@ class Loader:
         parsing = self._parsing
         read, fresh = (parsing.read, parsing.parsed) if parsing else (0, 0)
         _say({"phase": phase, "files": self._files, "read": read, "parsed": fresh})
+
+
+def _finding(key: list[str], path: list[str], **said: Any) -> Finding:
+    return Finding(key=EntityKey(*key), path=tuple(path), **said)
 
 
 def _changes(desired: Mapping[EntityKey, Entity | None], running: View) -> Iterator[_Change]:

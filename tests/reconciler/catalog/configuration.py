@@ -26,8 +26,7 @@ class Catalog:
 
     def __init__(self, machine: Machine = NOTHING_HERE) -> None:
         self._machine = machine
-        self._relate = partial(relations_of, machine=machine)
-        self.view = MemoryView(relate=self._relate)
+        self.view = MemoryView(relate=partial(relations_of, machine=machine))
 
     def stage(
         self,
@@ -36,10 +35,11 @@ class Catalog:
         touched: Iterable[str] = (),
     ) -> Candidate:
         candidate = catalog.stage(self.view, changed, read, touched, self._machine)
-        # Whoever tests what is staged, tests that it is the same when files are parsed elsewhere.
+        # Whoever tests what is staged, tests that it is the same when files are parsed elsewhere,
+        # and when warnings are looked for before it is known whether there are errors.
         files = ((path, parsed(changed[path])) for path in sorted(changed))
         apart = catalog.stage_parsed(
-            self.view, files, changed.get, read, touched, self._machine, self._relate
+            self.view, files, changed.get, read, touched, self._machine, _warn_at_once
         )
         assert apart == candidate
         return candidate
@@ -73,3 +73,7 @@ class Catalog:
 
     def files_naming(self, paths: Iterable[str]) -> set[str]:
         return catalog.files_naming(self.view, paths)
+
+
+def _warn_at_once(found: catalog.Settled) -> catalog.Warn:
+    return partial(list, found.warn())
