@@ -285,10 +285,13 @@ class EngineApi:
         generation, commit, digest, staged = self._engine.state()
         return Held(generation, commit, digest, staged)
 
-    def stage(self, generation: int, number: int, ops: str, materials: dict[str, bytes]) -> None:
+    def stage(
+        self, generation: int, number: int, ops: str, materials: dict[str, bytes | None]
+    ) -> None:
         """Takes a chunk of a change; number 0 begins it, in place of what was on its way or staged.
 
-        `materials` are contents of files by their SHA-256. Raises `PrepareRefusedError`.
+        `materials` are contents of files by their SHA-256, None of a lost one. Raises
+        `PrepareRefusedError`.
         """
         with _refusals():
             self._engine.stage(generation, number, ops.encode(), materials)

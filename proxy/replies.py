@@ -28,10 +28,13 @@ class Replies:
         """Whether it takes connections."""
         self.rate_table: str | None = None
         """The `identity` of the file in which it counts rates, if others do too."""
+        self.without: set[str] = set()
+        """Contents that were lost when what names them came."""
 
     def stage(self, message: wire.Stage) -> wire.FromWorker:
         """Take in a chunk of a change."""
         materials = _read_materials(message)
+        self.without.update(digest for digest, content in materials.items() if content is None)
         try:
             self._engine.stage(message.generation, message.number, message.ops, materials)
         except PrepareRefusedError as refusal:
@@ -150,9 +153,12 @@ def _refused(
     )
 
 
-def _read_materials(message: wire.Stage) -> dict[str, bytes]:
-    """What is missing or altered is left out; the engine names the entity that misses it."""
-    found: dict[str, bytes] = {}
+def _read_materials(message: wire.Stage) -> dict[str, bytes | None]:
+    """What is missing or altered is left out; the engine names the entity that misses it.
+
+    None of what is known to be lost.
+    """
+    found: dict[str, bytes | None] = dict.fromkeys(message.lost)
     for digest in message.materials:
         try:
             content = read_regular(Path(message.material_dir, digest))

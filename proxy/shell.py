@@ -318,6 +318,7 @@ class Shell:
             listeners=list(listeners),
             serving=self._replies.serving,
             rate_table=self._replies.rate_table,
+            without=sorted(self._replies.without),
             protocol=wire.PROTOCOL,
         )
         self._send(peer, welcome, [self._engine.metrics_fd, *listeners.values()])

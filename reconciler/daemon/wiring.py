@@ -179,9 +179,7 @@ def worker_plane(base: Ground, observer: WorkerObserver) -> WorkerPlane:
     tickets = TicketKeeper(options.state_dir, store)
     challenges = ChallengeKeeper(options.state_dir, workers)
     rates = RateTableKeeper(options.runtime_dir)
-    bringup = Bringup(
-        store, sockets, overlay, tickets.path, challenges.path, rates, base.mending.mend
-    )
+    bringup = Bringup(store, sockets, overlay, tickets.path, challenges.path, rates, base.mending)
     supervisor = Supervisor(
         options.runtime_dir, store.epoch, sockets, bringup, base.parts, observer
     )

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from schemas.messages.frames import DESCRIPTORS_MAX, WireError, framed
 
-PROTOCOL = 31
+PROTOCOL = 32
 """Grows with every change of these messages that the other side would not understand."""
 
 LANGUAGE = "7c52e91de1024ea7"
@@ -41,6 +41,7 @@ class _Message(BaseModel):
 
 _Number = Annotated[int, Field(ge=0)]
 _Digest = Annotated[str, Field(pattern=r"\A[0-9a-f]{32}\z")]
+_Content = Annotated[str, Field(pattern=r"\A[0-9a-f]{64}\z")]
 
 
 class Hello(_Message):
@@ -55,7 +56,8 @@ class Stage(_Message):
     """A chunk of a change: stage it aside. Number 0 begins, whatever was on its way or staged.
 
     `ops` is the canonical JSON text that the engine takes. The contents of files that its entities
-    name lie in `material_dir`, each under its SHA-256. Answered by `Staged` or `Refused`.
+    name lie in `material_dir`, each under its SHA-256; who names one of `lost` that does not is
+    taken all the same, and takes no requests. Answered by `Staged` or `Refused`.
     """
 
     type: Literal["stage"] = "stage"
@@ -64,7 +66,8 @@ class Stage(_Message):
     number: _Number
     ops: str
     material_dir: str
-    materials: list[Annotated[str, Field(pattern=r"\A[0-9a-f]{64}\z")]]
+    materials: list[_Content]
+    lost: list[_Content] = []
 
 
 class Prepare(_Message):
@@ -203,6 +206,7 @@ class Welcome(_Message):
 
     Descriptors: the counters' memfd first, then one per name in `listeners`. It takes connections
     when it is `serving`. `rate_table` is the `files.identity` of the table in which it counts.
+    `without` are contents that were lost when it was given what names them.
     """
 
     type: Literal["welcome"] = "welcome"
@@ -216,6 +220,7 @@ class Welcome(_Message):
     listeners: list[str]
     serving: bool
     rate_table: str | None = None
+    without: list[_Content] = []
     protocol: _Number = PROTOCOL
 
 

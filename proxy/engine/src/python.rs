@@ -100,7 +100,7 @@ impl Engine {
         generation: u64,
         number: u64,
         ops: &[u8],
-        materials: HashMap<String, Vec<u8>>,
+        materials: HashMap<String, Option<Vec<u8>>>,
     ) -> PyResult<()> {
         py.detach(|| self.lock().stage(generation, number, ops, &materials))
             .map_err(refused)
@@ -281,7 +281,7 @@ fn rules_of(frontends: Vec<(String, String)>) -> Result<Vec<Rule>, ops::Refused>
             Ok(Entity::Frontend(frontend)) => {
                 rules.push(Rule::compile(&name, &frontend).map_err(refuse)?);
                 // What it has done with requests is not asked for, but must be there to be done.
-                let nothing_read = |_: &Material| Ok([].as_slice());
+                let nothing_read = |_: &Material| Ok(Some([].as_slice()));
                 Plan::of(&frontend, &mut Regexes::default(), nothing_read).map_err(refuse)?;
             }
             Ok(_) => return Err(refuse("it is no frontend".into())),

@@ -32,7 +32,10 @@ fn a_request_waits_for_a_turn_of_handshakes_and_not_for_all() {
     let (plain, secure, behind) = (listen(), listen(), listen());
     let pair = make(&["shop.test"], false);
     let (chain, key) = (hex(&pair.chain), hex(&pair.key));
-    let materials = HashMap::from([(chain.clone(), pair.chain), (key.clone(), pair.key)]);
+    let materials = HashMap::from([
+        (chain.clone(), Some(pair.chain)),
+        (key.clone(), Some(pair.key)),
+    ]);
     let doors = [&plain, &secure].map(|door| door.local_addr().unwrap());
     let certificate = format!(
         r#"{{"kind":"certificate","name":"shop","value":{{"certificate":{{"path":"a.crt","sha256":"{chain}"}},"hostnames":["shop.test"],"private_key":{{"path":"a.key","sha256":"{key}"}}}}}}"#

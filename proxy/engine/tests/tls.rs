@@ -371,7 +371,7 @@ fn start_secure_backend(own: &Pair, clients: Option<&Pair>) -> SocketAddr {
 fn start_with_cluster(address: SocketAddr, tls: &str, files: &[&[u8]]) -> Proxy {
     let mut proxy = Proxy::start(start_backend("blue"));
     for file in files {
-        proxy.materials.insert(hex(file), file.to_vec());
+        proxy.materials.insert(hex(file), Some(file.to_vec()));
     }
     let puts = [secure_cluster(tls), backend("blue/1", address)];
     proxy.change(&ops(&puts, &[])).unwrap();
@@ -394,6 +394,24 @@ fn ask(proxy: &Proxy) -> (String, String) {
     socket.read_to_string(&mut answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     (head[9..12].to_owned(), body.to_owned())
+}
+
+#[test]
+fn a_backend_is_not_believed_where_what_it_is_known_by_is_lost() {
+    let own = make(&["shop.internal"], false);
+    let address = start_secure_backend(&own, None);
+    let file = format!(r#"{{"path":"a.pem","sha256":"{}"}}"#, hex(&own.chain));
+    let known = [(&*file, "null", true), ("null", &*file, false)];
+    for (ca, certificate, verify) in known {
+        let mut proxy = Proxy::start(start_backend("blue"));
+        proxy.materials.insert(hex(&own.chain), None);
+        let policy = format!(
+            r#"{{"ca":{ca},"certificate":{certificate},"private_key":{certificate},"server_name":"shop.internal","verify":{verify}}}"#
+        );
+        let puts = [secure_cluster(&policy), backend("blue/1", address)];
+        proxy.change(&ops(&puts, &[])).unwrap();
+        assert_eq!(ask(&proxy).0, "502");
+    }
 }
 
 #[test]

@@ -223,6 +223,7 @@ class ControlAnswers:
                     drained,
                     self.status.tls_fault,
                     self.status.not_listening(),
+                    self.status.without(),
                 )
         except UnexplainableError as error:
             raise RefusedRequestError("usage", str(error)) from None

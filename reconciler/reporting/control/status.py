@@ -31,7 +31,8 @@ from reconciler.workers.slots.slot import Slot
 from reconciler.workers.slots.supervisor import Supervisor
 from reconciler.workers.watching.auditing import Auditing
 from reconciler.workers.watching.binding import bound_nowhere
-from schemas.entities.entity import KINDS
+from reconciler.workers.watching.without import without
+from schemas.entities.entity import KINDS, EntityKey
 from schemas.messages import status
 
 # Backends that are named because their handshakes fail.
@@ -194,6 +195,7 @@ class Status:
             for slot in self.supervisor.slots
             if slot.former is not None and slot.former.process.alive
         ]
+        warnings += [f"{key}: {said}" for key, said in self.without().items()]
         warnings += self.expiry.overdue(now)
         warnings += self.store.notes.told()
         others = (
@@ -225,6 +227,10 @@ class Status:
     def not_listening(self) -> dict[str, str]:
         """The listeners that nobody can connect to, and what is to be said of each."""
         return bound_nowhere(self.supervisor)
+
+    def without(self) -> dict[EntityKey, str]:
+        """The entities that some worker takes no requests for, since a file of theirs is lost."""
+        return without(self.supervisor, self.store.running.state)
 
     def tls_fault(self, backend: str) -> str | None:
         """Why handshakes with a backend fail, when they do."""

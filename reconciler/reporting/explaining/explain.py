@@ -6,7 +6,7 @@ In words, and with the places in the files where it is written. Called by
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -44,13 +44,17 @@ def explain(
     drained: Sequence[str],
     tls_fault: Callable[[str], str | None] = _no_fault,
     not_listening: Mapping[str, str] = MappingProxyType({}),
+    without: Mapping[EntityKey, str] = MappingProxyType({}),
 ) -> ExplainResult:
     """Raises `UnexplainableError` on a URL that is none.
 
     `tls_fault` says why handshakes with a backend fail, if they do; `not_listening` what is to be
-    said of listeners that take no connections.
+    said of listeners that take no connections, `without` of entities whose files are lost.
     """
     result = _answered(request, state, drained, tls_fault)
+    lost = [f"{key}: {without[key]}" for key in _met(result) if key in without]
+    if lost:
+        result["message"] = f"{'; '.join(lost)}; elsewhere: {result['message']}"
     names = [each["name"] for each in result["listeners"]]
     silent = [not_listening[name] for name in names if name in not_listening]
     if silent and len(silent) == len(names):
@@ -61,6 +65,19 @@ def explain(
     elif silent:
         result["message"] = f"{'; '.join(silent)}; elsewhere: {result['message']}"
     return result
+
+
+def _met(result: ExplainResult) -> Iterator[EntityKey]:
+    """The entities by which the request comes."""
+    for listener in result["listeners"]:
+        yield EntityKey("listener", listener["name"])
+        for certificate in listener["certificates"]:
+            yield EntityKey("certificate", certificate["name"])
+    for kind, found in (("frontend", result["frontend"]), ("cluster", result["cluster"])):
+        if found is not None:
+            yield EntityKey(kind, found["name"])
+    policies = (each["by"]["name"] for each in result["stages"] if each["by"])
+    yield from (EntityKey("policy", name) for name in dict.fromkeys(policies))
 
 
 def _answered(

@@ -177,13 +177,14 @@ class MaterialStore:
 
     def mend(
         self, entities: Iterable[Entity], read: Callable[[str], bytes]
-    ) -> tuple[list[str], list[str]]:
+    ) -> tuple[list[str], dict[str, str]]:
         """Write anew what is missing or was altered; return the paths that it is of, and the rest.
 
-        That rest is nowhere: where it came from is another content by now. Raises `OSError`.
+        That rest is nowhere (where it came from is another content by now): path by hash. Raises
+        `OSError`.
         """
         self.make()
-        mended, lost = [], []
+        mended, lost = list[str](), dict[str, str]()
         for found in {
             each.sha256: each for entity in entities for each in materials_of(entity)
         }.values():
@@ -194,7 +195,7 @@ class MaterialStore:
                 with contextlib.suppress(UnreadableError):
                     content = read(found.path)
             if content is None or _hash(content) != found.sha256:
-                lost.append(found.path)
+                lost[found.sha256] = found.path
                 continue
             replace_durably(self.directory / found.sha256, content)
             mended.append(found.path)

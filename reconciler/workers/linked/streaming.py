@@ -36,6 +36,8 @@ class Streaming:
     transaction: int
     generation: int
     material_dir: Path
+    lost: frozenset[str] = frozenset()
+    """Contents without which a newcomer is better than none."""
 
     async def send(
         self,
@@ -80,4 +82,5 @@ class Streaming:
             ops=chunk.ops,
             material_dir=str(self.material_dir),
             materials=chunk.materials,
+            lost=sorted(self.lost.intersection(chunk.materials)),
         )

@@ -26,6 +26,8 @@ class Worker:
         self.serving = welcome.serving
         self.rate_table = welcome.rate_table
         self.protocol = welcome.protocol
+        self.without = frozenset(welcome.without)
+        """Contents that were lost when it was given what names them: it does not serve that."""
         self.listening = frozenset(welcome.listeners)
         """The listeners for which it had sockets when it said welcome."""
         self.unbound: dict[str, str] = {}

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from reconciler import log
 from reconciler.patience import within
@@ -49,6 +49,17 @@ _ENTITY_S = 0.001
 _ROUNDS_MAX = 10
 
 
+class MendedContents(Protocol):
+    """Who puts back what was altered of the files that workers read."""
+
+    @property
+    def lost(self) -> frozenset[str]:
+        """The contents that are nowhere any more."""
+
+    def mend(self) -> bool:
+        """Put back what can be had; tell whether anything was."""
+
+
 class RefusedStateError(WorkerGoneError):
     """A worker does not take what runs: something that it needs is not to be had any more."""
 
@@ -68,16 +79,15 @@ class Bringup:
         ticket_keys: Path,
         challenges: Path,
         rates: RateTableKeeper,
-        mend: Callable[[], bool],
+        contents: MendedContents,
     ) -> None:
-        """`mend` puts back what was altered of the files that workers read, and tells whether."""
         self._store = store
         self._sockets = sockets
         self._overlay = overlay
         self._ticket_keys = ticket_keys
         self._challenges = challenges
         self._rates = rates
-        self._mend = mend
+        self._contents = contents
 
     @property
     def has_commit(self) -> bool:
@@ -228,7 +238,7 @@ class Bringup:
     async def _transfer(self, worker: Worker, missed: Missed) -> None:
         """Brings a worker from one moment to another. Raises `WorkerGoneError`."""
         reply = await self._prepare(worker, missed)
-        if isinstance(reply, wire.Refused) and self._mend():
+        if isinstance(reply, wire.Refused) and (self._contents.mend() or self._contents.lost):
             reply = await self._prepare(worker, missed)
         holds = reply.digest if isinstance(reply, wire.Prepared) else None
         if holds != missed.after.digest and isinstance(missed.puts, Whole):
@@ -247,7 +257,9 @@ class Bringup:
 
     async def _prepare(self, worker: Worker, missed: Missed) -> wire.FromWorker:
         generation = missed.after.generation
-        streaming = Streaming(0, generation, self._store.materials.directory)
+        materials, lost = self._store.materials.directory, self._contents.lost
+        streaming = Streaming(0, generation, materials, lost)
+        worker.without |= lost
         parts = chunks(missed.puts, missed.removes)
         sent = await streaming.send([worker.link], parts, patience_s=REPLY_TIMEOUT_S)
         if not isinstance(sent, int):

@@ -9,14 +9,17 @@ successor starts at the running state. Called by `reconciler.daemon`; `status` a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from reconciler import log
 from reconciler.patience import within
+from reconciler.storage.file.database import DamagedError
 from reconciler.storage.kept.history import now
 from reconciler.storage.store import Store
 from reconciler.workers.linked.link import WorkerGoneError
 from reconciler.workers.linked.worker import Worker
 from reconciler.workers.slots.supervisor import Supervisor
+from reconciler.workers.watching.without import named_by
 from schemas.messages import wire
 from schemas.record import record
 
@@ -24,6 +27,7 @@ AUDIT_EVERY_S = 10.0
 _ANSWER_S = 30.0
 _AGAIN_S = 0.2
 _TRIES = 20
+_NAMED_MAX = 3
 
 
 @record
@@ -59,7 +63,17 @@ class Auditing:
         while True:
             await asyncio.sleep(self._every_s)
             for worker in list(self._supervisor.in_service.values()):
+                self._look_for_lost(worker)
                 await self._audit(worker)
+
+    def _look_for_lost(self, worker: Worker) -> None:
+        """One that does without a file gets a successor as soon as that is back."""
+        holds, state = self._store.materials.holds, self._store.running.state
+        with contextlib.suppress(DamagedError, OSError):
+            back = frozenset(digest for digest in worker.without if holds(digest))
+            if back and (names := named_by(state, back)):
+                what = ", ".join(map(str, names[:_NAMED_MAX]))
+                self._supervisor.replace(worker.id, f"files that it was without are back: {what}")
 
     async def _audit(self, worker: Worker) -> None:
         found = await self._answer(worker)

@@ -97,6 +97,8 @@ pub enum Reason {
     TokenInsufficient,
     /// The keys by which tokens are known have not been fetched yet.
     TokenKeysMissing,
+    /// What a file says is lost, without which nobody is served.
+    ContentMissing,
     /// Its client has shown no certificate.
     CertificateMissing,
     /// Its client has shown a certificate of somebody else than who may ask.

@@ -82,7 +82,7 @@ impl Plan {
     pub fn of<'a>(
         frontend: &Frontend,
         regexes: &mut Regexes,
-        read: impl Fn(&entity::Material) -> Result<&'a [u8], String>,
+        read: impl Fn(&entity::Material) -> Result<entity::Content<'a>, String>,
     ) -> Result<Option<Box<Self>>, String> {
         let Some(few) = frontend.few() else {
             return Ok(None);
@@ -165,7 +165,7 @@ impl Own {
         frontend: &Frontend,
         few: &Few,
         expression: Option<&Arc<Regex>>,
-        read: impl Fn(&entity::Material) -> Result<&'a [u8], String>,
+        read: impl Fn(&entity::Material) -> Result<entity::Content<'a>, String>,
     ) -> Result<Self, String> {
         let groups = expression.map(Arc::as_ref);
         let mut own = Self {

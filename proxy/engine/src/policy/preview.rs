@@ -149,7 +149,7 @@ impl Coming<'_> {
 fn look(frontend: &Frontend, asked: &Questions<'_>, facts: &Facts<'_>) -> Result<Preview, String> {
     let mut regexes = Regexes::default();
     // What files say is no part of it.
-    let nothing_read = |_: &Material| Ok([].as_slice());
+    let nothing_read = |_: &Material| Ok(Some([].as_slice()));
     let plan = Plan::of(frontend, &mut regexes, nothing_read)?;
     let expression = match &frontend.path {
         PathMatch::Regex(pattern) => Some(regexes.compile_pattern(pattern)?),

@@ -147,7 +147,9 @@ fn frontend(keys: &str) -> Frontend {
 }
 
 fn plan(frontend: &Frontend) -> Result<Option<Box<Plan>>, String> {
-    Plan::of(frontend, &mut Regexes::default(), |_| Ok(b"from a file"))
+    Plan::of(frontend, &mut Regexes::default(), |_| {
+        Ok(Some(b"from a file"))
+    })
 }
 
 /// It trusts some proxies, and takes bodies of ten bytes.

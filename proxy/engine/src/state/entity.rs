@@ -57,8 +57,11 @@ language! {
     }
 }
 
-/// Contents of files by their SHA-256.
-pub type Materials = HashMap<String, Vec<u8>>;
+/// Contents of files by their SHA-256; none of one that is nowhere any more: what names it then takes no requests.
+pub type Materials = HashMap<String, Option<Vec<u8>>>;
+
+/// The content of a file, as whoever reads it gets it: none of a lost one.
+pub type Content<'a> = Option<&'a [u8]>;
 
 language! {
     /// What is sent in place of a response that the engine itself has to make up.

@@ -17,12 +17,12 @@ use rustls::sign::SingleCertAndKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, ServerConfig};
 
-use super::anchors::{Anchors, Anybody, Backends, Clients};
+use super::anchors::{Anchors, Anybody, Backends, Clients, Nobody};
 use super::certificates::{self, Certificates, Resolver};
 use super::challenges::{ALPN, Challenges};
 use super::tickets::{PolicyTickets, Tickets};
 use crate::state::entity::{
-    ClientAuth, ClusterProtocol, Material, TlsPolicy, TlsProfile, UpstreamTls,
+    ClientAuth, ClusterProtocol, Content, Material, TlsPolicy, TlsProfile, UpstreamTls,
 };
 
 /// The cryptography that everything here uses.
@@ -107,21 +107,27 @@ impl Tls {
     pub fn server_config<'a>(
         &self,
         policy: &TlsPolicy,
-        material: impl Fn(&Material) -> Result<&'a [u8], String>,
+        material: impl Fn(&Material) -> Result<Content<'a>, String>,
     ) -> Result<Agreements, String> {
         let versions: &[_] = match policy.profile {
             TlsProfile::Modern => &[&TLS13],
             TlsProfile::Intermediate => &[&TLS13, &TLS12],
         };
+        // Whom it trusts is lost: no handshake finds a certificate, so that nobody comes in unasked.
+        let verifier = self.client_verifier(policy, material)?;
+        let certificates = match verifier {
+            Some(_) => self.certificates.clone(),
+            None => Arc::default(),
+        };
         let resolver = Resolver::new(
-            self.certificates.clone(),
+            certificates,
             self.challenges.clone(),
             policy.default_certificate.clone(),
         );
         let mut config = ServerConfig::builder_with_provider(self.provider.clone())
             .with_protocol_versions(versions)
             .map_err(|error| format!("tls: {error}"))?
-            .with_client_cert_verifier(self.client_verifier(policy, material)?)
+            .with_client_cert_verifier(verifier.unwrap_or_else(|| Arc::new(NoClientAuth)))
             .with_cert_resolver(Arc::new(resolver));
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec(), ALPN.to_vec()];
         config.send_tls13_tickets = 1;
@@ -143,19 +149,25 @@ impl Tls {
         })
     }
 
-    /// Who may connect at all.
+    /// Who may connect at all; none where that is lost.
     fn client_verifier<'a>(
         &self,
         policy: &TlsPolicy,
-        material: impl Fn(&Material) -> Result<&'a [u8], String>,
-    ) -> Result<Arc<dyn ClientCertVerifier>, String> {
+        material: impl Fn(&Material) -> Result<Content<'a>, String>,
+    ) -> Result<Option<Arc<dyn ClientCertVerifier>>, String> {
         let Some(authorities) = &policy.client_ca else {
-            return Ok(Arc::new(NoClientAuth));
+            return Ok(Some(Arc::new(NoClientAuth)));
         };
-        let anchors = Anchors::read(material(authorities)?, "client_ca")?;
+        let Some(authorities) = material(authorities)? else {
+            return Ok(None);
+        };
+        let anchors = Anchors::read(authorities, "client_ca")?;
         let mut lists = Vec::new();
         if let Some(revoked) = &policy.client_crl {
-            for list in CertificateRevocationListDer::pem_slice_iter(material(revoked)?) {
+            let Some(revoked) = material(revoked)? else {
+                return Ok(None);
+            };
+            for list in CertificateRevocationListDer::pem_slice_iter(revoked) {
                 lists.push(list.map_err(|_| "tls.client_crl: the file is not PEM".to_owned())?);
             }
         }
@@ -171,10 +183,10 @@ impl Tls {
         let usual = builder
             .build()
             .map_err(|error| format!("tls.client_ca: {error}"))?;
-        Ok(match may_be_revoked {
+        Ok(Some(match may_be_revoked {
             true => usual,
             false => Arc::new(Clients { anchors, usual }),
-        })
+        }))
     }
 
     /// What is asked of the backends of a cluster with that policy; `material` finds files.
@@ -185,14 +197,23 @@ impl Tls {
         &self,
         policy: &UpstreamTls,
         protocol: ClusterProtocol,
-        material: impl Fn(&Material) -> Result<&'a [u8], String>,
+        material: impl Fn(&Material) -> Result<Content<'a>, String>,
     ) -> Result<Arc<ClientConfig>, String> {
         let builder = ClientConfig::builder_with_provider(self.provider.clone())
             .with_safe_default_protocol_versions()
             .map_err(|error| format!("tls: {error}"))?;
-        let verifier: Arc<dyn ServerCertVerifier> = if policy.verify {
-            let anchors = match &policy.ca {
-                Some(ca) => Anchors::read(material(ca)?, "ca")?,
+        let file = |wanted: &Option<Material>| wanted.as_ref().map(&material).transpose();
+        let (ca, certificate, private_key) = (
+            file(&policy.ca)?,
+            file(&policy.certificate)?,
+            file(&policy.private_key)?,
+        );
+        let is_lost = [ca, certificate, private_key].contains(&Some(None));
+        let verifier: Arc<dyn ServerCertVerifier> = if is_lost {
+            Arc::new(Nobody(self.provider.clone()))
+        } else if policy.verify {
+            let anchors = match ca.flatten() {
+                Some(ca) => Anchors::read(ca, "ca")?,
                 None => self.system_anchors()?,
             };
             Arc::new(Backends::new(anchors, self.provider.clone())?)
@@ -202,13 +223,9 @@ impl Tls {
         let builder = builder
             .dangerous()
             .with_custom_certificate_verifier(verifier);
-        let mut config = match (&policy.certificate, &policy.private_key) {
+        let mut config = match (certificate.flatten(), private_key.flatten()) {
             (Some(certificate), Some(private_key)) => {
-                let own = certificates::load(
-                    material(certificate)?,
-                    material(private_key)?,
-                    &self.provider,
-                )?;
+                let own = certificates::load(certificate, private_key, &self.provider)?;
                 builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own)))
             }
             _ => builder.with_no_client_auth(),

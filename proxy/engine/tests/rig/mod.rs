@@ -72,7 +72,7 @@ impl Rig {
     pub fn of(
         ops: &[u8],
         sockets: HashMap<String, OwnedFd>,
-        materials: &HashMap<String, Vec<u8>>,
+        materials: &HashMap<String, Option<Vec<u8>>>,
         door: SocketAddr,
         backend: TcpListener,
     ) -> Self {

@@ -97,7 +97,7 @@ pub struct Proxy {
     pub socket: TcpListener,
     generation: u64,
     /// What comes beside the operations.
-    pub materials: HashMap<String, Vec<u8>>,
+    pub materials: HashMap<String, Option<Vec<u8>>>,
 }
 
 impl Proxy {
@@ -202,8 +202,10 @@ pub fn hex(bytes: &[u8]) -> String {
 
 pub fn certificate(proxy: &mut Proxy, name: &str, pair: &Pair) -> String {
     let (chain, key) = (hex(&pair.chain), hex(&pair.key));
-    proxy.materials.insert(chain.clone(), pair.chain.clone());
-    proxy.materials.insert(key.clone(), pair.key.clone());
+    proxy
+        .materials
+        .insert(chain.clone(), Some(pair.chain.clone()));
+    proxy.materials.insert(key.clone(), Some(pair.key.clone()));
     let mut hostnames = pair.hostnames.clone();
     hostnames.sort();
     format!(

@@ -129,7 +129,7 @@ def test_what_is_lost_with_the_directory_is_written_from_memory(tmp_path: Path, 
         store = MaterialStore(tmp_path, named)
         store.copy()
     shutil.rmtree(store.directory)
-    assert store.mend([certificate(OLD)], lambda _: NEW) == (["shop.private_key"], [])
+    assert store.mend([certificate(OLD)], lambda _: NEW) == (["shop.private_key"], {})
     assert held(store) == {OLD}
 
 
@@ -138,5 +138,5 @@ def test_what_is_nowhere_is_told(tmp_path: Path) -> None:
     (store.directory / sha256(OLD)).write_bytes(NEW)
     again = MaterialStore(tmp_path, Named(OLD))
     again.copy()
-    assert again.mend([certificate(OLD)], lambda _: NEW) == ([], ["shop.private_key"])
-    assert again.mend([certificate(OLD)], lambda _: OLD) == (["shop.private_key"], [])
+    assert again.mend([certificate(OLD)], lambda _: NEW) == ([], {sha256(OLD): "shop.private_key"})
+    assert again.mend([certificate(OLD)], lambda _: OLD) == (["shop.private_key"], {})

@@ -12,18 +12,23 @@ pub(in crate::policy) enum Respond {
     With(u16, Option<Page>),
     /// Nothing.
     Close,
+    /// The page that it should be is lost.
+    Lost,
 }
 
 impl Respond {
     pub(in crate::policy) fn of<'a>(
         respond: &entity::Respond,
-        read: impl Fn(&entity::Material) -> Result<&'a [u8], String>,
+        read: impl Fn(&entity::Material) -> Result<entity::Content<'a>, String>,
     ) -> Result<Self, String> {
         if respond.close {
             return Ok(Self::Close);
         }
         let body = match &respond.file {
-            Some(file) => read(file)?,
+            Some(file) => match read(file)? {
+                Some(content) => content,
+                None => return Ok(Self::Lost),
+            },
             None => respond.body.as_bytes(),
         };
         // An error that says nothing else has the page of its status.
@@ -38,6 +43,7 @@ impl Respond {
     pub(in crate::policy) fn decide(&self) -> Verdict {
         Verdict::Answer(match self {
             Self::Close => Answer::new(0, Reason::Closed),
+            Self::Lost => Answer::new(503, Reason::ContentMissing),
             Self::With(status, page) => Answer {
                 page: page.clone(),
                 ..Answer::new(*status, Reason::Responded)

@@ -21,7 +21,8 @@ pub struct Basic {
     challenge: Box<str>,
     /// The hash of the file.
     file: Box<str>,
-    book: Arc<Book>,
+    /// None where the file is lost: then nobody is asked, and nobody gets in.
+    book: Option<Arc<Book>>,
     /// In which backends are told the user, and no client says it of itself.
     header: Option<Box<str>>,
 }
@@ -98,7 +99,7 @@ impl Basic {
         let claim = || {
             let (user, password) = shown(facts)?;
             Some(Claim {
-                book: self.book.clone(),
+                book: self.book.clone()?,
                 seal: facts.vault.seal(&self.file, &user, &password)?,
                 user: user.into(),
                 password: password.into(),
@@ -120,6 +121,9 @@ impl Basic {
     /// The answer to who has shown nothing that is right.
     #[must_use]
     pub fn refusal(&self) -> Answer {
+        if self.book.is_none() {
+            return Answer::new(503, Reason::ContentMissing);
+        }
         Answer {
             line: Some(self.challenge.clone()),
             ..Answer::new(401, Reason::Unauthenticated)

@@ -29,12 +29,9 @@ impl Jwt {
     /// What a policy says, whose keys have been read.
     pub(in crate::policy) fn of(said: &entity::Jwt) -> Result<Self, String> {
         let keys = said.keys.keys();
-        if said.keys.file().is_some() && keys.is_none() {
-            return Err("jwt: its keys have not been read".to_owned());
-        }
         Ok(Self {
             said: Arc::new(said.clone()),
-            keys,
+            keys: keys.ok_or("jwt: its keys have not been read")?,
         })
     }
 

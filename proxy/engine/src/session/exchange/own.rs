@@ -149,6 +149,10 @@ pub(super) fn outcome_of(reason: Reason) -> (Outcome, Option<Counter>) {
             let counter = Counter::Rejected403Total;
             (Outcome::TokenInsufficient, Some(counter))
         }
+        Reason::ContentMissing => {
+            let counter = Counter::RefusedRequestsTotal;
+            (Outcome::ContentMissing, Some(counter))
+        }
         Reason::TokenKeysMissing => {
             let counter = Counter::RefusedRequestsTotal;
             (Outcome::TokenKeysMissing, Some(counter))

@@ -64,7 +64,7 @@ impl Staple {
 }
 
 impl Value for Certificate {
-    /// None, when it has not been issued yet.
+    /// None, when it has not been issued yet, or a file of it is lost.
     type Compiled = Option<Box<Identity>>;
     type Running = Arc<Entry>;
 
@@ -100,22 +100,23 @@ impl Value for Certificate {
         let (Some(chain), Some(private_key)) = (&self.certificate, &self.private_key) else {
             return Ok(None);
         };
-        let chain = with.material(chain)?;
-        let private_key = with.material(private_key)?;
+        let (Some(chain), Some(private_key)) = (with.material(chain)?, with.material(private_key)?)
+        else {
+            return Ok(None);
+        };
         let key = certificates::load(chain, private_key, &with.tls.provider)?;
-        let identity = match &self.ocsp {
-            Some(staple) => {
-                let response = with.material(&staple.material())?;
-                Identity::stapled(key, response, staple.until)
-            }
-            None => Identity::plain(key),
+        let staple = self.ocsp.as_ref();
+        let response = staple.map_or(Ok(None), |staple| with.material(&staple.material()))?;
+        let identity = match (staple, response) {
+            (Some(staple), Some(response)) => Identity::stapled(key, response, staple.until),
+            _ => Identity::plain(key),
         };
         Ok(Some(Box::new(identity)))
     }
 
     fn put(tables: &mut Tables, entry: Arc<Entry>, identity: Self::Compiled, swap: &mut Swap) {
         Self::take(tables, &entry.name, swap);
-        // One that has not been issued yet is there for nobody.
+        // One that has not been issued yet, or is lost, is there for nobody.
         if let Some(identity) = identity {
             let certificate = entry.certificate();
             // One that was ordered may be of a time when it had other hostnames.

@@ -24,7 +24,7 @@ use super::language::{defaulted, language};
 use super::registry::{Compiling, Kind, Needs, Swap, Value, material};
 use crate::policy::merged::{Levels, Merged};
 use crate::state::entity::check::{error_page, networks, within};
-use crate::state::entity::{ErrorPage, Material};
+use crate::state::entity::{Content, ErrorPage, Material};
 use crate::state::entry::Entry;
 use crate::state::tables::Tables;
 
@@ -78,7 +78,7 @@ impl Policy {
     /// Reads the files that are kept with what names them.
     pub fn read_files<'a>(
         &self,
-        read: impl Fn(&Material) -> Result<&'a [u8], String>,
+        read: impl Fn(&Material) -> Result<Content<'a>, String>,
     ) -> Result<(), String> {
         if let Some(basic) = &self.basic_auth {
             basic.users.read(&read)?;

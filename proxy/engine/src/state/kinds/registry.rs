@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use crate::routing::regexes::Regexes;
 use crate::state::alike::Alike;
 use crate::state::entity::check::is_name;
-use crate::state::entity::{Material, Materials};
+use crate::state::entity::{Content, Material, Materials};
 use crate::state::entry::Entry;
 use crate::state::named::{HasName, Named};
 use crate::state::tables::{Applied, Tables};
@@ -132,7 +132,7 @@ pub struct Compiling<'a> {
 
 impl<'a> Compiling<'a> {
     /// The content of a file.
-    pub fn material(&self, wanted: &Material) -> Result<&'a [u8], String> {
+    pub fn material(&self, wanted: &Material) -> Result<Content<'a>, String> {
         material(self.materials, wanted)
     }
 }
@@ -149,10 +149,10 @@ pub struct Providing<'a> {
 }
 
 /// The content of a file that came with a change.
-pub fn material<'a>(materials: &'a Materials, wanted: &Material) -> Result<&'a [u8], String> {
+pub fn material<'a>(materials: &'a Materials, wanted: &Material) -> Result<Content<'a>, String> {
     materials
         .get(&wanted.sha256)
-        .map(Vec::as_slice)
+        .map(Option::as_deref)
         .ok_or_else(|| {
             format!(
                 "the content of {} is missing in the state directory, or was altered there",

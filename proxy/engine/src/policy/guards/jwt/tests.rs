@@ -46,7 +46,7 @@ fn asking(pairs: &[&Pair], more: &Value) -> Jwt {
     let said: entity::Jwt = serde_json::from_value(said).unwrap();
     said.check().unwrap();
     let set = json!({"keys": pairs.iter().map(|pair| &pair.jwk).collect::<Vec<_>>()}).to_string();
-    said.keys.read(|_| Ok(set.as_bytes())).unwrap();
+    said.keys.read(|_| Ok(Some(set.as_bytes()))).unwrap();
     Jwt::of(&said).unwrap()
 }
 

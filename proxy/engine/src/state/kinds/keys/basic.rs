@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::edits::{Of, is_ours};
 use crate::policy::guards::passwords::Book;
-use crate::state::entity::{Material, check};
+use crate::state::entity::{Content, Material, check};
 use crate::state::kinds::language::language;
 
 language! {
@@ -27,27 +27,28 @@ language! {
 pub struct Users {
     /// The file.
     pub file: Material,
-    book: OnceLock<Arc<Book>>,
+    /// None within of a file that is lost.
+    book: OnceLock<Option<Arc<Book>>>,
 }
 
 impl Users {
     /// Reads the file.
     pub fn read<'a>(
         &self,
-        read: impl FnOnce(&Material) -> Result<&'a [u8], String>,
+        read: impl FnOnce(&Material) -> Result<Content<'a>, String>,
     ) -> Result<(), String> {
         if self.book.get().is_none() {
             let path = &self.file.path;
-            let book = Book::parse(read(&self.file)?);
+            let book = read(&self.file)?.map(Book::parse).transpose();
             let book = book.map_err(|reason| format!("basic_auth.users: {path}: {reason}"))?;
-            self.book.get_or_init(|| Arc::new(book));
+            self.book.get_or_init(|| book.map(Arc::new));
         }
         Ok(())
     }
 
-    /// What it says, if it has been read.
+    /// What it says, if it has been read; within, if it is not lost.
     #[must_use]
-    pub fn book(&self) -> Option<Arc<Book>> {
+    pub fn book(&self) -> Option<Option<Arc<Book>>> {
         self.book.get().cloned()
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::edits::{Of, is_ours};
 use crate::policy::guards::jwt::keys::Keys;
 use crate::state::entity::check::{is_token, material, within};
-use crate::state::entity::{Material, check};
+use crate::state::entity::{Content, Material, check};
 use crate::state::kinds::language::language;
 
 language! {
@@ -68,30 +68,35 @@ language! {
 pub struct KeySet {
     /// Where they are.
     pub place: KeyPlace,
-    keys: OnceLock<Arc<Keys>>,
+    /// None within of a file that is lost.
+    keys: OnceLock<Option<Arc<Keys>>>,
 }
 
 impl KeySet {
     /// Reads the file, if there is one.
     pub fn read<'a>(
         &self,
-        read: impl FnOnce(&Material) -> Result<&'a [u8], String>,
+        read: impl FnOnce(&Material) -> Result<Content<'a>, String>,
     ) -> Result<(), String> {
         let Some(file) = self.file() else {
             return Ok(());
         };
         if self.keys.get().is_none() {
-            let keys = Keys::parse(&file.sha256, read(&file)?);
+            let keys = read(&file)?.map(|content| Keys::parse(&file.sha256, content));
+            let keys = keys.transpose();
             let keys = keys.map_err(|reason| format!("jwt.keys: {}: {reason}", file.path))?;
-            self.keys.get_or_init(|| Arc::new(keys));
+            self.keys.get_or_init(|| keys.map(Arc::new));
         }
         Ok(())
     }
 
-    /// What it says, if it has been read.
+    /// What it says, if it has been read; within, if there is one that is not lost.
     #[must_use]
-    pub fn keys(&self) -> Option<Arc<Keys>> {
-        self.keys.get().cloned()
+    pub fn keys(&self) -> Option<Option<Arc<Keys>>> {
+        match self.file() {
+            Some(_) => self.keys.get().cloned(),
+            None => Some(None),
+        }
     }
 
     /// The file; none where nothing has been fetched.
