@@ -104,7 +104,7 @@ class Reconciler:
 
     def not_taken_over(self) -> list[str]:
         """What is to be said of files outside of the repository that differ from what is served."""
-        return self.external.told()
+        return self.external.told(waits=not self._renewing.can_renew)
 
     def wake(self) -> None:
         """Something may have moved: look now."""

@@ -39,6 +39,14 @@ class Renewing:
         self._files: dict[str, frozenset[str]] = {}
         self._moment: tuple[int, str] | None = None
 
+    @property
+    def can_renew(self) -> bool:
+        """Whether it is known which commit runs, which files are taken over for.
+
+        Not of a state that another version has left a part of: workers of before hold the rest.
+        """
+        return self._store.running.commit is not None and self._store.running.tree is not None
+
     def retry(self) -> None:
         """What was refused is tried once more."""
         self._is_due |= bool(self._external.differing)

@@ -139,18 +139,26 @@ class ExternalFiles:
         """What is in these files was not taken over; commits that come later do not change that."""
         self._refusals |= dict.fromkeys(self.differing.intersection(paths), reason)
 
-    def told(self) -> list[str]:
-        """What is to be said of the files that differ: the first of them, each with the reason."""
+    def told(self, *, waits: bool = False) -> list[str]:
+        """What is to be said of the files that differ: the first of them, each with the reason.
+
+        `waits`: none is taken over before a commit is applied.
+        """
         paths = sorted(self.differing | self.silent)
-        told = [f"{path}: {self._told(path)}" for path in paths[:_TOLD_MAX]]
+        told = [f"{path}: {self._told(path, waits=waits)}" for path in paths[:_TOLD_MAX]]
         if (more := len(paths) - _TOLD_MAX) > 0:
             told.append(f"{more} more {'file is' if more == 1 else 'files are'} not taken over")
         return told
 
-    def _told(self, path: str) -> str:
+    def _told(self, path: str, *, waits: bool) -> str:
         reason = DOES_NOT_ANSWER if path in self.silent else self._unread.get(path)
         if reason is not None:
             return f"what it held before is served: {reason}"
+        if waits:
+            return (
+                "what is served is not what the file has now, and will not be until a commit is "
+                "applied: it is not known which one runs"
+            )
         reason = self._refusals.get(path)
         return "what is served is not what the file has now" + (f": {reason}" if reason else "")
 

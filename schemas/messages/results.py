@@ -167,7 +167,7 @@ class DrainOwner(TypedDict):
 
 
 class Unheard(TypedDict):
-    """A worker that serves and does not hear of a drain, nor of its end, and why."""
+    """A worker that serves and does not hear of what is asked or said of all, and why."""
 
     worker: int
     pid: int
@@ -215,13 +215,15 @@ class LimitedClient(TypedDict):
 class LimitsResult(TypedDict):
     """The answer to `limits`: those who have to wait longest first, and how many `more` there are.
 
-    `forgiven`: they may ask again. `unanswered`: workers that said nothing in time.
+    `forgiven`: they may ask again. `unanswered`: workers that said nothing in time; `unheard`:
+    these, and all others that serve and are not in it.
     """
 
     limited: list[LimitedClient]
     more: int
     forgiven: bool
     unanswered: list[int]
+    unheard: list[Unheard]
 
 
 class RetryResult(TypedDict):

@@ -24,7 +24,7 @@ from schemas.changes.state import State
 from schemas.entities.entity import Entity
 from schemas.kinds.registry import full
 from schemas.messages import wire
-from tests.harness import processes
+from tests.harness import pki, processes
 from tests.harness.load import OpenLoop
 from tests.harness.site import Site
 from tests.proxy.worker import Connection
@@ -245,6 +245,44 @@ def test_drains_say_which_workers_hear_nothing_of_them(site: Site, tmp_path: Pat
     assert again.returncode == TIMEOUT
     assert f"worker 0 (process {pids[0]}) does not hear of it" in again.stderr
     assert "this version cannot read it all" in again.stderr
+    for arguments in (("forgive", "--all"), ("forgive", "--who", "192.0.2.7")):
+        forgiven = cli(*arguments, "--json")
+        assert forgiven.returncode == TIMEOUT
+        assert [each["pid"] for each in json.loads(forgiven.stdout)["unheard"]] == pids
+    said = cli("forgive", "--all").stderr
+    assert f"worker 0 (process {pids[0]}) does not hear of it" in said
+    shown = cli("show", "limits")
+    assert shown.returncode == 0
+    assert f"worker 0 (process {pids[0]}) is not in it: this version cannot" in shown.stderr
+
+
+def test_renewed_files_wait_behind_a_rollback_and_status_says_so(
+    site: Site, tmp_path: Path
+) -> None:
+    """Whoever renews a certificate thinks otherwise that it is a matter of a moment."""
+    older = denied_by(older_version(tmp_path / "older", without=DENY, protocol=wire.PROTOCOL - 1))
+    chain, key = tmp_path / "chain.pem", tmp_path / "key.pem"
+
+    def renew() -> None:
+        pair = pki.make("renewed.test")
+        for path, content in ((key, pair.key), (chain, pair.chain)):
+            path.with_suffix(".new").write_bytes(content)
+            path.with_suffix(".new").replace(path)
+
+    renew()
+    document: Any = site.document({"main": ["red"]}, {"main": "main"})
+    document["frontends"]["main"]["deny"] = ["192.0.2.0/24"]
+    document["certificates"] = {"one": {"certificate": str(chain), "private_key": str(key)}}
+    site.start({"kakehi.yaml": document})
+    site.daemon.leave(signal.SIGTERM)
+    site.daemon.return_(wait=False, PYTHONPATH=str(older))
+    assert site.daemon.outcome(site.repo.head()) == "refused"
+    renew()
+    said = f"{chain}: what is served is not what the file has now, and will not be until a commit"
+    processes.wait_until(lambda: is_told(site, said), "it is told")
+    del document["frontends"]["main"]["deny"]
+    site.commit({"kakehi.yaml": document})
+    assert not is_told(site, str(chain))
 
 
 def is_told(site: Site, what: str) -> bool:

@@ -21,11 +21,11 @@ from reconciler.cli.parameters import (
     RuntimeDir,
     milliseconds,
 )
+from reconciler.cli.unheard import unheard
 from schemas.values.text import visible
 
 GRACE_S = 5.0
 WAIT = "30s"
-_UNHEARD_MAX = 3
 _HEARD_AGAIN = "its successor hears of it; kakehi status says when that serves"
 _ADDRESS = re.compile(r"[0-9.]+(:[0-9]+)?|\[[0-9A-Fa-f:.]+\](:[0-9]+)?|[0-9A-Fa-f]*:[0-9A-Fa-f:.]+")
 
@@ -86,11 +86,11 @@ def drain(
     if result["timed_out"]:
         raise CommandError(
             f"{_named(result)} drained, but after {timeout} {_in_flight(result['active'])}",
-            _unheard(result),
+            unheard(result),
             code=TIMEOUT,
         ).with_report(result)
     if result["unheard"]:
-        message = f"{_named(result)} drained, but not everywhere: {_unheard(result)}"
+        message = f"{_named(result)} drained, but not everywhere: {unheard(result)}"
         raise CommandError(message, _HEARD_AGAIN, TIMEOUT).with_report(result)
     if as_json:
         output.print_json(result)
@@ -122,7 +122,7 @@ def undrain(
     takes = "takes" if len(result["backends"]) == 1 else "take"
     done = f"{', '.join(result['backends'])} {takes} requests again"
     if result["unheard"]:
-        message = f"{done}, but not everywhere: {_unheard(result)}"
+        message = f"{done}, but not everywhere: {unheard(result)}"
         raise CommandError(message, _HEARD_AGAIN, TIMEOUT).with_report(result)
     if as_json:
         output.print_json(result)
@@ -143,18 +143,6 @@ def _check(backend: str) -> None:
 def _named(result: dict[str, Any]) -> str:
     backends = result["backends"]
     return f"{', '.join(backends)} {'is' if len(backends) == 1 else 'are'}"
-
-
-def _unheard(result: dict[str, Any]) -> str | None:
-    """Say which workers go on as before, the first of them: they may be all."""
-    unheard = result["unheard"]
-    named = [
-        f"worker {each['worker']} (process {each['pid']}) does not hear of it: {each['reason']}"
-        for each in unheard[:_UNHEARD_MAX]
-    ]
-    if len(unheard) > _UNHEARD_MAX:
-        named.append(f"and {len(unheard) - _UNHEARD_MAX} more")
-    return "; ".join(named) or None
 
 
 def _tell_not_kept(result: dict[str, Any]) -> None:

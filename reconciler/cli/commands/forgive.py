@@ -1,11 +1,12 @@
 """`kakehi forgive`: those whom a rate limit refuses may ask again, as if they had not yet."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from reconciler.cli.asking import ask
-from reconciler.cli.exits import DONE, UsageError
+from reconciler.cli.exits import DONE, TIMEOUT, CommandError, UsageError
 from reconciler.cli.output import count, line, print_json
 from reconciler.cli.parameters import Argument, AsJson, Option, RuntimeDir
+from reconciler.cli.unheard import unheard
 from schemas.values.text import visible
 
 
@@ -38,11 +39,18 @@ def forgive(
             "who is meant: say a limit, --who, or --all alone", "kakehi show limits lists them"
         )
     result = ask(runtime_dir, "limits", {"limit": limit, "who": who, "forgive": True})
-    if as_json:
+    if as_json and not result["unheard"]:
         print_json(result)
         return DONE
-    for worker in result["unanswered"]:
-        line(f"worker {worker} has not answered")
+    if not as_json:
+        _tell(result)
+    if result["unheard"]:
+        message = f"it is not forgiven everywhere: {unheard(result)}"
+        raise CommandError(message, code=TIMEOUT).with_report(result)
+    return DONE
+
+
+def _tell(result: dict[str, Any]) -> None:
     found = {(row["limit"], row["who"]) for row in result["limited"]}
     for name, client in sorted(found):
         line(f"{visible(name)}: {visible(client)} may ask again")
@@ -50,4 +58,3 @@ def forgive(
         line(f"and {count(result['more'], 'other')}")
     if not found:
         line("nobody of those is limited now.")
-    return DONE

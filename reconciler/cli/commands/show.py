@@ -6,6 +6,7 @@ from reconciler.cli import output
 from reconciler.cli.exits import DONE
 from reconciler.cli.outlasting import ask_next
 from reconciler.cli.parameters import ENTITIES, Argument, AsJson, RuntimeDir
+from reconciler.cli.unheard import unheard
 from schemas.values.text import visible
 
 
@@ -76,8 +77,8 @@ def _show_limits(runtime_dir: str | None, *, as_json: bool) -> int:
         output.line("nobody is limited now.")
     if result["more"]:
         output.line(f"and {result['more']} more")
-    for worker in result["unanswered"]:
-        output.line(f"worker {worker} has not answered")
+    if result["unheard"]:
+        output.note(unheard(result, "is not in it") or "")
     return DONE
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 from reconciler import log
@@ -20,6 +20,7 @@ from reconciler.reporting.outcomes import Outcomes
 from reconciler.storage.file.database import DamagedError
 from reconciler.storage.kept.drains import Drain, Drains
 from reconciler.storage.store import Store
+from reconciler.workers.linked.worker import Worker
 from reconciler.workers.slots.supervisor import Supervisor
 from reconciler.workers.telling.overlay import Overlaying
 from schemas.entities.entity import EntityKey
@@ -143,7 +144,7 @@ class Draining:
             "others": [asdict(each) for each in others],  # type: ignore[misc]  # the same fields
             "without_backend": without,
             "unnoticed": unnoticed,
-            "unheard": self._unheard(),
+            "unheard": unheard(self.supervisor, self.overlaying.untold()),
             "drained": drain is not None,
             "active": await self._active(backends),
             "expires_at": drain.expires_at if drain else None,
@@ -152,16 +153,17 @@ class Draining:
             "not_kept": self.store.place.problem,
         }
 
-    def _unheard(self) -> list[results.Unheard]:
-        """The workers that serve without having heard of what was drained last."""
-        unheard: list[results.Unheard] = [
-            {"worker": each.id, "pid": each.process.pid, "reason": each.reason}
-            for each in self.supervisor.formers()
-        ]
-        for worker in self.overlaying.untold():
-            reason = "it does not answer"
-            unheard.append({"worker": worker.id, "pid": worker.process.pid, "reason": reason})
-        return sorted(unheard, key=lambda each: (each["worker"], each["pid"]))
+
+def unheard(supervisor: Supervisor, silent: Iterable[Worker]) -> list[results.Unheard]:
+    """The workers that serve without hearing of what is said to all: some that do not answer."""
+    found: list[results.Unheard] = [
+        {"worker": each.id, "pid": each.process.pid, "reason": each.reason}
+        for each in supervisor.formers()
+    ]
+    for worker in silent:
+        reason = "it does not answer"
+        found.append({"worker": worker.id, "pid": worker.process.pid, "reason": reason})
+    return sorted(found, key=lambda each: (each["worker"], each["pid"]))
 
 
 def _address_in(text: str) -> tuple[str, str] | None:

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 
 from reconciler.patience import within
+from reconciler.reporting.control.draining import unheard
 from reconciler.workers.linked.link import WorkerGoneError
 from reconciler.workers.linked.worker import Worker
 from reconciler.workers.slots.supervisor import Supervisor
@@ -26,10 +27,11 @@ class Limiting:
         self._supervisor = supervisor
 
     async def answer(self, request: control.LimitsRequest) -> results.LimitsResult:
-        """Ask all of them at once; one that does not answer is named."""
+        """Ask all of them at once; one that does not answer, or is led no more, is named."""
         message = wire.Limits(limit=request.limit, who=request.who, forgive=request.forgive)
         workers = sorted(self._supervisor.in_service.values(), key=lambda worker: worker.id)
         found = await asyncio.gather(*(self._ask(worker, message) for worker in workers))
+        silent = [worker for worker, told in zip(workers, found, strict=True) if told is None]
         rows: list[results.LimitedClient] = []
         for worker, told in zip(workers, found, strict=True):
             rows += [
@@ -47,9 +49,8 @@ class Limiting:
             "limited": rows[:ROWS_MAX],
             "more": max(0, len(rows) - ROWS_MAX),
             "forgiven": request.forgive,
-            "unanswered": [
-                worker.id for worker, told in zip(workers, found, strict=True) if told is None
-            ],
+            "unanswered": [worker.id for worker in silent],
+            "unheard": unheard(self._supervisor, silent),
         }
 
     async def _ask(self, worker: Worker, message: wire.Limits) -> list[wire.LimitedRow] | None:
