@@ -174,6 +174,13 @@ class Unheard(TypedDict):
     reason: str
 
 
+class EndedDrain(TypedDict):
+    """A drain that ended before it was told of: undrained meanwhile, or its time was over."""
+
+    backend: str
+    how: Literal["undrained", "expired"]
+
+
 class DrainResult(TypedDict):
     """The answer to `drain` and `undrain`. `active`: requests still in flight, all workers.
 
@@ -181,7 +188,8 @@ class DrainResult(TypedDict):
     another owner that were there before; `without_backend` the clusters that have no backend left
     that takes requests, `unnoticed` those of them from which no client has its answers: they have
     no share, or are only mirrored to; `unheard` are the workers that do not hear of it and go on
-    as before; `not_kept` is why the next start will not know of it, null: it will.
+    as before; `ended` the drains that were over before this answer; `drained`: all are drained;
+    `not_kept` is why the next start will not know of it, null: it will.
     """
 
     backend: str
@@ -190,6 +198,7 @@ class DrainResult(TypedDict):
     without_backend: list[str]
     unnoticed: list[str]
     unheard: list[Unheard]
+    ended: list[EndedDrain]
     drained: bool
     active: int
     expires_at: str | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -483,3 +484,46 @@ def test_a_drain_that_no_client_notices_does_not_say_503(undrained: Site) -> Non
         done = site.daemon.run_cli("drain", backend)
         cluster = backend.partition("/")[0]
         assert f"no backend of cluster {cluster} takes requests now: {means}" in done.stdout, done
+
+
+def test_a_drain_that_ends_while_it_is_waited_for_is_no_success(
+    undrained: Site, old: RawBackend
+) -> None:
+    """Whoever waits would reboot a machine that serves."""
+    site = undrained
+    document, _ = removed_from_its_cluster(site, old)
+    site.commit({"kakehi.yaml": document})
+    with Connection(site.address) as client, ThreadPoolExecutor(1) as pool:
+        start_slow(client, old)
+
+        def waiting(*arguments: str) -> Any:
+            return pool.submit(site.daemon.run_cli, "drain", *arguments, "--wait")
+
+        def is_drained() -> bool:
+            return len(site.daemon.ask("status")["drains"]) > 0
+
+        taken_back = waiting("main/b0")
+        processes.wait_until(is_drained, "it is drained")
+        site.daemon.run_cli("undrain", "main/b0", check=True)
+        done = taken_back.result(20)
+        assert done.returncode == TIMEOUT, done
+        assert "main/b0 takes requests again: undrained meanwhile" in done.stderr
+        assert done.stdout == ""
+
+        # At an address there are several, of which one is enough.
+        document["clusters"]["other"] = {"backends": {"c0": {"address": old.address}}}
+        site.commit({"kakehi.yaml": document})
+        taken_back = waiting(old.address, "--json")
+        processes.wait_until(is_drained, "both are drained")
+        site.daemon.run_cli("undrain", "other/c0", check=True)
+        done = taken_back.result(20)
+        told = json.loads(done.stdout)
+        assert (done.returncode, told["drained"]) == (TIMEOUT, False)
+        assert told["ended"] == [{"backend": "other/c0", "how": "undrained"}]
+
+        done = waiting("main/b0", "--for", "1s").result(20)
+        assert done.returncode == TIMEOUT, done
+        assert "main/b0 takes requests again: its time is over" in done.stderr
+        assert "the drain ends by itself after 1s, before --timeout (30s)" in done.stderr
+    done = site.daemon.run_cli("drain", "main/b0", "--for", "1ms")
+    assert (done.returncode, done.stdout) == (TIMEOUT, ""), done

@@ -74,6 +74,8 @@ def drain(
     timeout = timeout or WAIT
     limit_s = milliseconds(timeout, "--timeout") / 1_000
     ttl_s = None if expires == "forever" else milliseconds(expires, "--for") / 1_000
+    if wait and ttl_s is not None and ttl_s < limit_s and not as_json:
+        output.note(f"note: the drain ends by itself after {expires}, before --timeout ({timeout})")
     fields = {"backend": backend, "owner": who, "ttl_s": ttl_s, "wait": wait}
 
     def asked(left_s: float) -> dict[str, Any]:
@@ -83,15 +85,7 @@ def drain(
     if not as_json:
         _tell_others(result, who)
         _tell_not_kept(result)
-    if result["timed_out"]:
-        raise CommandError(
-            f"{_named(result)} drained, but after {timeout} {_in_flight(result['active'])}",
-            unheard(result),
-            code=TIMEOUT,
-        ).with_report(result)
-    if result["unheard"]:
-        message = f"{_named(result)} drained, but not everywhere: {unheard(result)}"
-        raise CommandError(message, _HEARD_AGAIN, TIMEOUT).with_report(result)
+    _check_done(result, timeout)
     if as_json:
         output.print_json(result)
     else:
@@ -138,6 +132,32 @@ def _check(backend: str) -> None:
             f"{backend!r} is not CLUSTER/BACKEND, and no IP address",
             "list them: kakehi show backend",
         )
+
+
+def _check_done(result: dict[str, Any], timeout: str) -> None:
+    """Raises `CommandError` where the backend may have requests, or get new ones."""
+    if result["ended"]:
+        hint = "who did: kakehi history"
+        if _are_expired(result):
+            hint = "drain again, for longer: --for"
+        raise CommandError(_again(result), hint, TIMEOUT).with_report(result)
+    if result["timed_out"]:
+        message = f"{_named(result)} drained, but after {timeout} {_in_flight(result['active'])}"
+        raise CommandError(message, unheard(result), TIMEOUT).with_report(result)
+    if result["unheard"]:
+        message = f"{_named(result)} drained, but not everywhere: {unheard(result)}"
+        raise CommandError(message, _HEARD_AGAIN, TIMEOUT).with_report(result)
+
+
+def _are_expired(result: dict[str, Any]) -> bool:
+    return all(each["how"] == "expired" for each in result["ended"])
+
+
+def _again(result: dict[str, Any]) -> str:
+    """Who takes requests although it was to be drained, and why."""
+    names = [each["backend"] for each in result["ended"]]
+    why = "its time is over" if _are_expired(result) else "undrained meanwhile"
+    return f"{', '.join(names)} {'takes' if len(names) == 1 else 'take'} requests again: {why}"
 
 
 def _named(result: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ import contextlib
 import ipaddress
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
 
 from reconciler import log
 from reconciler.catalog.relations import DIAL, cluster_of, is_aside
@@ -47,6 +48,7 @@ class Draining:
         backends = self._meant(request.backend)
         before = [found for each in backends if (found := self.drains.get(each)) is not None]
         others = [each for each in before if each.owner != request.owner]
+        until = _after(request.ttl_s)
         try:
             self.drains.add_all(backends, request.owner, request.ttl_s)
         except OSError as error:
@@ -58,7 +60,11 @@ class Draining:
         timed_out = False
         if request.wait:
             timed_out = not await self._await_idle(backends, request.timeout_s)
-        return await self._result(request.backend, backends, timed_out, others)
+        ended: list[results.EndedDrain] = [
+            {"backend": each, "how": "expired" if until <= datetime.now(UTC) else "undrained"}
+            for each in self._not_drained(backends)
+        ]
+        return await self._result(request.backend, backends, timed_out, others, ended)
 
     async def undrain(self, backend: str) -> results.DrainResult:
         """Of one backend, or of all at an address. Raises `RefusedRequestError`."""
@@ -74,7 +80,7 @@ class Draining:
         log.info("drained no longer", backend=",".join(each.backend for each in ended))
         self.outcomes.overlaid("undrained", ended)
         await self.overlaying.taken()
-        return await self._result(backend, [each.backend for each in ended], False, ())
+        return await self._result(backend, [each.backend for each in ended])
 
     def _meant(self, text: str) -> list[str]:
         """The backends that are named, or are at an address. Raises `RefusedRequestError`."""
@@ -109,7 +115,13 @@ class Draining:
                     await asyncio.sleep(_DRAIN_LOOK_S)
         return await self._is_idle(backends)
 
+    def _not_drained(self, backends: Sequence[str]) -> list[str]:
+        return [each for each in backends if self.drains.get(each) is None]
+
     async def _is_idle(self, backends: Sequence[str]) -> bool:
+        """Whether there is nothing to wait for; so it is, too, where a drain has ended."""
+        if self._not_drained(backends):
+            return True
         if not self.supervisor.counts_all:
             return False
         # Workers may have been left while they were read.
@@ -128,7 +140,12 @@ class Draining:
         }
 
     async def _result(
-        self, asked: str, backends: Sequence[str], timed_out: bool, others: Sequence[Drain]
+        self,
+        asked: str,
+        backends: Sequence[str],
+        timed_out: bool = False,
+        others: Sequence[Drain] = (),
+        ended: Sequence[results.EndedDrain] = (),
     ) -> results.DrainResult:
         drain = self.drains.get(backends[0])
         drained, state = self.drains.names(), self.store.running.state
@@ -145,7 +162,8 @@ class Draining:
             "without_backend": without,
             "unnoticed": unnoticed,
             "unheard": unheard(self.supervisor, self.overlaying.untold()),
-            "drained": drain is not None,
+            "ended": list(ended),
+            "drained": not self._not_drained(backends),
             "active": await self._active(backends),
             "expires_at": drain.expires_at if drain else None,
             "timed_out": timed_out,
@@ -164,6 +182,12 @@ def unheard(supervisor: Supervisor, silent: Iterable[Worker]) -> list[results.Un
         reason = "it does not answer"
         found.append({"worker": worker.id, "pid": worker.process.pid, "reason": reason})
     return sorted(found, key=lambda each: (each["worker"], each["pid"]))
+
+
+def _after(ttl_s: float | None) -> datetime:
+    """When a drain that begins now is over."""
+    last = datetime.max.replace(tzinfo=UTC)
+    return last if ttl_s is None else datetime.now(UTC) + timedelta(seconds=ttl_s)
 
 
 def _address_in(text: str) -> tuple[str, str] | None:
