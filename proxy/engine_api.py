@@ -269,6 +269,14 @@ class EngineLimited(NamedTuple):
     refused: int
 
 
+class EngineInFlight(NamedTuple):
+    """One who has requests in flight that are counted: by what, who it is, and how many."""
+
+    limit: str
+    who: str
+    requests: int
+
+
 class EngineApi:
     """One engine; it starts with this object and serves nothing until a generation commits."""
 
@@ -363,9 +371,18 @@ class EngineApi:
         """The backends that get no new requests, replacing the former list."""
         self._engine.overlay(drained)
 
-    def limits(self, limit: str | None, who: str | None, *, forgive: bool) -> list[EngineLimited]:
-        """Who is limited, by one limit or as one of those; `forgive`: as if they had not asked."""
-        return [EngineLimited(*each) for each in self._engine.limits(limit, who, forgive)]
+    def limits(
+        self, limit: str | None, who: str | None, *, forgive: bool
+    ) -> tuple[list[EngineLimited], list[EngineInFlight]]:
+        """Who is limited, by one limit or as one of those; `forgive`: as if they had not asked.
+
+        And who has requests in flight, whoever is meant.
+        """
+        refused, in_flight = self._engine.limits(limit, who, forgive)
+        return (
+            [EngineLimited(*each) for each in refused],
+            [EngineInFlight(*each) for each in in_flight],
+        )
 
     def take_ticket_keys(self, keys: bytes) -> None:
         """The keys of TLS session tickets, the newest first, in place of those held.

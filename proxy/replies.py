@@ -103,9 +103,11 @@ class Replies:
             case wire.Recall():
                 return wire.Recalled(kept=self._kept)
             case wire.Limits(limit=limit, who=who, forgive=forgive):
-                found = self._engine.limits(limit, who, forgive=forgive)
-                rows = [wire.LimitedRow(**each._asdict()) for each in found]
-                return wire.Limited(limited=rows)
+                refused, in_flight = self._engine.limits(limit, who, forgive=forgive)
+                return wire.Limited(
+                    limited=[wire.LimitedRow(**each._asdict()) for each in refused],
+                    in_flight=[wire.InFlightRow(**each._asdict()) for each in in_flight],
+                )
             case wire.TicketKeys(path=path):
                 return wire.TicketKeysTaken(problem=self._take_ticket_keys(Path(path)))
             case wire.Challenges(path=path):

@@ -333,7 +333,7 @@ def control_socket(
         waiting=waiting,
         status=status,
         draining=draining,
-        limiting=Limiting(supervisor),
+        limiting=Limiting(supervisor, store),
         certifying=workers.certifying,
         fetch_now=base.fetching.fetch_now,
         stop=stop,

@@ -216,20 +216,35 @@ class LimitedClient(TypedDict):
 
     limit: str
     who: str
-    worker: int
     wait_ms: int
     refused: int
+
+
+class CrowdInFlight(TypedDict):
+    """One of whose requests so many are in flight, of as many as `most` by this `concurrency`.
+
+    `limit` and `who` as above.
+    """
+
+    limit: str
+    who: str
+    requests: int
+    most: int
 
 
 class LimitsResult(TypedDict):
     """The answer to `limits`: those who have to wait longest first, and how many `more` there are.
 
-    `forgiven`: they may ask again. `unanswered`: workers that said nothing in time; `unheard`:
-    these, and all others that serve and are not in it.
+    `in_flight`: who has how many of the requests at a time that `concurrency` lets him have, those
+    first who have the largest part. `forgiven`: who was limited may ask again. `unanswered`:
+    workers that said nothing in time; `unheard`: these, and all others that serve and are not in
+    it.
     """
 
     limited: list[LimitedClient]
     more: int
+    in_flight: list[CrowdInFlight]
+    more_in_flight: int
     forgiven: bool
     unanswered: list[int]
     unheard: list[Unheard]

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from schemas.messages.frames import DESCRIPTORS_MAX, WireError, framed
 
-PROTOCOL = 32
+PROTOCOL = 33
 """Grows with every change of these messages that the other side would not understand."""
 
 LANGUAGE = "7c52e91de1024ea7"
@@ -142,7 +142,7 @@ class TicketKeys(_Message):
 class RateTable(_Message):
     """Where all workers of the host count rates: the descriptor of a file that comes with it.
 
-    Answered by `RateTableTaken`.
+    It was opened for this worker alone, whose locks hold for it. Answered by `RateTableTaken`.
     """
 
     type: Literal["rate_table"] = "rate_table"
@@ -364,11 +364,20 @@ class LimitedRow(_Message):
     refused: _Number
 
 
+class InFlightRow(_Message):
+    """One who has requests in flight that are counted: by what, and how many."""
+
+    limit: str
+    who: str
+    requests: _Number
+
+
 class Limited(_Message):
-    """Those who were limited when it was asked, a bounded number."""
+    """Those who were limited when it was asked, or had requests in flight: bounded numbers."""
 
     type: Literal["limited"] = "limited"
     limited: list[LimitedRow]
+    in_flight: list[InFlightRow]
 
 
 class Leaving(_Message):

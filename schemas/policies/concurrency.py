@@ -35,10 +35,10 @@ Crowded = Annotated[
     Concurrency | None,
     Field(
         description=(
-            "How many requests of a client may be in flight at a backend; one more gets 429. Each "
-            "worker counts by itself. There has to be room in every one that frontend, policies or "
-            "listener name, and that of a policy is one for all who name it. null: this one leaves "
-            "it to the others."
+            "How many requests of a client may be in flight at a backend, by all workers of a "
+            "host together; one more gets 429. There has to be room in every one that frontend, "
+            "policies or listener name, and that of a policy is one for all who name it. null: "
+            "this one leaves it to the others."
         ),
         examples=[{"requests": 20}],
     ),

@@ -223,8 +223,7 @@ def test_ticket_keys_are_read_from_where_they_lie(connection: Connection, tmp_pa
 
 def test_a_table_of_rates_is_taken_and_nothing_else(connection: Connection, tmp_path: Path) -> None:
     connection.descriptors(connection.greet())
-    with closing(RateTableKeeper(tmp_path)) as table:
-        file = table.descriptor()
+    with closing(RateTableKeeper(tmp_path)) as table, table.opened() as file:
         assert file is not None
         assert connection.ask(wire.RateTable(), [file]) == wire.RateTableTaken()
         welcome = connection.greet(2)

@@ -212,17 +212,17 @@ impl Engine {
         limit: Option<String>,
         who: Option<String>,
         begin_anew: bool,
-    ) -> PyResult<Vec<(String, String, u64, u64)>> {
+    ) -> PyResult<(Vec<RefusedRow>, Vec<InFlightRow>)> {
         let meant = Meant { limit, who };
         let found = py.detach(|| self.lock().limits(meant, begin_anew));
-        let told = found
-            .map_err(refused)?
-            .into_iter()
-            .map(|(refusal, wait_ms)| {
-                let Whom { limit, who } = refusal.whom;
-                (limit.into(), who.into(), wait_ms, refusal.count)
-            });
-        Ok(told.collect())
+        let found = found.map_err(refused)?;
+        let told = found.refused.into_iter().map(|(refusal, wait_ms)| {
+            let Whom { limit, who } = refusal.whom;
+            (limit.into(), who.into(), wait_ms, refusal.count)
+        });
+        let in_flight = found.in_flight.into_iter();
+        let in_flight = in_flight.map(|(it, count)| (it.limit.into(), it.who.into(), count));
+        Ok((told.collect(), in_flight.collect()))
     }
 
     fn take_ticket_keys(&self, keys: &[u8]) -> PyResult<()> {
@@ -252,6 +252,11 @@ impl Engine {
         py.detach(|| self.lock().shutdown(Duration::from_millis(drain_ms)));
     }
 }
+
+/// By what, who, for how many milliseconds yet, and how many of its requests were refused.
+type RefusedRow = (String, String, u64, u64);
+/// By what, who, and how many of its requests are in flight.
+type InFlightRow = (String, String, u64);
 
 /// Header fields as the caller has them: names in lower case; and who asks.
 struct Fields(Vec<(String, Vec<u8>)>, Option<IpAddr>);

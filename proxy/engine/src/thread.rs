@@ -11,10 +11,11 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::policy::limits::meter::CommonTable;
-use crate::policy::limits::refused::{Meant, Refusal};
+use crate::policy::limits::refused::Meant;
+use crate::runtime::common::CommonFile;
 use crate::runtime::epoll::Epoll;
 use crate::runtime::socket;
-use crate::session::{Command, Engine, Served};
+use crate::session::{Command, Engine, Limited, Served};
 use crate::state::audit::Audited;
 use crate::state::digest::Digest;
 use crate::state::entity::{Kind, Materials};
@@ -251,24 +252,26 @@ impl EngineThread {
     }
 
     /// Who is limited now, of those who are meant, and how many milliseconds each has to wait; with `begin_anew` they
-    /// have used nothing from then on.
+    /// have used nothing from then on; and who has requests in flight, of those that are counted.
     ///
     /// # Errors
     /// [`Refused`] when the loop does not answer.
-    pub fn limits(&self, meant: Meant, begin_anew: bool) -> Result<Vec<(Refusal, u64)>, Refused> {
+    pub fn limits(&self, meant: Meant, begin_anew: bool) -> Result<Limited, Refused> {
         let (answer, found) = mpsc::channel();
         self.send(Command::Limits(meant, begin_anew, answer));
         await_answer(&found)
     }
 
-    /// Has rates counted in the table of this file, which all workers of the host have in common. The descriptor is copied.
+    /// Has rates, and requests in flight, counted in the table of this file, which all workers of the host have in common,
+    /// and each of them has opened for itself. The descriptor is copied.
     ///
     /// # Errors
     /// A sentence, when it is no such table; the one that is held is kept then.
     pub fn share_rates(&self, file: RawFd) -> Result<(), String> {
-        let table = socket::duplicate(file).and_then(CommonTable::of);
-        let table = table.map_err(|error| format!("the table of rates cannot be used: {error}"))?;
-        self.send(Command::ShareRates(table));
+        let taken = CommonFile::of(file).and_then(|file| Ok((CommonTable::of(&file)?, file)));
+        let (table, file) =
+            taken.map_err(|error| format!("the table of rates cannot be used: {error}"))?;
+        self.send(Command::ShareRates(table, file));
         Ok(())
     }
 

@@ -13,7 +13,9 @@ from schemas.values.text import visible
 def forgive(
     limit: Annotated[
         str | None,
-        Argument("LIMIT", help="One limit, as `kakehi show limits` has it: policy/POLICY/NAME."),
+        Argument(
+            "LIMIT", help="One of `kakehi show limits`: policy/POLICY/NAME, frontend/NAME/NAME."
+        ),
     ] = None,
     who: Annotated[
         str | None,

@@ -25,7 +25,8 @@ def show(
     """Show running entities with the file and line they come from.
 
     Values of one entity are printed in full, as they run, all defaults included. `limits` shows
-    whom rate limits refuse now: addresses as they are, values of headers and cookies as a hash.
+    whom rate limits refuse now, and who has how many requests in flight where `concurrency` bounds
+    them: addresses as they are, values of headers and cookies as a hash.
 
     Examples:
       kakehi show
@@ -59,27 +60,36 @@ def _show_limits(runtime_dir: str | None, *, as_json: bool) -> int:
     if as_json:
         output.print_json(result)
         return DONE
-    head = ("limit", "who", "worker", "refused", "may ask in")
-    rows = [
+    limited = [
         [
             visible(row["limit"]),
             visible(row["who"]),
-            str(row["worker"]),
             str(row["refused"]),
             f"{-(-row['wait_ms'] // 1000)}s",
         ]
         for row in result["limited"]
     ]
-    if rows:
-        for text in output.table(head, rows, output.painter()):
-            output.line(text)
+    if limited:
+        _print_rows(("limit", "who", "refused", "may ask in"), limited, result["more"])
     else:
         output.line("nobody is limited now.")
-    if result["more"]:
-        output.line(f"and {result['more']} more")
+    in_flight = [
+        [visible(row["limit"]), visible(row["who"]), str(row["requests"]), str(row["most"])]
+        for row in result["in_flight"]
+    ]
+    if in_flight:
+        output.line("")
+        _print_rows(("limit", "who", "in flight", "of"), in_flight, result["more_in_flight"])
     if result["unheard"]:
         output.note(unheard(result, "is not in it") or "")
     return DONE
+
+
+def _print_rows(head: tuple[str, ...], rows: list[list[str]], more: int) -> None:
+    for text in output.table(head, rows, output.painter()):
+        output.line(text)
+    if more:
+        output.line(f"and {more} more")
 
 
 def _print_entity(found: dict[str, Any], paint: output.Painter) -> None:

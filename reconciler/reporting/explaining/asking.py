@@ -175,7 +175,7 @@ def _rate(rate: RateLimit) -> str:
 
 
 def _concurrency(limit: Concurrency) -> str:
-    whose = f"for each {_whose(limit)} and worker"
+    whose = f"for each {_whose(limit)}"
     return f"{limit.requests} requests in flight, {whose}; {_refused(limit)}"
 
 

@@ -203,13 +203,13 @@ class Bringup:
 
     async def _hand_out_rates(self, worker: Worker) -> None:
         """Before it lets anybody through. Raises `WorkerGoneError`."""
-        descriptor = self._rates.descriptor()
-        # One that was adopted has it, and perhaps no descriptor left for it.
-        if descriptor is None or worker.rate_table == identity(descriptor):
-            return
-        taken = await _ask(
-            worker, wire.RateTable(), wire.RateTableTaken, REPLY_TIMEOUT_S, [descriptor]
-        )
+        with self._rates.opened() as descriptor:
+            # One that was adopted has it, and perhaps no descriptor left for it.
+            if descriptor is None or worker.rate_table == identity(descriptor):
+                return
+            taken = await _ask(
+                worker, wire.RateTable(), wire.RateTableTaken, REPLY_TIMEOUT_S, [descriptor]
+            )
         if taken.problem:
             log.warning("a worker counts rates by itself", worker=worker.id, reason=taken.problem)
 

@@ -164,7 +164,5 @@ def test_what_is_only_tried_refuses_nobody(site: Crowded) -> None:
 def test_explain_tells_it(site: Crowded) -> None:
     port = site.plain.rpartition(":")[2]
     [stage] = site.daemon.json("explain", f"http://shared-a.test:{port}/")["stages"]
-    assert stage["words"] == (
-        "1 requests in flight, for each client address and worker; more get 429"
-    )
+    assert stage["words"] == ("1 requests in flight, for each client address; more get 429")
     assert (stage["key"], stage["by"]["name"]) == ("concurrency", "shared")

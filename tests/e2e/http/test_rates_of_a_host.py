@@ -72,11 +72,10 @@ class Host:
         assert set(found) <= {200, 429}
         return found.count(200)
 
-    def rows(self, name: str) -> dict[int, Any]:
-        """Who is limited, by the worker that has refused."""
+    def rows(self, name: str) -> list[Any]:
+        """Who is limited."""
         rows = self.daemon.json("show", "limits")["limited"]
-        mine = f"frontend/{name}/client_address"
-        return {row["worker"]: row for row in rows if row["limit"] == mine}
+        return [row for row in rows if row["limit"] == f"frontend/{name}/client_address"]
 
     def counted(self, name: str) -> float:
         with urllib.request.urlopen(f"http://{self.admin}/metrics", timeout=15) as response:
@@ -100,9 +99,8 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
 
 def test_two_workers_let_through_what_one_would(host: Host) -> None:
     assert host.passed("exact") == 20
-    rows = host.rows("exact")
-    assert rows.keys() == {0, 1}, "both have refused some"
-    assert sum(row["refused"] for row in rows.values()) == 100
+    [row] = host.rows("exact")
+    assert row["refused"] == 100, "by both workers"
 
 
 def test_each_of_several_is_one_of_the_host(host: Host) -> None:
@@ -159,7 +157,7 @@ def test_who_is_forgiven_is_by_all(host: Host) -> None:
     assert host.passed("forgiven") == 20
     limit = "frontend/forgiven/client_address"
     host.daemon.run_cli("forgive", limit, "--who", "127.0.0.1", check=True)
-    assert host.rows("forgiven") == {}
+    assert host.rows("forgiven") == []
     assert host.passed("forgiven") == 20
     host.daemon.run_cli("forgive", "--all", check=True)
     assert host.passed("forgiven") == 20
@@ -175,7 +173,7 @@ def test_one_more_than_there_is_room_for(host: Host) -> None:
         os.pwrite(file.fileno(), places, 4096)
     before = [host.counted(f"rate_keys_{what}_total") for what in ("refused", "evicted")]
     assert host.passed("refusing", 10) == 0
-    [row, *_] = host.rows("refusing").values()
+    [row] = host.rows("refusing")
     assert row["wait_ms"] <= 3_600_000
     assert host.passed("evicting", 30) == 20
     after = [host.counted(f"rate_keys_{what}_total") for what in ("refused", "evicted")]

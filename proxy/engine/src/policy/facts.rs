@@ -13,7 +13,7 @@ use super::asking::{Asking, parameter};
 use super::guards::jwt::token::Claims;
 use super::guards::jwt::whole;
 use super::guards::vault::Vault;
-use super::limits::crowd::InFlight;
+use super::limits::in_flight::InFlight;
 use super::limits::meter::Meter;
 use super::limits::refused::Refused;
 

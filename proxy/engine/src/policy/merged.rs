@@ -29,7 +29,8 @@ use super::guards::basic::Basic;
 use super::guards::jwt::Jwt;
 use super::limits::bandwidth::Bandwidth;
 use super::limits::bounds;
-use super::limits::crowd::{Crowd, Keys};
+use super::limits::crowd::Crowd;
+use super::limits::in_flight::Keys;
 use super::limits::rate::{self, Rate};
 use super::{Page, Verdict};
 use crate::state::entity;
@@ -252,7 +253,12 @@ impl Merged {
             return None;
         }
         let facts = facts();
-        Some(self.crowds.iter().map(|crowd| crowd.key(&facts)).collect())
+        Some(
+            self.crowds
+                .iter()
+                .map(|crowd| crowd.counted(&facts))
+                .collect(),
+        )
     }
 
     /// Whether a request does not come too early.

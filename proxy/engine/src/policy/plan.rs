@@ -10,7 +10,7 @@ use super::changes::template::Values;
 use super::ends::redirect::{self, Redirect};
 use super::ends::respond::Respond;
 use super::facts::Facts;
-use super::limits::crowd::Keys;
+use super::limits::in_flight::Keys;
 use super::merged::{ByListener, Levels, Merged};
 use super::{Answer, Reason, Verdict};
 use crate::protocol::h1::forward::Changed;

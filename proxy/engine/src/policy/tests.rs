@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::changes::template::{Escape, Template, Values};
 use super::facts::Facts;
 use super::guards::vault::Vault;
-use super::limits::crowd::InFlight;
+use super::limits::in_flight::InFlight;
 use super::limits::meter::Meter;
 use super::limits::refused::Refused;
 use super::plan::{Changes, Plan};

@@ -1,14 +1,87 @@
 //! Memory that processes of one host have in common: a file, mapped as words that all of them may write.
 //!
 //! Rule: it is nothing but atomic words, of which any value is valid, so that whatever others write there cannot
-//! break anything here; what it means is up to whoever reads it (`policy/limits/places`).
+//! break anything here; what it means is up to whoever reads it (`policy/limits/places`, `policy/limits/columns`).
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU64;
+
+/// Such a file, which this process has opened for itself: what it locks there is its own until it ends, however it does.
+#[derive(Debug)]
+pub struct CommonFile(File);
+
+impl CommonFile {
+    /// One by its descriptor.
+    ///
+    /// # Errors
+    /// When it cannot be copied.
+    pub fn of(file: RawFd) -> io::Result<Self> {
+        super::socket::duplicate(file).map(|file| Self(file.into()))
+    }
+
+    /// The same one, with the same locks.
+    ///
+    /// # Errors
+    /// When there is no descriptor left.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        self.0.try_clone().map(Self)
+    }
+
+    /// Maps the first words of it.
+    ///
+    /// # Errors
+    /// See [`CommonWords::of`].
+    pub fn map(&self, count: usize) -> io::Result<CommonWords> {
+        CommonWords::of(self.0.try_clone()?.into(), count)
+    }
+
+    /// Has the system keep room for a part of it, so that no access to it fails.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn reserve(&self, from: u64, length: u64) -> io::Result<()> {
+        let (from, length) = (from as libc::off_t, length as libc::off_t);
+        // SAFETY: no pointers.
+        match unsafe { libc::posix_fallocate(self.0.as_raw_fd(), from, length) } {
+            0 => Ok(()),
+            error => Err(io::Error::from_raw_os_error(error)),
+        }
+    }
+
+    /// Locks one of its bytes; false: another process has, or the system knows no such locks.
+    #[must_use]
+    pub fn lock(&self, at: u64) -> bool {
+        self.set_lock(at, libc::F_WRLCK)
+    }
+
+    /// Unlocks it.
+    pub fn unlock(&self, at: u64) {
+        self.set_lock(at, libc::F_UNLCK);
+    }
+
+    /// Whether both are one file.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let which = |file: &File| file.metadata().map(|it| (it.dev(), it.ino())).ok();
+        which(&self.0).is_some_and(|it| which(&other.0) == Some(it))
+    }
+
+    fn set_lock(&self, at: u64, kind: libc::c_int) -> bool {
+        let lock = libc::flock {
+            l_type: kind as libc::c_short,
+            l_whence: libc::SEEK_SET as libc::c_short,
+            l_start: at as libc::off_t,
+            l_len: 1,
+            l_pid: 0,
+        };
+        // SAFETY: the kernel reads the structure, which outlives the call, and waits for nobody.
+        unsafe { libc::fcntl(self.0.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) == 0 }
+    }
+}
 
 /// So many words of a file, mapped for as long as this lives.
 #[derive(Debug)]

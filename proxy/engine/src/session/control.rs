@@ -9,7 +9,8 @@ use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use crate::policy::limits::meter::CommonTable;
-use crate::policy::limits::refused::{Meant, Refusal};
+use crate::policy::limits::refused::{Meant, Refusal, Whom};
+use crate::runtime::common::CommonFile;
 use crate::runtime::driver::Driver;
 use crate::runtime::socket;
 use crate::session::engine::Engine;
@@ -38,9 +39,9 @@ pub enum Command {
     /// Backends that get no new requests, whatever the configuration says.
     Overlay(Vec<String>, Sender<()>),
     /// Who is limited now, of those who are meant; and whether they begin anew.
-    Limits(Meant, bool, Sender<Vec<(Refusal, u64)>>),
-    /// Count rates in a table that all workers of the host have in common.
-    ShareRates(CommonTable),
+    Limits(Meant, bool, Sender<Limited>),
+    /// Count rates, and requests in flight, in a table that all workers of the host have in common.
+    ShareRates(CommonTable, CommonFile),
     /// Open the access log's file anew, after it was moved away.
     ReopenLog,
     /// The digest computed anew from every entity held, over as many turns as it takes; None when it
@@ -58,6 +59,15 @@ pub enum Command {
 pub(super) enum Leaving {
     Listener(Rc<Listener>),
     Backend(Rc<Backend>),
+}
+
+/// Who is limited.
+#[derive(Debug)]
+pub struct Limited {
+    /// Whom rates refuse, and how many milliseconds each has to wait.
+    pub refused: Vec<(Refusal, u64)>,
+    /// Who has how many requests in flight, of those that are counted.
+    pub in_flight: Vec<(Whom, u64)>,
 }
 
 /// When it must be gone.
@@ -89,7 +99,10 @@ impl<D: Driver> Engine<D> {
             Command::Limits(meant, begin_anew, answer) => {
                 let _ = answer.send(self.limited(&meant, begin_anew));
             }
-            Command::ShareRates(table) => self.meter.share(table),
+            Command::ShareRates(table, file) => {
+                self.meter.share(table);
+                self.in_flight.share(file);
+            }
             Command::ReopenLog => self.log.reopen(),
             Command::Audit(answer) => {
                 self.audit
@@ -104,8 +117,8 @@ impl<D: Driver> Engine<D> {
         }
     }
 
-    /// Who is limited, and how many milliseconds each has to wait.
-    fn limited(&mut self, meant: &Meant, begin_anew: bool) -> Vec<(Refusal, u64)> {
+    /// Who is limited; with `begin_anew` they have used nothing from then on.
+    fn limited(&mut self, meant: &Meant, begin_anew: bool) -> Limited {
         let now_ns = self.clock.host_ns();
         let found = self.refused.at(now_ns, meant).into_iter();
         let wait_ms = |refusal: &Refusal| (refusal.until_ns - now_ns).div_ceil(1_000_000);
@@ -113,7 +126,7 @@ impl<D: Driver> Engine<D> {
             let wait_ms = wait_ms(&refusal);
             (refusal, wait_ms)
         });
-        let found = found.collect();
+        let refused = found.collect();
         if begin_anew {
             for key in self.refused.take(meant) {
                 self.meter.forget(key);
@@ -123,7 +136,10 @@ impl<D: Driver> Engine<D> {
                 self.meter.forget_all();
             }
         }
-        found
+        Limited {
+            refused,
+            in_flight: self.crowds(),
+        }
     }
 
     /// One turn's share of the audit, if anybody waits for it.

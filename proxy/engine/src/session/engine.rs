@@ -21,7 +21,7 @@ use slab::Slab;
 
 use crate::policy::guards::vault::Vault;
 use crate::policy::limits::bandwidth::Totals;
-use crate::policy::limits::crowd::InFlight;
+use crate::policy::limits::in_flight::InFlight;
 use crate::policy::limits::meter::Meter;
 use crate::policy::limits::refused::Refused;
 use crate::protocol::coding::pool::Encoders;

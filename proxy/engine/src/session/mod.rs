@@ -20,5 +20,5 @@ mod testing;
 mod timeout;
 mod transport;
 
-pub use self::control::Command;
+pub use self::control::{Command, Limited};
 pub use self::engine::{Engine, Served};

@@ -8,14 +8,13 @@
 
 use std::cell::{Cell, OnceCell};
 use std::io;
-use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::SeqCst;
 
 use ahash::RandomState;
 
 use super::places::{NOBODY, Places, WORDS};
-use crate::runtime::common::CommonWords;
+use crate::runtime::common::{CommonFile, CommonWords};
 use crate::state::entity::WhenFull;
 
 /// A rate that holds for one key at a time.
@@ -88,8 +87,8 @@ impl CommonTable {
     ///
     /// # Errors
     /// When it is none, or one of another version.
-    pub fn of(file: OwnedFd) -> io::Result<Self> {
-        let words = CommonWords::of(file, HEAD_WORDS + WORDS)?;
+    pub fn of(file: &CommonFile) -> io::Result<Self> {
+        let words = file.map(HEAD_WORDS + WORDS)?;
         let head = [0, 1].map(|at| words.words()[at].load(SeqCst).to_le_bytes());
         if head.concat() != MAGIC {
             return Err(io::Error::other("it is no table of this version"));
@@ -194,7 +193,7 @@ impl Meter {
 /// What the file of a table begins with. Another layout, and another hash, has another one.
 const MAGIC: [u8; 16] = *b"kakehi rates  1\n";
 /// In front of the places: a page, of which the seed is 32 bytes behind the magic.
-const HEAD_WORDS: usize = 512;
+pub(super) const HEAD_WORDS: usize = 512;
 
 #[cfg(test)]
 mod tests;

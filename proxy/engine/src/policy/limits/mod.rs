@@ -4,7 +4,9 @@
 
 pub mod bandwidth;
 pub mod bounds;
+mod columns;
 pub mod crowd;
+pub mod in_flight;
 pub mod meter;
 mod places;
 pub(in crate::policy) mod rate;

@@ -87,12 +87,12 @@ impl Rate {
 
     /// Answers a request that is one too many.
     fn refuse(&self, wait_ns: u64, facts: &Facts<'_>) -> Verdict {
-        let limit = named(self.policy(), &self.called, facts);
+        let limit = named(self.policy(), &self.called, facts.frontend_name);
+        let key = self.key(facts);
         let whom = || Whom {
             limit: limit.clone(),
-            who: self.who(facts),
+            who: Who::of(&self.by, key, facts).shown(facts.frontend_name),
         };
-        let key = self.key(facts);
         facts.refused.note(key, facts.now_ns, wait_ns, whom);
         let seconds = wait_ns.div_ceil(1_000_000_000);
         let (told, quota) = (&self.told, &self.quota);
@@ -106,32 +106,52 @@ impl Rate {
             ..Answer::new(self.status, Reason::RateLimited)
         })
     }
+}
 
-    /// Whose requests are counted together, as far as it may be told: what a client has shown of itself may be
-    /// what others take it for.
-    fn who(&self, facts: &Facts<'_>) -> Box<str> {
-        match &self.by {
-            RateBy::ClientAddress => match network_of(facts.asking().told) {
-                (false, bits) => Ipv4Addr::from_bits(bits as u32).to_string().into(),
-                (true, bits) => {
-                    let network = Ipv6Addr::from_bits(u128::from(bits) << 64);
-                    format!("{network}/64").into()
-                }
-            },
-            RateBy::Frontend => facts.frontend_name.into(),
-            RateBy::Claim(_) | RateBy::Header(_) | RateBy::Cookie(_) => match self.key(facts).0 {
-                _ if self.is_absent(facts) => "none".into(),
-                hash => format!("hash:{:08x}", hash >> 32).into(),
-            },
-        }
-    }
+/// Whose requests are counted together, as far as it may be told: what a client has shown of itself may be what others
+/// take it for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// What one client has: an address, or a network of IPv6.
+    Client(IpAddr),
+    /// All that a frontend serves.
+    Frontend,
+    /// Those with some value, hashed.
+    Hash(u32),
+    /// Those without any.
+    Nobody,
+}
 
-    fn is_absent(&self, facts: &Facts<'_>) -> bool {
-        match &self.by {
+impl Who {
+    pub(super) fn of(by: &RateBy, key: Key, facts: &Facts<'_>) -> Self {
+        let is_absent = match by {
+            RateBy::ClientAddress => {
+                let network = match network_of(facts.asking().told) {
+                    (false, bits) => Ipv4Addr::from_bits(bits as u32).into(),
+                    (true, bits) => Ipv6Addr::from_bits(u128::from(bits) << 64).into(),
+                };
+                return Self::Client(network);
+            }
+            RateBy::Frontend => return Self::Frontend,
             RateBy::Claim(name) => facts.claim(name).is_none(),
             RateBy::Header(name) => facts.values(name).next().is_none(),
             RateBy::Cookie(name) => cookie_of(name, facts).is_none(),
-            RateBy::ClientAddress | RateBy::Frontend => false,
+        };
+        match is_absent {
+            true => Self::Nobody,
+            false => Self::Hash((key.0 >> 32) as u32),
+        }
+    }
+
+    /// As people read it, of a request to this frontend.
+    #[must_use]
+    pub fn shown(self, frontend: &str) -> Box<str> {
+        match self {
+            Self::Client(IpAddr::V4(address)) => address.to_string().into(),
+            Self::Client(IpAddr::V6(network)) => format!("{network}/64").into(),
+            Self::Frontend => frontend.into(),
+            Self::Hash(hash) => format!("hash:{hash:08x}").into(),
+            Self::Nobody => "none".into(),
         }
     }
 }
@@ -169,10 +189,10 @@ pub(in crate::policy) fn decide(rates: &[Rate], facts: &Facts<'_>) -> Verdict {
 }
 
 /// A limit, as logs and operators know it: whose it is, and what it is called there.
-pub(in crate::policy) fn named(policy: Option<&str>, called: &str, facts: &Facts<'_>) -> Box<str> {
+pub(in crate::policy) fn named(policy: Option<&str>, called: &str, frontend: &str) -> Box<str> {
     match policy {
         Some(policy) => format!("policy/{policy}/{called}").into(),
-        None => format!("frontend/{}/{called}", facts.frontend_name).into(),
+        None => format!("frontend/{frontend}/{called}").into(),
     }
 }
 

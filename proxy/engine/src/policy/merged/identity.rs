@@ -12,7 +12,8 @@ use crate::policy::facts::{Facts, said_in};
 use crate::policy::guards::basic::Basic;
 use crate::policy::guards::jwt::Jwt;
 use crate::policy::guards::jwt::token::Claims;
-use crate::policy::limits::crowd::{Crowd, Keys};
+use crate::policy::limits::crowd::Crowd;
+use crate::policy::limits::in_flight::Keys;
 use crate::policy::limits::rate::Rate;
 use crate::policy::{Answer, Reason, Verdict};
 use crate::state::entity::{ForwardAuth, RateBy};
@@ -121,7 +122,7 @@ impl Merged {
     /// The keys under which it is counted by these.
     pub(in crate::policy) fn keys_behind(&self, facts: &Facts<'_>) -> Option<Keys> {
         let crowds = &self.behind.as_ref()?.crowds;
-        let keys = || crowds.iter().map(|crowd| crowd.key(facts)).collect();
+        let keys = || crowds.iter().map(|crowd| crowd.counted(facts)).collect();
         (!crowds.is_empty()).then(keys)
     }
 
@@ -130,7 +131,8 @@ impl Merged {
         self.rates.iter().chain(behind)
     }
 
-    pub(super) fn all_crowds(&self) -> impl Iterator<Item = &Crowd> {
+    /// How many requests of a sort there may be, in the order in which one is counted.
+    pub fn all_crowds(&self) -> impl Iterator<Item = &Crowd> {
         let behind = self.behind.iter().flat_map(|limits| &limits.crowds);
         self.crowds.iter().chain(behind)
     }

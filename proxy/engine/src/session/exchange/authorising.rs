@@ -402,9 +402,13 @@ impl<D: Driver> Engine<D> {
                 }
                 self.ask(id);
             }
-            Step::Answer(decided) => self.refuse_parked(id, decided),
+            Step::Answer(decided) => {
+                self.in_flight.give_up();
+                self.refuse_parked(id, decided);
+            }
             // What has no cluster answers all requests itself.
             Step::Forward(_) if parked.ends_here => {
+                self.in_flight.give_up();
                 self.fail_exchange(id, 500, Outcome::InternalError);
             }
             Step::Forward(changes) => self.forward_parked(id, changes),

@@ -9,6 +9,7 @@ pub(super) mod authorising;
 pub(super) mod body;
 pub(super) mod call;
 pub(super) mod compressing;
+mod crowds;
 mod edited;
 mod lines;
 mod own;
@@ -27,7 +28,7 @@ use std::sync::Arc;
 
 use crate::policy::changes::edits::{Edits, Made};
 use crate::policy::limits::bounds::Bounds;
-use crate::policy::limits::crowd::Keys;
+use crate::policy::limits::in_flight::Keys;
 use crate::policy::merged::Merged;
 use crate::protocol::grpc;
 use crate::protocol::h1::Version;

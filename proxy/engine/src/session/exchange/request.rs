@@ -123,6 +123,7 @@ impl<D: Driver> Engine<D> {
         let admitted = match self.admit(asker, listener, head, bytes, frontend, &record) {
             Ok(admitted) => admitted,
             Err(own) => {
+                self.in_flight.give_up();
                 let Own { frontend, answer } = *own;
                 record.reason = answer.fault;
                 let asked = self.asked(asker, listener, frontend, &record, head, bytes);
