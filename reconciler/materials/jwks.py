@@ -71,6 +71,14 @@ def check(content: bytes, field: str) -> list[Remark]:
     return remarks
 
 
+def is_empty(content: bytes) -> bool:
+    """Say whether it is a set without a key, by which an issuer takes all of them back."""
+    try:
+        return not Jwks.model_validate(json.loads(content)).keys
+    except (ValueError, RecursionError):
+        return False
+
+
 def _remarks(content: bytes, field: str) -> Iterator[Remark]:
     try:
         found = Jwks.model_validate(json.loads(content, object_pairs_hook=_each_once))
@@ -94,7 +102,10 @@ def _remarks(content: bytes, field: str) -> Iterator[Remark]:
         if key.kid is not None and (algorithm, key.kid) in usable:
             yield Remark("error", field, f"{name}: another one for {algorithm} has its name")
         usable.add((algorithm, key.kid))
-    if not usable:
+    if not found.keys:
+        # RFC 7517 §5: an issuer has no other way to take all of them back.
+        yield Remark("warning", field, "there is no key in it: all tokens get 401")
+    elif not usable:
         yield Remark("error", field, "no key in it verifies signatures", _MAKES_ONE)
     if len(found.keys) > KEYS_MAX:
         yield Remark("error", field, f"there are {len(found.keys)} keys; at most {KEYS_MAX}")

@@ -1,7 +1,7 @@
-"""When certificates in service expire, and what else of them is overdue: for status and metrics.
+"""When certificates in service expire, and what else of files that run is overdue or taken back.
 
 Looks into the material store, which has exactly what is served; a content is parsed once, when
-somebody first asks. Called by `reconciler.reporting.control.status` and
+somebody first asks. For status and metrics; called by `reconciler.reporting.control.status` and
 `reconciler.reporting.monitoring.measuring`.
 """
 
@@ -17,6 +17,8 @@ from reconciler.storage.store import Store
 from schemas.entities.entity import Entity, EntityKey
 from schemas.entities.material import materials_of
 from schemas.kinds.certificate import Certificate
+from schemas.kinds.frontend import Frontend
+from schemas.kinds.policy import Policy
 from schemas.messages.files import read_regular
 
 
@@ -54,6 +56,7 @@ class Expiry:
         self._store = store
         self._dates: dict[str, datetime | None] = {}
         self._lists: dict[str, datetime | None] = {}
+        self._empty: dict[str, bool] = {}
 
     def all(self, state: StoredState | None = None) -> list[Expiring]:
         """All certificates in service, the first to expire first.
@@ -93,6 +96,28 @@ class Expiry:
                     yield f"{entity.key}: {what} since {until:%Y-%m-%d %H:%M} UTC: {then}"
         self._lists = lists
 
+    def withdrawn(self) -> Iterator[str]:
+        """Yield a sentence for each set of keys of which an issuer has taken all back."""
+        empty: dict[str, bool] = {}
+        for entity in self._store.running.state.with_files():
+            for material in materials_of(entity):
+                if material.field[-1] != "keys":
+                    continue
+                digest = material.sha256
+                known = digest in self._empty
+                empty[digest] = self._empty[digest] if known else self._has_none(digest)
+                if empty[digest]:
+                    yield f"{entity.key}: {_issuer(entity)} has no key in it: all tokens get 401"
+        self._empty = empty
+
+    def _has_none(self, digest: str) -> bool:
+        from reconciler.materials import jwks  # noqa: PLC0415  # as above, of tokens
+
+        try:
+            return jwks.is_empty(read_regular(self._store.materials.directory / digest))
+        except OSError:
+            return False
+
     def _due(self, digest: str) -> datetime | None:
         from reconciler.materials import pem  # noqa: PLC0415  # 50 ms, and most have no certificates
 
@@ -121,3 +146,10 @@ def _staple_until(certificate: Entity) -> datetime | None:
     staple = certificate.typed(Certificate).ocsp
     until = staple.until if staple is not None else None
     return datetime.fromtimestamp(until, UTC) if until else None
+
+
+def _issuer(entity: Entity) -> str:
+    """Say whose set of keys an entity names, and where it is."""
+    is_policy = entity.key.kind == "policy"
+    jwt = (entity.typed(Policy) if is_policy else entity.typed(Frontend)).jwt
+    return f"the set of {jwt.issuer} ({jwt.keys.url or jwt.keys.path})" if jwt is not None else ""

@@ -197,6 +197,7 @@ class Status:
         ]
         warnings += [f"{key}: {said}" for key, said in self.without().items()]
         warnings += self.expiry.overdue(now)
+        warnings += self.expiry.withdrawn()
         warnings += self.store.notes.told()
         others = (
             self.store.place.problem,

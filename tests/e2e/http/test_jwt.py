@@ -370,6 +370,14 @@ def test_keys_that_change_count_at_once(site: TokenSite) -> None:
         lambda: site.get("outside", by(token)).status == 200, "the file is taken over", 30
     )
     assert site.get("outside", by(STRANGER.token(claims()))).status == 401, "also of who was known"
+    # An issuer that says none takes all of them back (RFC 7517 §5).
+    site.outside.write_text(json.dumps({"keys": []}))
+    processes.wait_until(
+        lambda: site.get("outside", by(token)).status == 401, "the empty set is taken over", 30
+    )
+    told = [each for each in site.daemon.status()["warnings"] if str(site.outside) in each]
+    assert len(told) == 1
+    assert "has no key in it: all tokens get 401" in told[0]
 
 
 def test_a_broken_set_is_refused_and_nothing_changes(site: TokenSite) -> None:

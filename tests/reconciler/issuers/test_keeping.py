@@ -76,7 +76,7 @@ def test_what_is_fetched_is_a_file_and_told_once(rig: Rig, monkeypatch: pytest.M
     assert rig.path.read_bytes() == OTHER
 
 
-@pytest.mark.parametrize("answer", ["it answered 500", b"{}", jwks().encode()])
+@pytest.mark.parametrize("answer", ["it answered 500", b"{}", b'{"keys": [{"kty": "oct"}]}'])
 def test_what_was_fetched_last_counts_until_better_is_had(rig: Rig, answer: bytes | str) -> None:
     rig.answer = answer
     rig.run(lambda keys: keys.failures().get("https://a/", 0) > 2)
@@ -94,6 +94,14 @@ def test_what_was_fetched_last_counts_until_better_is_had(rig: Rig, answer: byte
     os.utime(rig.path, (then, then))
     rig.run(lambda keys: is_told(keys, f"those of {since(then)} UTC count"))
     assert rig.path.read_bytes() == ONE
+
+
+def test_an_issuer_may_take_all_keys_back(rig: Rig) -> None:
+    rig.answer = ONE
+    rig.run(lambda _: rig.came == 1)
+    rig.answer = jwks().encode()
+    rig.run(lambda _: rig.came == 2, lambda keys: keys.failures() == {"https://a/": 0})
+    assert rig.path.read_bytes() == rig.answer
 
 
 def since(then: float) -> str:

@@ -75,6 +75,10 @@ def test_a_key_for_something_else_is_passed_over(key: dict[str, Any], reason: st
     assert said(key)[-1] == ("error", "no key in it verifies signatures")
 
 
+def test_an_issuer_may_take_all_keys_back() -> None:
+    assert said() == [("warning", "there is no key in it: all tokens get 401")]
+
+
 def test_keys_of_rsa_are_neither_short_nor_long() -> None:
     for bits in (1024, 4608):
         public = rsa.generate_private_key(65537, bits).public_key().public_numbers()
