@@ -4,7 +4,8 @@ A dead NFS server or a dying disk blocks whoever asks it, for hours if need be, 
 system has a time limit. So a thread looks, and whoever wants to know waits for a second at most.
 While a thread is held nobody else asks that directory: there are never more of them than a few, and
 who asks again is told at once. A file that has not answered is missing in what is returned. Called
-by `reconciler.materials` and by whoever else opens what a configuration names by an absolute path.
+by `reconciler.materials` and by whoever else opens what a configuration names by an absolute path;
+by `reconciler.storage.file.place`, of the state directory.
 """
 
 from __future__ import annotations
@@ -63,6 +64,11 @@ def answer_of(path: str, look: Callable[[str], Result], otherwise: Otherwise) ->
     return looked_at([path], look).get(path, otherwise)
 
 
+def is_silent(directory: str) -> bool:
+    """Whether a look at files of this directory keeps its thread. Nobody is asked."""
+    return _looking.is_held(directory)
+
+
 class _Round:
     """Some paths, looked at one after the other by one thread."""
 
@@ -95,6 +101,10 @@ class _Looking:
     def forget(self) -> None:
         """There are no threads here."""
         self._changed, self._idle, self._held = threading.Condition(), [], {}
+
+    def is_held(self, directory: str) -> bool:
+        # One word of a dictionary: for whoever asks before each query.
+        return directory in self._held
 
     def at(self, paths: list[str], look: Callable[[str], Any], *, hurry: bool) -> dict[str, Any]:
         found: dict[str, Any] = {}

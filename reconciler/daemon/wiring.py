@@ -176,8 +176,8 @@ def worker_plane(base: Ground, observer: WorkerObserver) -> WorkerPlane:
 
     sockets, overlaying = SocketTable(), Overlaying(workers)
     drains = Drains(store, send_overlay, base.outcomes.drains_expired)
-    tickets = TicketKeeper(options.state_dir, store)
-    challenges = ChallengeKeeper(options.state_dir, workers)
+    tickets = TicketKeeper(options.state_dir, store, ask=store.place.ask)
+    challenges = ChallengeKeeper(options.state_dir, workers, store.place.ask)
     rates = RateTableKeeper(options.runtime_dir)
     bringup = Bringup(store, sockets, overlay, tickets.path, challenges.path, rates, base.mending)
     supervisor = Supervisor(

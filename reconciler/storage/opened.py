@@ -62,9 +62,9 @@ class Opened:
         self._directory = directory
         self._relate = relate
         self.place = Place(directory)
-        self.damage = Damage()
+        self.damage = Damage(self.refuse_silent)
         self.notes = Notes()
-        self.materials = MaterialStore(directory, self._is_needed)
+        self.materials = MaterialStore(directory, self._is_needed, self.place.ask)
         self.epoch = 0
         # A transaction behind its commit point that may not have reached every worker.
         self.unfinished: Begun | None = None
@@ -85,6 +85,7 @@ class Opened:
         remove_abandoned()
         try:
             try:
+                self.place.ask()
                 for note in (*set_former_aside(directory), *self.place.clear()):
                     self.notes.add(note)
                 self._look_for_log()
@@ -102,6 +103,11 @@ class Opened:
             self.close()
             raise
 
+    def refuse_silent(self) -> None:
+        """Raises `OSError` where what would be read does not answer."""
+        if self.is_home:
+            self.place.ask()
+
     def look(self) -> None:
         """Be home, if that can be, and find out whether the directory can be written again.
 
@@ -112,7 +118,8 @@ class Opened:
             if self.place.problem is not None and time.monotonic() > self._probe_at:
                 self._probe_at = time.monotonic() + _RETURN_EVERY_S
                 self._probe()
-        with contextlib.suppress(DamagedError), self.damage.noted():
+        with contextlib.suppress(DamagedError, OSError), self.damage.noted():
+            self.refuse_silent()
             self.database.check_head()
 
     def _probe(self) -> None:
@@ -127,6 +134,7 @@ class Opened:
 
         Whoever writes need not know of damage: to him the disk is full, and the loop sees to it.
         """
+        self.refuse_silent()
         try:
             with self.writer.transaction():
                 yield
@@ -227,8 +235,9 @@ class Opened:
     def stand_in(self, *, copy: bool = True) -> None:
         """From here on another file is read, as long as the directory cannot be written."""
         self.connections.close()
-        with made_elsewhere(self._home.files) as standing:
-            if copy and not self._home.copy_files(standing.path):
+        is_silent = self.place.is_silent
+        with made_elsewhere(() if is_silent else self._home.files) as standing:
+            if copy and (is_silent or not self._home.copy_files(standing.path)):
                 self.is_home_unread = True
             self.materials.stand_in(standing.path)
         self.database = Database(standing.path)

@@ -90,6 +90,11 @@ class Store:
         return not running.is_empty and running.commit is None and not self._opened.has_left_out
 
     @property
+    def is_home_unread(self) -> bool:
+        """Whether the directory has a database that could not be read yet."""
+        return self._opened.is_home_unread
+
+    @property
     def epoch(self) -> int:
         """The number of this daemon, by which workers know the latest."""
         return self._opened.epoch
@@ -101,6 +106,7 @@ class Store:
         Commit, tree and entities are those of the same moment, whatever is committed meanwhile;
         reading them raises `OSError` when it goes on for too long, since it holds up checkpoints.
         """
+        self._opened.refuse_silent()
         with translated(), self._opened.snapshots.begin() as connection:
             end_after(connection, SNAPSHOT_S_MAX)
             yield read_running(connection, self.damage)

@@ -4,9 +4,11 @@
  * long as there is the file HANGING_WHILE.
  */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
@@ -22,6 +24,17 @@ static void wait_at(const char *path) {
     struct timespec moment = {0, 10 * 1000 * 1000};
     nanosleep(&moment, NULL);
   }
+}
+
+static void wait_for(int file) {
+  const char *hanging = getenv("HANGING_WHILE");
+  char link[64], path[4096];
+  if (hanging == NULL || access(hanging, F_OK) != 0) return;
+  snprintf(link, sizeof link, "/proc/self/fd/%d", file);
+  ssize_t length = readlink(link, path, sizeof path - 1);
+  if (length < 0) return;
+  path[length] = 0;
+  wait_at(path);
 }
 
 #define REAL(name)                \
@@ -70,3 +83,28 @@ int inotify_add_watch(int watcher, const char *path, uint32_t mask) {
   wait_at(path);
   return real(watcher, path, mask);
 }
+
+/* What is open already. */
+#define ON_FILE(result, name, parameters, ...) \
+  result name parameters {                     \
+    REAL(name);                                \
+    wait_for(file);                            \
+    return real(__VA_ARGS__);                  \
+  }
+ON_FILE(ssize_t, pread, (int file, void *to, size_t size, off_t at), file, to, size, at)
+ON_FILE(ssize_t, pread64, (int file, void *to, size_t size, off64_t at), file, to, size, at)
+ON_FILE(ssize_t, pwrite, (int file, const void *from, size_t size, off_t at), file, from, size, at)
+ON_FILE(ssize_t, pwrite64, (int file, const void *from, size_t size, off64_t at), file, from, size, at)
+ON_FILE(int, fsync, (int file), file)
+ON_FILE(int, fdatasync, (int file), file)
+
+#define ON_PATH(result, name, parameters, ...) \
+  result name parameters {                     \
+    REAL(name);                                \
+    wait_at(path);                             \
+    return real(__VA_ARGS__);                  \
+  }
+ON_PATH(DIR *, opendir, (const char *path), path)
+ON_PATH(int, unlink, (const char *path), path)
+ON_PATH(int, mkdir, (const char *path, mode_t mode), path, mode)
+ON_PATH(int, rename, (const char *path, const char *to), path, to)

@@ -73,6 +73,9 @@ def _is_empty(store: Store, source: Source) -> str | None:
 def lost_of(store: Store, source: Source) -> str | None:
     """What is not in a database which has had it before, as the beginning of a sentence."""
     lost = []
+    if store.is_home_unread:
+        # It lies there, and comes back when that can be read.
+        return None
     with contextlib.suppress(DamagedError, OSError):
         if store.running.history.last_told() is None:
             lost.append("its history")

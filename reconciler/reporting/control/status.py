@@ -80,7 +80,8 @@ class Status:
             warnings = self._warnings(certificates, now)
         except (DamagedError, OSError) as error:
             # Until it is written anew; all else is known.
-            warnings = [f"what runs cannot be read: {error}", *self.store.notes.told()]
+            reason = self.store.place.problem or error
+            warnings = [f"what runs cannot be read: {reason}", *self.store.notes.told()]
         return {
             "commit": running.commit,
             "generation": running.generation,

@@ -130,8 +130,10 @@ class UnreadError(DamagedError):
 class Damage:
     """What somebody has come upon in the database, until somebody else sees to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, refuse: Callable[[], None] = lambda: None) -> None:
+        """`refuse` raises `OSError` while nobody is to read: the disk does not answer."""
         self._found: DamagedError | None = None
+        self.refuse = refuse
 
     def note(self, found: DamagedError) -> None:
         """Keep what was found, for whoever asks by `take`."""

@@ -2,8 +2,10 @@
 
 Somebody may delete or replace it while a daemon runs; what is written then goes into files that no
 start will ever find. So its inode, and those of the files that hold the state, are looked at before
-each commit: a call of `stat` each. Called by `reconciler.storage.opened`; `lock_directory` and
-`holds_lock` also by whoever else must be alone in a directory.
+each commit: a call of `stat` each. Its file system may hang: so a thread looks before anything
+there is read or written, and while that has no answer nobody else touches it. Called by
+`reconciler.storage.opened`; `lock_directory` and `holds_lock` also by whoever else must be alone in
+a directory.
 """
 
 from __future__ import annotations
@@ -13,15 +15,18 @@ import errno
 import fcntl
 import os
 import resource
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
 from reconciler.durable import make_directory, set_aside, write_durably
 from reconciler.errors import MachineError
 from reconciler.presence import is_directory, is_file, is_there
+from reconciler.stalling import is_silent, looked_at
 from schemas.messages.files import read_regular
 
 LOCK_NAME = "lock"
+_SILENT = "it does not answer: its file system hangs"
 # What stands in the lock behind the process, as long as the files are open.
 _OPEN = "open"
 # What is a file there, whoever keeps it.
@@ -37,6 +42,8 @@ _NO_DIRECTORY = (errno.ENOTDIR, errno.EEXIST)
 # Room for less than a few records is none.
 _PROBE_BYTES = 64 * 1024
 _OWNER_BYTES = 32
+# Who has had an answer so lately asks for no other. Before each query it would cost more than that.
+_ANSWERED_S = 0.02
 # The database of a hundred thousand frontends with its log, and a good deal of an access log.
 _FILE_BYTES_ENOUGH = 1024 * 1024 * 1024
 
@@ -54,6 +61,13 @@ class Place:
         self._lock = -1
         self._identity: tuple[int, int] | None = None
         self._files: dict[Path, tuple[int, int]] = {}
+        # What is in a directory is what may hang, whoever has looked at it from outside.
+        self._inside = f"{directory}/."
+        self._answered_at = -_ANSWERED_S
+        try:
+            self.ask()
+        except OSError:
+            return
         try:
             self.take()
         except OSError as error:
@@ -68,10 +82,32 @@ class Place:
             return
         self.probe()
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether it has not answered whom it was asked by last."""
+        return is_silent(str(self.directory))
+
+    def ask(self) -> None:
+        """See whether it answers, for a second at most. Raises `OSError` where it does not."""
+        if time.monotonic() - self._answered_at > _ANSWERED_S:
+            self._identities(())
+
+    def _identities(self, paths: Iterable[Path]) -> dict[Path, tuple[int, int] | OSError]:
+        """What is at these places. Raises `OSError` where nothing answers."""
+        named = {str(path): path for path in paths}
+        found = looked_at([self._inside, *named], _identity_or_error)
+        if len(found) <= len(named):
+            error = OSError(errno.ETIMEDOUT, _SILENT, str(self.directory))
+            self.failed(error)
+            raise error
+        self._answered_at = time.monotonic()
+        return {named[path]: each for path, each in found.items() if path in named}
+
     def probe(self) -> None:
         """Tells by `problem` whether there is room, and what is written can be read."""
         path = self.directory / "probe.new"
         try:
+            self.ask()
             write_durably(path, bytes(_PROBE_BYTES))
             read_regular(path)
             path.unlink()
@@ -82,6 +118,7 @@ class Place:
 
     def take(self) -> None:
         """Makes and locks the directory as far as it is not. Raises `OSError`, `MachineError`."""
+        self.ask()
         if not self._has_lock():
             lock, before = _open_lock(self.directory)
             self.close()
@@ -108,6 +145,7 @@ class Place:
         """Say to the next start whether files were open there when the process ended."""
         # Without it that start knows less, and nothing else.
         with contextlib.suppress(OSError):
+            self.ask()
             _write_owner(self._lock, _OPEN if is_open else "")
             os.fsync(self._lock)
 
@@ -116,17 +154,16 @@ class Place:
 
         Raises `OSError` where the disk does not say what is there.
         """
-        try:
-            if _identity(self.directory) != self._identity:
-                return f"{self.directory} was replaced by another directory"
-            for path, opened in self._files.items():
-                if _identity(path) != opened:
-                    return f"{path} was replaced by another file"
-        except OSError as error:
-            if error.errno == errno.EIO:
-                self.failed(error)
-                raise
-            return f"{error.filename}: {error.strerror or error}"
+        for path, found in self._identities((self.directory, *self._files)).items():
+            if isinstance(found, OSError):
+                if found.errno == errno.EIO:
+                    self.failed(found)
+                    raise found
+                return f"{found.filename}: {found.strerror or found}"
+            if path == self.directory and found != self._identity:
+                return f"{path} was replaced by another directory"
+            if path != self.directory and found != self._files[path]:
+                return f"{path} was replaced by another file"
         return None
 
     def failed(self, error: Exception) -> None:
@@ -150,9 +187,17 @@ def file_size_limit() -> str | None:
     return f"files may have {most} at most (raise the limit: LimitFSIZE= or `ulimit -f`)"
 
 
-def _identity(where: Path | int) -> tuple[int, int]:
-    found = where.stat() if isinstance(where, Path) else os.fstat(where)
+def _identity(where: Path | str | int) -> tuple[int, int]:
+    # Of a path as it is written: what is inside of the directory, and not where it lies.
+    found = os.stat(where)  # noqa: PTH116  # `Path` leaves the dot out
     return found.st_dev, found.st_ino
+
+
+def _identity_or_error(path: str) -> tuple[int, int] | OSError:
+    try:
+        return _identity(path)
+    except OSError as error:
+        return error
 
 
 def holds_lock(directory: Path, lock: int) -> bool:

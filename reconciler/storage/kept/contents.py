@@ -32,11 +32,20 @@ def _hash(content: bytes) -> str:
 class MaterialStore:
     """Contents by hash, each a file that only its owner may read."""
 
-    def __init__(self, state_dir: Path, is_needed: Callable[[str], bool]) -> None:
-        """`is_needed` says of a hash whether a running entity has it."""
+    def __init__(
+        self,
+        state_dir: Path,
+        is_needed: Callable[[str], bool],
+        ask: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`is_needed` says of a hash whether a running entity has it.
+
+        `ask` raises `OSError` where the state directory does not answer.
+        """
         self.directory = self._home = state_dir / DIRECTORY
         """Where workers read them now: elsewhere while the state directory cannot be written."""
         self._is_needed = is_needed
+        self._ask = ask
         self._copies = Copies()
         # Whoever reads a former state needs what it names; what nobody else needs goes then.
         self._readers = 0
@@ -46,11 +55,19 @@ class MaterialStore:
 
     def make(self) -> None:
         """Make the directory. Raises `OSError`."""
+        self._answered()
         make_own_directory(self.directory)
+
+    def _answered(self) -> None:
+        """Before anything is touched there. Raises `OSError`."""
+        if self.directory == self._home:
+            self._ask()
 
     def copy(self) -> None:
         """Have in memory what a start found there. For a thread."""
-        self._copies.fill(self.directory)
+        with contextlib.suppress(OSError):
+            self._answered()
+            self._copies.fill(self.directory)
 
     def stand_in(self, directory: Path) -> None:
         """From here on they lie in this directory. Raises `OSError`.
@@ -60,6 +77,7 @@ class MaterialStore:
         elsewhere = directory / DIRECTORY
         make_own_directory(elsewhere)
         with contextlib.suppress(OSError):
+            self._answered()
             for path in self.directory.iterdir():
                 if self.directory == self._home or path.is_symlink():
                     (elsewhere / path.name).symlink_to(path.resolve())
@@ -69,6 +87,7 @@ class MaterialStore:
 
     def write_home(self) -> None:
         """Write what has come elsewhere to the state directory. Raises `OSError`."""
+        self._ask()
         make_own_directory(self._home)
         if self.directory != self._home:
             # Whoever tidies up there may have taken it: then `mend` has to write them.
@@ -86,11 +105,13 @@ class MaterialStore:
         digests = {material.sha256 for material in materials_of(entity)} if entity else set()
         if len(digests) == 1:
             with contextlib.suppress(OSError):
+                self._answered()
                 return read_regular(self.directory / digests.pop())
         return None
 
     def forget_unused(self) -> None:
         """What no running entity needs is a leftover, once it is sure what runs."""
+        self._answered()
         self._let_go([path.name for path in self.directory.iterdir()])
 
     def keep(self, entities: Iterable[Entity], contents: dict[str, bytes]) -> None:
@@ -98,6 +119,7 @@ class MaterialStore:
         for entity in with_files(entities):
             for material in materials_of(entity):
                 path = self.directory / material.sha256
+                self._answered()
                 content = contents.get(material.sha256)
                 if content is None:
                     continue
@@ -138,6 +160,7 @@ class MaterialStore:
         For a thread. Raises `OSError`.
         """
         directory = self.directory
+        self._answered()
         try:
             with os.scandir(directory) as found:
                 return frozenset(each.name for each in found)
@@ -147,13 +170,18 @@ class MaterialStore:
     def stamp(self) -> tuple[int, int]:
         """What is another one when a file has come or gone."""
         try:
+            self._answered()
             found = self.directory.stat()
         except OSError:
             return 0, 0
         return found.st_ino, found.st_mtime_ns
 
     def holds(self, digest: str) -> bool:
-        """Tell whether a content is there as it was written. For any thread."""
+        """Tell whether a content is there as it was written. For any thread.
+
+        Raises `OSError` where that is not to be known.
+        """
+        self._answered()
         with contextlib.suppress(OSError):
             return _hash(read_regular(self.directory / digest)) == digest
         return False
@@ -165,6 +193,7 @@ class MaterialStore:
         failed: OSError | None = None
         for digest in dict.fromkeys(digests):
             try:
+                self._answered()
                 if not self._is_needed(digest):
                     self._copies.drop(digest)
                     (self.directory / digest).unlink(missing_ok=True)

@@ -13,7 +13,7 @@ import errno
 import json
 import sqlite3
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -62,8 +62,12 @@ class HistoryRow(NamedTuple):
 class StoredHistory:
     """The rows, by one connection. Raises `DamagedError` and `OSError`."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, refuse: Callable[[], None] = lambda: None
+    ) -> None:
+        """`refuse`: as of `Damage`."""
         self._connection = connection
+        self._refuse = refuse
 
     def newest(self) -> Iterator[HistoryEntry]:
         """Yield what became of commits, of files and of drains, newest first."""
@@ -82,6 +86,7 @@ class StoredHistory:
     def after(self, number: int, limit: int) -> list[tuple[int, HistoryRow]]:
         """Return the rows behind a number in their order, so many at most."""
         query = f"SELECT number, {_ROW} FROM history WHERE number > ? ORDER BY number LIMIT ?"  # noqa: S608
+        self._refuse()
         with translated():
             found = self._connection.execute(query, (number, limit)).fetchall()
         return [(number, HistoryRow(*row)) for number, *row in found]
@@ -95,6 +100,7 @@ class StoredHistory:
             f"SELECT {_ROW} FROM history WHERE {where}"  # noqa: S608  # words of ours
             " ORDER BY number DESC LIMIT ?"
         )
+        self._refuse()
         with translated():
             for row in self._connection.execute(query, (*values, limit)):
                 yield HistoryRow(*row)

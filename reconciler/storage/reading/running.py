@@ -51,7 +51,7 @@ def beyond_any_count() -> int:
 
 def running_of(connection: sqlite3.Connection, header: Header | None, damage: Damage) -> Running:
     """Return what runs by a header, and what is asked for by a connection as it is then."""
-    history = StoredHistory(connection)
+    history = StoredHistory(connection, damage.refuse)
     if header is None:
         return Running(StoredState(connection, EMPTY_DIGEST, damage), history)
     state = StoredState(connection, header.digest, damage)
@@ -65,4 +65,4 @@ def read_running(connection: sqlite3.Connection, damage: Damage) -> Running:
         "SELECT generation, digest, commit_id, tree, applied_at FROM running"
     ).fetchone()
     state = SnapshotState(connection, digest, damage)
-    return Running(state, StoredHistory(connection), generation, *rest)
+    return Running(state, StoredHistory(connection, damage.refuse), generation, *rest)

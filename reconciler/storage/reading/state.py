@@ -173,6 +173,7 @@ class StoredState:
         query, values = f"{_ENTITY} ORDER BY kind, name", tuple[str, ...]()
         if kind is not None:
             query, values = f"{_ENTITY} WHERE kind = ? ORDER BY name", (kind,)
+        self._damage.refuse()
         with self._damage.noted(), translated():
             for row in self._connection.execute(query, values):
                 yield decode_entity(row)
@@ -184,6 +185,7 @@ class StoredState:
         that is another one, `check` says why.
         """
         query = f"SELECT {PUT} FROM entities ORDER BY kind, name"  # noqa: S608  # words of ours
+        self._damage.refuse()
         try:
             with self._damage.noted(), translated():
                 for (text,) in self._connection.execute(query):
@@ -195,6 +197,7 @@ class StoredState:
 
     def check(self) -> None:
         """Look at every row. Raises `DamagedError` when one is not what was written."""
+        self._damage.refuse()
         with self._damage.noted(), translated():
             for row in self._connection.execute(f"{_ENTITY} ORDER BY kind, name"):
                 _check(row)
@@ -302,12 +305,14 @@ class StoredState:
     # long as the answers.
 
     def _one(self, query: str, values: tuple[object, ...]) -> Any:
+        self._damage.refuse()
         try:
             return self._connection.execute(query, values).fetchone()
         except (sqlite3.Error, UnicodeDecodeError) as error:
             self._fail(error)
 
     def _all(self, query: str, values: tuple[object, ...]) -> list[Any]:
+        self._damage.refuse()
         try:
             return self._connection.execute(query, values).fetchall()
         except (sqlite3.Error, UnicodeDecodeError) as error:

@@ -28,8 +28,15 @@ _TAKEN_WAIT_S = 5.0
 class ChallengeKeeper:
     """The answers of one daemon, by the order that they belong to."""
 
-    def __init__(self, state_dir: Path, workers: Callable[[], Iterable[Worker]]) -> None:
+    def __init__(
+        self,
+        state_dir: Path,
+        workers: Callable[[], Iterable[Worker]],
+        ask: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`ask` raises `OSError` while the state directory does not answer."""
         self.path = state_dir / FILE
+        self._ask = ask
         self._workers = workers
         self._given: dict[str, ChallengeAnswers] = {}
         try:
@@ -77,4 +84,5 @@ class ChallengeKeeper:
             },
             tls={host: shown for each in self._given.values() for host, shown in each.tls.items()},
         )
+        self._ask()
         replace_durably(self.path, merged.model_dump_json().encode())

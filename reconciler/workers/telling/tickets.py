@@ -41,8 +41,16 @@ _RETRY_S = 60.0
 class TicketKeeper:
     """The file of one daemon. `rotation_s` is the age at which the newest key is replaced."""
 
-    def __init__(self, state_dir: Path, memory: Memory, rotation_s: float = ROTATION_S) -> None:
+    def __init__(
+        self,
+        state_dir: Path,
+        memory: Memory,
+        rotation_s: float = ROTATION_S,
+        ask: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`ask` raises `OSError` while the state directory does not answer."""
         self.path = state_dir / FILE
+        self._ask = ask
         self._memory = memory
         self._rotation_s = rotation_s
         self._start_anew_if_damaged()
@@ -70,6 +78,7 @@ class TicketKeeper:
             await asyncio.sleep(delay_s)
 
     def _due_in_s(self) -> float:
+        self._ask()
         try:
             found = self.path.stat()
         except FileNotFoundError:
@@ -82,6 +91,7 @@ class TicketKeeper:
 
     def _kept(self) -> bytes:
         """What was written before; what is no file in its place has no keys."""
+        self._ask()
         if not is_file(self.path):
             return b""
         return read_regular(self.path)
