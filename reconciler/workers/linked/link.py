@@ -115,7 +115,7 @@ class Link:
         try:
             self._channel.send(frame, descriptors)
         except (WireError, OSError) as error:
-            self.close(f"cannot write to it: {error}")
+            self._unwritable(error)
             return reply
         if self._channel.has_outgoing:
             self._loop.add_writer(self._channel.fileno(), self._flush)
@@ -146,10 +146,15 @@ class Link:
         try:
             self._channel.flush()
         except OSError as error:
-            self.close(f"cannot write to it: {error}")
+            self._unwritable(error)
             return
         if not self._channel.has_outgoing:
             self._loop.remove_writer(self._channel.fileno())
+
+    def _unwritable(self, error: Exception) -> None:
+        # What came before may say why: who was paused has not read it.
+        self._read()
+        self.close(f"cannot write to it: {error}")
 
     def _read(self) -> None:
         try:

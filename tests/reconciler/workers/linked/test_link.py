@@ -35,3 +35,20 @@ def test_an_answer_that_nobody_waits_for_is_no_error(moment: str) -> None:
         return stray
 
     assert asyncio.run(converse()) == []
+
+
+def test_what_has_come_is_read_before_a_question_that_cannot_be_sent_ends_it() -> None:
+    """A daemon that was paused meanwhile would not hear that it was replaced, and start workers."""
+
+    async def converse() -> tuple[int | None, list[str]]:
+        ours, theirs = socket.socketpair()
+        heard: list[str] = []
+        link = Link(ours, lambda _, message: heard.append(message.type))
+        theirs.sendall(wire.encode(wire.Stale(epoch=7)))
+        theirs.close()
+        # Nothing of it has been read by the loop.
+        with pytest.raises(WorkerGoneError):
+            await link.ask(wire.Overlay(drained=[]))
+        return link.outranked_by, heard
+
+    assert asyncio.run(converse()) == (7, ["stale"])
