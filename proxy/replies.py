@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from proxy.drained import Drained
 from proxy.engine_api import EngineApi, PrepareRefusedError
 from schemas.messages import wire
 from schemas.messages.challenges import ChallengeAnswers
@@ -22,6 +23,8 @@ class Replies:
 
     def __init__(self, engine: EngineApi) -> None:
         self._engine = engine
+        self.drained = Drained(engine)
+        """Which backends get no new requests."""
         # What the reconciler keeps of the overlay, for the next one if that has lost it.
         self._kept = ""
         self.serving = False
@@ -96,7 +99,7 @@ class Replies:
                 self._engine.release(generation)
                 return wire.Released(transaction=transaction, generation=generation)
             case wire.Overlay(drained=drained, kept=kept):
-                self._engine.overlay(drained)
+                self.drained.take(message)
                 if kept is not None:
                     self._kept = kept
                 return wire.Overlaid(drained=drained)

@@ -4,8 +4,8 @@ One message after another, whoever sent it, so that the engine sees one order. A
 higher epoch takes the place of an older one; a lost connection changes nothing but that a change
 which was on its way is dropped: the worker goes on serving what it committed last. One that nobody
 has ever spoken to serves nothing, and ends: a reconciler that gave its start up does not know of
-it. There is no other timer here: an idle worker is not woken by its shell. What a message has the
-engine do is in `replies` beside. Called by `proxy.worker`.
+it. There is no other timer but that of drains which end: an idle worker is not woken by its shell.
+What a message has the engine do is in `replies` beside. Called by `proxy.worker`.
 """
 
 from __future__ import annotations
@@ -92,6 +92,7 @@ class Shell:
         drain_ms = await self._ending
         self._unspoken.cancel()
         handling.cancel()
+        self._replies.drained.stop()
         self._loop.remove_reader(self._control.fileno())
         self._control.close()
         if self._current is not None:

@@ -168,7 +168,7 @@ def worker_plane(base: Ground, observer: WorkerObserver) -> WorkerPlane:
         return supervisor.in_service.values()
 
     def overlay() -> wire.Overlay:
-        return wire.Overlay(drained=drains.names(), kept=drains.text)
+        return wire.Overlay(drained=drains.names(), ends=drains.ends(), kept=drains.text)
 
     def send_overlay() -> None:
         overlaying.tell(overlay())
@@ -192,7 +192,7 @@ def worker_plane(base: Ground, observer: WorkerObserver) -> WorkerPlane:
         challenges=challenges,
         supervisor=supervisor,
         auditing=Auditing(store, supervisor),
-        liveness=Liveness(supervisor, drains.names),
+        liveness=Liveness(supervisor, overlay),
         binding=Binding(supervisor, bringup, store),
         strays=Strays(supervisor, sockets, options.runtime_dir),
         certifying=Certifying(

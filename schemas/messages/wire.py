@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from schemas.messages.frames import DESCRIPTORS_MAX, WireError, framed
 
-PROTOCOL = 33
+PROTOCOL = 34
 """Grows with every change of these messages that the other side would not understand."""
 
 LANGUAGE = "7c52e91de1024ea7"
@@ -124,11 +124,13 @@ class Serve(_Message):
 class Overlay(_Message):
     """The backends that get no new requests; replaces the former list. Answered by `Overlaid`.
 
+    `ends`: when they do again without another word, in seconds since 1970; the others never.
     `kept` is what the reconciler keeps of it, which the worker does not read: None leaves it.
     """
 
     type: Literal["overlay"] = "overlay"
     drained: list[str]
+    ends: dict[str, float] = {}
     kept: str | None = None
 
 

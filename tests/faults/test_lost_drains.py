@@ -81,6 +81,23 @@ def test_a_lost_state_directory_has_its_drains_from_workers(drained: Site) -> No
     check_drained(drained)
 
 
+def test_a_drain_ends_in_time_without_a_daemon_and_stands_once_in_history(drained: Site) -> None:
+    pids = drained.worker_pids()
+
+    def answers() -> set[str]:
+        return set(drained.kept("main.test", pids=pids).values())
+
+    drained.daemon.run_cli("drain", "main/b0", "--for", "3s", check=True)
+    drained.daemon.leave()
+    assert answers() == {"503"}
+    processes.wait_until(lambda: answers() == {"red"}, "its time is over", 10)
+    drained.daemon.return_()
+    assert drained.everywhere("main.test") == {"red"}
+    told = [each["outcome"] for each in drained.daemon.ask("history")["drains"]]
+    assert told.count("expired") == 1
+    assert drained.daemon.ask("status")["drains"] == []
+
+
 def test_what_has_ended_meanwhile_is_not_told_as_taken_back(drained: Site) -> None:
     assert drained.daemon.run_cli("drain", "main/b0", "--for", "2s").returncode == 0
     drained.daemon.leave()

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy.drained import GRACE_S
 from proxy.engine_api import EngineApi
 from proxy.shell import Shell
 from reconciler.storage.store import Store
@@ -31,6 +32,7 @@ from schemas.changes.state import EMPTY_DIGEST, State
 from schemas.entities.entity import NOWHERE, Entity, EntityKey
 from schemas.messages import wire
 from schemas.messages.files import identity
+from tests.harness import processes
 from tests.harness.ports import address, split
 from tests.harness.rawbackend import RawBackend
 from tests.proxy.worker import DEADLINE_S, Connection, Worker, prepare, stages, state
@@ -204,6 +206,26 @@ def test_what_is_kept_of_an_overlay_is_told_to_the_next_reconciler(
     other.descriptors(other.greet(2))
     assert other.ask(wire.Recall()) == wire.Recalled(kept="whatever")
     other.close()
+
+
+def test_a_drain_ends_without_another_word(connection: Connection, served: Served) -> None:
+    connection.descriptors(connection.greet())
+    served.bring_up(connection)
+    ends = time.time() + 1
+    assert connection.ask(wire.Overlay(drained=["shop/one"], ends={"shop/one": ends})) is not None
+    assert served.get() == 503
+    # A later end takes the place of the one before, and one that has no end any.
+    later = wire.Overlay(drained=["shop/one"], ends={"shop/one": ends + 1})
+    assert connection.ask(later) is not None
+    while time.time() < ends + GRACE_S + 0.5:
+        assert served.get() == 503
+    processes.wait_until(lambda: served.get() == 200, "it takes requests again", 5)
+    assert connection.ask(wire.Overlay(drained=["shop/one"])) is not None
+    time.sleep(0.2)
+    assert served.get() == 503
+    # What is over before it comes drains nobody.
+    connection.ask(wire.Overlay(drained=["shop/one"], ends={"shop/one": ends - GRACE_S}))
+    assert served.get() == 200
 
 
 def test_ticket_keys_are_read_from_where_they_lie(connection: Connection, tmp_path: Path) -> None:

@@ -74,6 +74,14 @@ class Drains:
         """The overlay as the workers take it."""
         return sorted(self._drains)
 
+    def ends(self) -> dict[str, float]:
+        """When each ends by itself, in seconds since 1970; those that do."""
+        return {
+            name: datetime.fromisoformat(each.expires_at).timestamp()
+            for name, each in self._drains.items()
+            if each.expires_at is not None
+        }
+
     def all(self) -> list[Drain]:
         """All drains, as `status` tells of them."""
         return [self._drains[name] for name in self.names()]

@@ -30,9 +30,9 @@ REPLACE_AFTER = 20
 class Liveness:
     """Goes round the workers in service."""
 
-    def __init__(self, supervisor: Supervisor, drained: Callable[[], list[str]]) -> None:
+    def __init__(self, supervisor: Supervisor, overlay: Callable[[], wire.Overlay]) -> None:
         self._supervisor = supervisor
-        self._drained = drained
+        self._overlay = overlay
         self._unanswered: dict[Worker, tuple[int, int]] = {}
         self._turn = 0
 
@@ -51,7 +51,7 @@ class Liveness:
         for worker in workers:
             self._look_at(worker)
             if worker.link.awaited is None and self._turn % ASK_EVERY == 0:
-                worker.link.ask(wire.Overlay(drained=self._drained()))
+                worker.link.ask(self._overlay())
 
     def _look_at(self, worker: Worker) -> None:
         awaited = worker.link.awaited

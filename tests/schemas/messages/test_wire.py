@@ -34,7 +34,7 @@ TO_WORKER: list[wire.ToWorker] = [
     wire.Release(transaction=1, generation=2),
     wire.Serve(sockets=["public"]),
     wire.Overlay(drained=["shop/a"]),
-    wire.Overlay(drained=[], kept="{}"),
+    wire.Overlay(drained=["shop/a"], ends={"shop/a": 1.5}, kept="{}"),
     wire.Recall(),
     wire.TicketKeys(path="/state/tickets"),
     wire.RateTable(),
