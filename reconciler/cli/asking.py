@@ -59,9 +59,27 @@ class BusyDaemonError(CommandError):
 class NoDaemonError(CommandError):
     """Nobody listens at the control socket; `orphans` are the processes of workers that serve."""
 
+    runs = False
+    """Whether there is one all the same."""
+
     def __init__(self, message: str, hint: str | None, orphans: dict[int, int]) -> None:
         super().__init__(message, hint)
         self.orphans = orphans
+
+
+class UnreachableDaemonError(NoDaemonError):
+    """It runs, and its control socket is gone; it makes it anew, where that can be."""
+
+    runs = True
+
+    def __init__(self, path: str, process: int) -> None:
+        who = f"process {process}" if process else "ask as root which process"
+        super().__init__(
+            f"a daemon runs ({who}), but its socket {path} is gone: it makes it anew within a "
+            "second, where it can",
+            f"its log says why it cannot; to end the proxy: kill -INT {process or 'PROCESS'}",
+            {},
+        )
 
 
 def _connect(connection: socket.socket, path: str, given: str | None) -> None:
@@ -69,13 +87,16 @@ def _connect(connection: socket.socket, path: str, given: str | None) -> None:
     hint = elsewhere if given is None else None
     try:
         connection.connect(path)
-    except (FileNotFoundError, ConnectionRefusedError) as error:
+    except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError) as error:
+        process = _unreachable(path)
+        if process is not None:
+            raise UnreachableDaemonError(path, process) from None
         orphans, hidden = _orphans(runtime_directory(given))
         if orphans:
             raise NoDaemonError(*_orphaned(path, orphans, hidden), orphans) from None
         if hidden:
             raise NoDaemonError(f"no daemon runs at {path}; {hidden}", None, {}) from None
-        if isinstance(error, FileNotFoundError):
+        if not isinstance(error, ConnectionRefusedError):
             message = f"no daemon runs at {path} (start one: kakehi run)"
         else:
             message = f"the daemon of {path} is gone (start it again: kakehi run)"
@@ -110,6 +131,22 @@ def is_starting(runtime_dir: str | None) -> bool:
         for each in locks
         if len(each) > 5
     )
+
+
+def _unreachable(path: str) -> int | None:
+    """Return the process of a daemon that listens there though nobody can connect; 0: unknown."""
+    from contextlib import suppress
+    from pathlib import Path
+
+    from reconciler import socket_tables
+
+    with suppress(OSError):
+        place = str(Path(path).absolute())
+        if any(line.endswith(place) for line in socket_tables.lines("unix")):
+            from reconciler.workers.processes import lost_sockets
+
+            return lost_sockets.daemon(Path(path))
+    return None
 
 
 def _orphans(runtime_dir: str) -> tuple[dict[int, int], str | None]:

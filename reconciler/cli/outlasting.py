@@ -23,7 +23,8 @@ BUSY_S = 1.0
 """How often one is asked again that has too many who ask."""
 
 RESTART_S = 5.0
-"""The same where one has ended and its workers serve: systemd starts it again."""
+"""The same where one has ended and its workers serve: systemd starts it again. Or where one makes
+its socket anew."""
 
 LOST_S = 15.0
 """The same where one went away while it was asked: it may take a while to end."""
@@ -86,14 +87,15 @@ def ask_within(
                 raise
             time.sleep(BUSY_S - LOOK_S)
         except NoDaemonError as error:
-            if not (first or is_lost):
+            if not (first or is_lost or error.runs):
                 raise
             if is_starting(runtime_dir):
                 hoped = time.monotonic()
                 if not told:
                     note("a daemon is starting; waiting for it")
                     told = True
-            patience_s = LOST_S if is_lost else RESTART_S if error.orphans else START_S
+            is_hoped = bool(error.orphans) or error.runs
+            patience_s = LOST_S if is_lost else RESTART_S if is_hoped else START_S
             if left_s == 0.0 or time.monotonic() - hoped >= patience_s:
                 raise
         time.sleep(min(LOOK_S, left_s))

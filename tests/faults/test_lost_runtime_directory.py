@@ -117,11 +117,38 @@ def cannot_be_made_anew(site: Site) -> None:
     processes.pause(3)
     assert set(site.kept("main.test", pids=pids).values()) == {"red"}
     assert site.daemon.log().count("nobody can reach the daemon") == 1
+    # It is not taken for one that has ended, and its workers for nobody's.
+    for command in ("status", "stop"):
+        told = site.daemon.run_cli(command)
+        assert told.returncode == 1, told
+        assert "a daemon runs (process" in told.stderr, told
+        assert "no daemon" not in told.stderr.lower(), told
+    # What a daemon does when a worker dies, or a commit comes, is nothing that it dies of.
+    site.repo.commit(files(site, "blue"))
+    processes.wait_until(
+        lambda: set(site.kept("main.test", pids=pids).values()) == {"blue"}, "it is applied"
+    )
+    os.kill(pids[1], 9)
+    processes.await_end(pids[1:], WAIT_S)
+    processes.pause(1)
+    assert "internal error" not in site.daemon.log()
     directory.unlink()
     processes.wait_until(lambda: site.daemon.answers() and all_listen(site), "all is well", WAIT_S)
     assert "cannot use" not in said()
     assert site.daemon.log().count("the runtime directory is gone") == 1
     kills_are_mended(site)
+
+
+def stopped_at_once(site: Site) -> None:
+    """Before it is made anew: the daemon is the one to ask, and it is asked."""
+    site.start(files(site, "red"))
+    pids = site.worker_pids()
+    deleted(site.daemon.runtime_dir)
+    told = site.daemon.run_cli("stop")
+    assert told.returncode == 0, told
+    assert "No daemon ran" not in told.stderr
+    processes.await_end(pids, WAIT_S)
+    assert site.daemon.await_end() == 0
 
 
 def lost_without_a_daemon(loss: Callable[[Path], None], site: Site) -> None:
@@ -206,6 +233,7 @@ CASES: dict[str, Callable[[Site], None]] = {
         for loss in (deleted, moved_away, without_workers, without_a_worker)
     },
     "stopped, without a daemon": stopped_without_a_daemon,
+    "stopped at once": stopped_at_once,
     "a file": cannot_be_made_anew,
 }
 if os.geteuid() == 0:

@@ -59,9 +59,7 @@ class ControlSocket:
 
         The runtime directory's lock makes the path ours. What is being answered goes on.
         """
-        if self._accepting is not None:
-            self._accepting.close()
-            self._accepting = self._bound = None
+        former = self._accepting
         try:
             listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         except OSError as error:
@@ -76,8 +74,12 @@ class ControlSocket:
             )
         except OSError as error:
             listening.close()
+            self._bound = None
             reason = error.strerror or error
             raise MachineError(f"cannot listen on {self._path}: {reason}") from error
+        # Until then the kernel's table tells that a daemon runs here.
+        if former is not None:
+            former.close()
 
     async def close(self) -> None:
         """Answers nothing new; lets answers under way be written."""

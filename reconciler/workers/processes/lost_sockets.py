@@ -1,10 +1,11 @@
-"""Workers that serve, and whose control socket is gone from its directory.
+"""Workers that serve, or a daemon that runs, whose control socket is gone from its directory.
 
 A log-out or a cleaning job may take the runtime directory away. A later daemon would then find none
 of the workers, and their ports be taken for ever. The kernel still tells where their sockets were
 bound (`socket_tables`), and a signal makes a worker bind its own anew. Called by
 `reconciler.loop.repair.recovery` at a start, by `reconciler.workers.watching.runtime_directory`
-while a daemon runs, by `reconciler.workers.slots.tending` and by `orphans` beside.
+while a daemon runs, by `reconciler.workers.slots.tending`, by `orphans` beside and by
+`reconciler.cli.asking`.
 """
 
 from __future__ import annotations
@@ -85,6 +86,20 @@ def hidden(runtime_dir: Path, found: Collection[int]) -> dict[int, int]:
         for pid, number in sorted(unread.items(), key=lambda each: each[1])
         if pid not in others and spawning.is_worker(pid, number)
     }
+
+
+def daemon(control_socket: Path) -> int | None:
+    """Return the process of the daemon that listens at a place, be its socket found there or not.
+
+    0 where its files may not be read, None where there is none. Raises `OSError`.
+    """
+    place = str(control_socket.absolute())
+    bound = {f"socket:[{row[6]}]" for row in _listening() if row[7] == place}
+    for process in Path("/proc").glob("[0-9]*") if bound else ():
+        with contextlib.suppress(OSError):
+            if any(str(link.readlink()) in bound for link in (process / "fd").iterdir()):
+                return int(process.name)
+    return 0 if bound else None
 
 
 def _answering_elsewhere() -> set[int]:

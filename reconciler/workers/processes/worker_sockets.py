@@ -46,7 +46,8 @@ def is_found(runtime_dir: Path, worker: int) -> bool:
 
 def succeed(runtime_dir: Path, worker: int) -> None:
     """Gives a successor, if there is one, the place of the one that served before it."""
-    with contextlib.suppress(FileNotFoundError):
+    # Where it cannot be had, whatever the directory is by now, it is found where it is.
+    with contextlib.suppress(OSError):
         successor_path(runtime_dir, worker).rename(socket_path(runtime_dir, worker))
 
 
