@@ -15,7 +15,7 @@ from pathlib import Path
 
 from reconciler import log
 from reconciler.reporting.outcomes import Outcomes
-from reconciler.source.git.applied import Applied, Applier
+from reconciler.source.git.applied import APPLIED_REF, Applied, Applier
 from reconciler.source.git.errors import RepositoryError
 from reconciler.source.source import Source
 from reconciler.storage.file.database import DamagedError, UnreadError
@@ -141,17 +141,23 @@ class AppliedRef:
         self._try()
 
     def _try(self) -> None:
-        if self._wanted is None:
+        is_moved = self._wanted == self._marked
+        # Where nothing is to be done it is nothing of ours whether the repository is there.
+        if self._wanted is None or (is_moved and time.monotonic() < self._renew_at):
             return
         try:
             applied = self._source.repository.applied
-            if self._wanted != self._marked:
-                applied.mark(self._wanted, self._by)
-                self._marked = self._wanted
-                self._outcomes.marked(None)
-            elif time.monotonic() >= self._renew_at:
+        except RepositoryError as error:
+            self._outcomes.marked(f"cannot move {APPLIED_REF}: {error}")
+            return
+        try:
+            if is_moved:
                 applied.renew(self._wanted, self._by)
                 self._renew_at = time.monotonic() + _RENEW_S
-                self._outcomes.marked(None)
+            else:
+                applied.mark(self._wanted, self._by)
+                self._marked = self._wanted
         except RepositoryError as error:
             self._outcomes.marked(str(error))
+        else:
+            self._outcomes.marked(None)

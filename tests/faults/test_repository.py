@@ -171,6 +171,20 @@ def test_what_is_gone_or_empty_is_held_and_never_deletes_everything(shared: Site
     assert site.daemon.ask("status")["source"]["state"] == "following"
 
 
+def test_nothing_is_told_of_a_repository_that_is_back(shared: Site) -> None:
+    """As behind a re-mount: no commit comes that would end what is told."""
+    site = shared
+    assert site.daemon.ask("status")["warnings"] == []
+    no_repository(site.repo)
+    assert wait_held(site)
+    site.daemon.run_cli("retry")
+    shutil.move(site.repo.directory / "moved", site.repo.directory / ".git")
+    processes.wait_until(
+        lambda: site.daemon.ask("status")["source"]["state"] == "following", "it is followed", 30
+    )
+    assert site.daemon.ask("status")["warnings"] == []
+
+
 def test_a_shallow_clone_and_a_bare_repository_are_followed(site: Site, tmp_path: Path) -> None:
     upstream = site.repo
     for backend in ("blue", "red"):
