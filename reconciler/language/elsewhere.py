@@ -55,6 +55,53 @@ _TABLES = (
     "many at a time: each keeps a table of its own by client_address, header, cookie or frontend"
 )
 
+_SWITCHED = (
+    "WebSocket passes as it is: upgrades: [websocket] is usual, and timeouts: {tunnel: 1h} says "
+    "for how long nothing may come"
+)
+_GRPC = (
+    "gRPC passes as it is: write protocol: h2 in the cluster; over TLS clients speak HTTP/2 anyhow"
+)
+_NO_MAPS = (
+    "values are not computed: each case is a frontend by itself, by hostname, path, headers, "
+    "query, cookies or client_addresses, with what holds for it"
+)
+_NO_BODIES = "bodies pass as they are: only a backend changes them"
+_MAXIMA = (
+    "write settings: {max_connections: …} for all, limits: {connections: …} in a listener, or "
+    "concurrency: {requests: 20} in a frontend for requests in flight"
+)
+_TABLES_OR_STICKY = (
+    "write split_by: {cookie: session} in a frontend with a split, so that a client stays on one "
+    "side; for how often and how many see rate_limit and concurrency"
+)
+_NO_OPTIONS = (
+    "there are no options by a word: forwarding fields are always written, the log is settings: "
+    "{access_log: …}, and each other thing is a key of its own"
+)
+_NO_DIGEST = (
+    "digests need passwords that can be read: write basic_auth: {realm: admin, users: "
+    "admin.htpasswd} over TLS, or jwt: or forward_auth:, in a frontend or a policy"
+)
+_SHOWN_CERTIFICATE = (
+    "a client's certificate is passed on as Client-Cert (RFC 9440) wherever one is asked for; "
+    'request_headers: {set: {X-Subject: "{client_certificate_subject}"}} tells its subject'
+)
+_NO_BUFFERING = "bodies are passed on as they come, in both directions: leave it out"
+_NO_PLUGINS = (
+    "no code of others runs here: a backend that is asked first is forward_auth:, and what is done "
+    "with requests is said by keys of the frontend and of policies"
+)
+_NO_FAULTS = "faults are not made: respond: {status: 503} answers all requests of a frontend"
+_NO_CSRF = (
+    "forms are protected by who makes them; set_cookie: {session: {same_site: lax}} keeps a cookie "
+    "from requests of other sites, and cors: says which pages may ask"
+)
+_NO_TRACING = (
+    "spans are not sent: traceparent passes as it is, and {request_id} and the access log name "
+    "each request"
+)
+
 SENTENCES: dict[str, str] = {
     "acl": _NAMED_CONDITIONS,
     "http_request": _IN_ORDER,
@@ -100,8 +147,45 @@ SENTENCES: dict[str, str] = {
     "bwlim": _SPEED,
     "bwlim_out": _SPEED,
     "bandwidth_limit": _SPEED,
+    "websocket": _SWITCHED,
+    "websockets": _SWITCHED,
+    "upgrade": _SWITCHED,
+    "upgrade_configs": _SWITCHED,
+    "grpc": _GRPC,
+    "grpc_pass": _GRPC,
+    "map": _NO_MAPS,
+    "geo": _NO_MAPS,
+    "geoip": _NO_MAPS,
+    "use_server": _IN_ONE,
+    "sub_filter": _NO_BODIES,
+    "replace_body": _NO_BODIES,
+    "maxconn": _MAXIMA,
+    "max_conn": _MAXIMA,
+    "max_conns": _MAXIMA,
+    "stick_on": _TABLES_OR_STICKY,
+    "stick": _TABLES_OR_STICKY,
+    "option": _NO_OPTIONS,
+    "options": _NO_OPTIONS,
+    "digest_auth": _NO_DIGEST,
+    "pass_tlsclient_cert": _SHOWN_CERTIFICATE,
+    "pass_tls_client_cert": _SHOWN_CERTIFICATE,
+    "forward_client_cert_details": _SHOWN_CERTIFICATE,
+    "buffering": _NO_BUFFERING,
+    "proxy_buffering": _NO_BUFFERING,
+    "proxy_request_buffering": _NO_BUFFERING,
+    "plugin": _NO_PLUGINS,
+    "lua": _NO_PLUGINS,
+    "wasm": _NO_PLUGINS,
+    "ext_proc": _NO_PLUGINS,
+    "fault": _NO_FAULTS,
+    "abort": _NO_FAULTS,
+    "delay": _NO_FAULTS,
+    "csrf": _NO_CSRF,
+    "tracing": _NO_TRACING,
+    "opentelemetry": _NO_TRACING,
 }
 SENTENCES_OF: dict[tuple[str, str], str] = {
+    ("frontend", "chain"): _NO_PLUGINS,
     ("frontend", "servers"): _SERVED_BY,
     ("frontend", "upstreams"): _SERVED_BY,
     ("frontend", "backends"): _SERVED_BY,

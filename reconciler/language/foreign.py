@@ -54,6 +54,10 @@ _ANSWERED = (
     "write respond: {status: 200, body: …}, or redirect: {path: {full: /…}, status: 301} for "
     "another place, in a frontend without a cluster"
 )
+_BY_GROUPS = (
+    'write path: {regex: "/old/(?<id>[0-9]+)"} and redirect: {path: {full: "/new/{id}"}, status: '
+    "301}, in a frontend without a cluster"
+)
 _NETWORKS = (
     "write allow: [10.0.0.0/8] for the networks that may ask, or deny: [192.0.2.0/24] for those "
     "that may not, in a frontend or a policy"
@@ -150,7 +154,7 @@ _SENTENCES: dict[str, str] = {
     "request_headers_to_add": _EDITED,
     "response_headers_to_add": _EDITED,
     "direct_response": _ANSWERED,
-    "redirect_regex": _ANSWERED,
+    "redirect_regex": _BY_GROUPS,
     "redirect_scheme": _ANSWERED,
     "return": _ANSWERED,
     "add_prefix": _REWRITTEN,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from reconciler.language import foreign
+from reconciler.language.forms import key_way_out
 from reconciler.language.outline import keys_of
 from reconciler.language.suggest import suggest
 from reconciler.language.upstreams import until_then
@@ -14,6 +15,9 @@ from schemas.kinds.registry import SECTIONS, field_at, is_text
 
 def hint_for(kind: str, loc: tuple[int | str, ...], value: Any) -> str:
     """Return the hint for the key at the end of a path, with what somebody wrote under it."""
+    by_place = key_way_out(loc)
+    if by_place is not None:
+        return by_place
     key, parents = str(loc[-1]), loc[:-1]
     known = keys_of(kind, parents)
     plain = foreign.normal(key)

@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 from reconciler.language import foreign, outline
 from reconciler.language.document import Node
 from reconciler.language.expressions import warn_of_expressions
+from reconciler.language.forms import instead, way_out
 from reconciler.language.normal_paths import warn_of_texts
 from reconciler.language.outline import keys_of
 from reconciler.language.raw import RawEntity, report_moved
@@ -136,14 +137,15 @@ def _report_error(raw: RawEntity, error: ErrorDetails) -> None:
         _report_unknown_key(raw, loc)
         return
     message, hint = wording(kind, error)
+    hint = instead(kind, loc, error) or hint
     # Where values of ours stand in texts, it is said which one was meant.
     is_template = foreign.is_template(error["input"]) or _is_taken_for_comment(raw, node)
     if is_template and not (hint or "").startswith('write "{'):
         hint = foreign.EXPANDED_BEFORE
-    elif hint is None and error["type"] == "model_type":
-        hint = f"write a map; known there: {', '.join(keys_of(kind, loc))}"
     elif hint is None:
-        hint = one_text(kind, loc, error["input"])
+        hint = one_text(kind, loc, error["input"]) or way_out(kind, loc, error)
+        if hint is None and error["type"] == "model_type":
+            hint = f"write a map; known there: {', '.join(keys_of(kind, loc))}"
     where = f"{path}: " if path else ""
     raw.document.report(node, f"{raw.key}: {where}{message}", hint)
 

@@ -15,6 +15,7 @@ from ruamel.yaml.error import MarkedYAMLError
 from reconciler.language.foreign import EXPANDED_BEFORE, template_in
 from schemas.base import shown
 
+_SIGN = 'a text that begins with ":" wants quotes, as in "::1"'
 _SENTENCES: tuple[tuple[str, str, str | None], ...] = (
     (
         "mapping values are not allowed",
@@ -130,6 +131,8 @@ def explain(error: MarkedYAMLError, lines: list[str]) -> tuple[int, int, str, st
     if (slip := _slip(rest[0])) is not None:
         return (line, *slip)
     sentence, hint = _sentence(problem)
+    if hint is None and rest[0][mark.column : mark.column + 1] == ":":
+        hint = _SIGN
     hints = [part for part in (hint, _began(error)) if part]
     return line, column, sentence, "; ".join(hints) or None
 

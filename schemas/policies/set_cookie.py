@@ -7,7 +7,7 @@ path, and no `Secure`, since nobody asks them over TLS. Here it is put right, by
 import re
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from schemas.base import Model, fault, shown
 from schemas.values.names import is_token, parse_hostname
@@ -23,6 +23,9 @@ _PATH = re.compile(r"/[!-:<-~]*")
 def _name(value: object) -> str:
     if not is_token(value):
         raise fault(f'expected the name of a cookie like "session", or "*", not {shown(value)}')
+    if "*" in value and value != ANY:
+        hint = 'write "*" for all that are not named, or each by its name'
+        raise fault(f"{shown(value)} is no pattern, but the name of one cookie", hint)
     return value
 
 
@@ -88,6 +91,21 @@ class CookieChange(Model):
         return self
 
 
+def _takes_its_prefix(
+    value: dict[str, CookieChange | None],
+) -> dict[str, CookieChange | None]:
+    for name, change in value.items():
+        if change is None or not name.lower().startswith("__host-"):
+            continue
+        has_path = any(path != "/" for path in change.path.values())
+        key = "domain" if change.domain not in (None, DROP) else "path" if has_path else None
+        if key is not None:
+            what = "no Domain" if key == "domain" else "the Path / alone"
+            message = f"browsers refuse {name} with it: by its beginning it has {what}"
+            raise fault(message, "leave it out, or give the cookie another name", (name, key))
+    return value
+
+
 SetCookie = Annotated[
     dict[Annotated[str, BeforeValidator(_name)], CookieChange | None],
     Field(
@@ -98,4 +116,5 @@ SetCookie = Annotated[
         ),
         examples=[{"*": {"secure": True, "http_only": True, "same_site": "lax"}}],
     ),
+    AfterValidator(_takes_its_prefix),
 ]

@@ -99,6 +99,8 @@ def parse_method(value: object) -> str:
     """Return a request method: RFC 9110 has them case-sensitive, and all known are upper case."""
     if not is_token(value):
         raise fault(f'expected a method like "GET" or "POST", not {shown(value)}')
+    if value == "*":
+        raise fault('"*" is no method', "leave methods out for all of them")
     if value != value.upper():
         raise fault(f"{shown(value)} is not upper case", f'did you mean "{value.upper()}"?')
     if value == "CONNECT":

@@ -115,7 +115,7 @@ ENDS = st.one_of(
     RESPONSES.map(lambda answer: {"respond": answer}),
 )
 COOKIES_SET = st.dictionaries(
-    st.sampled_from(["*", "session", "__Host-a"]),
+    st.sampled_from(["*", "session", "__Secure-a"]),
     st.sampled_from(
         [
             None,

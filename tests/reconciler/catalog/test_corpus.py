@@ -4,6 +4,7 @@ What is said about it stands in a text file beside it; `odd` has what is valid a
 take over changed wording, run this module as a program and read the difference.
 """
 
+import re
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,9 @@ from tests.reconciler.catalog.configuration import Catalog
 
 ROOT = Path(__file__).parents[3]
 CONFIGS = ROOT / "tests" / "configs"
+_SAYS_WHAT = re.compile(
+    r"expected |it must be |is not there|is not valid for|nests deeper than|end in one place"
+)
 CASES = sorted(path for path in CONFIGS.glob("*/*") if path.suffix != ".txt")
 
 
@@ -42,6 +46,15 @@ def test_bad_is_refused_and_odd_is_not(case: Path) -> None:
     state, diagnostics = load_directory(files_of(case), pki.sample_file)
     assert (state is None) == (case.parent.name == "bad")
     assert diagnostics
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.parent.name}/{case.stem}")
+def test_every_fault_has_a_way_out(case: Path) -> None:
+    """What to write instead, or what was expected; of a file that is not there its name is one."""
+    _, diagnostics = load_directory(files_of(case), pki.sample_file)
+    for found in diagnostics:
+        if found.severity == "error":
+            assert found.hint or _SAYS_WHAT.search(found.message), found.render()
 
 
 def test_every_text_has_its_case() -> None:

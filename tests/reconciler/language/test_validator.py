@@ -159,7 +159,10 @@ AT_THE_TOP = (
         (
             "settings: {error_pages: {200: {body: x}, 503: {}}}",
             [
-                '1:26 settings: error_pages: expected a status from 400 to 599, not "200"',
+                (
+                    '1:26 settings: error_pages: expected a status from 400 to 599, not "200" | '
+                    "other answers are given by respond: and redirect: of a frontend"
+                ),
                 (
                     '1:42 settings: error_pages.503: "body" is missing | for example: body: '
                     '"<h1>Back in a minute</h1>"'
