@@ -67,7 +67,8 @@ def rename_durably(path: Path, target: Path) -> None:
 
 def make_own_directory(path: Path) -> None:
     """As `make_directory`, of one in our own: what else is there is set aside."""
-    if is_there(path) and not is_directory(path):
+    # A link that leads nowhere is not there, and in the way.
+    if (is_there(path) or path.is_symlink()) and not is_directory(path):
         set_aside(path)
     make_directory(path)
 

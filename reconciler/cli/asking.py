@@ -55,6 +55,9 @@ class LostDaemonError(CommandError):
 class BusyDaemonError(CommandError):
     """Too many ask at once; it has done nothing of what it was asked for."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code=TIMEOUT)
+
 
 class NoDaemonError(CommandError):
     """Nobody listens at the control socket; `orphans` are the processes of workers that serve."""
@@ -101,6 +104,8 @@ def _connect(connection: socket.socket, path: str, given: str | None) -> None:
         else:
             message = f"the daemon of {path} is gone (start it again: kakehi run)"
         raise NoDaemonError(message, hint, {}) from None
+    except BlockingIOError:
+        raise BusyDaemonError(f"{path}: more ask at once than the daemon accepts") from None
     except OSError as error:
         raise CommandError(f"{path}: {(error.strerror or str(error)).lower()}", hint) from None
 

@@ -247,7 +247,9 @@ def commit_plane(base: Ground, workers: WorkerPlane, observer: Observer) -> Comm
     rebuilding = Rebuilding(store, base.stager, supervisor)
     health = Health(measuring, base.runtime, rebuilding)
     admin = AdminListener(measuring.metrics, health.answer, base.reserve)
-    applied_ref = AppliedRef(base.source, base.outcomes, store, base.options.state_dir)
+    applied_ref = AppliedRef(
+        base.source, base.outcomes, store, base.options.state_dir, store.notes.add
+    )
     runner = Runner(store, supervisor, workers.sockets, admin, recorded=applied_ref.mark)
     reconciler = Reconciler(
         base.source,

@@ -11,11 +11,18 @@ from __future__ import annotations
 import os
 import secrets
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from reconciler import log
 from reconciler.reporting.outcomes import Outcomes
-from reconciler.source.git.applied import APPLIED_REF, Applied, Applier
+from reconciler.source.git.applied import (
+    APPLIED_REF,
+    Applied,
+    AppliedCommits,
+    Applier,
+    TwinError,
+)
 from reconciler.source.git.errors import RepositoryError
 from reconciler.source.source import Source
 from reconciler.storage.file.database import DamagedError, UnreadError
@@ -62,13 +69,24 @@ def newest_on(source: Source, commit: str | None = None) -> Applied | None:
 class AppliedRef:
     """Owns `refs/kakehi/applied`, and says whose it is."""
 
-    def __init__(self, source: Source, outcomes: Outcomes, memory: Memory, state_dir: Path) -> None:
+    def __init__(
+        self,
+        source: Source,
+        outcomes: Outcomes,
+        memory: Memory,
+        state_dir: Path,
+        tell: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """`tell` keeps a sentence for `status`."""
+        self._tell = tell
+        self._run = secrets.token_hex(4)
         self._source = source
         self._memory = memory
         self._place = place(state_dir)
         self._id = self._known_id()
         self._outcomes = outcomes
         self._marked: str | None = None
+        self._has_marked = False
         self._wanted: str | None = None
         self._renew_at = 0.0
         self._to_resume: str | None = None
@@ -98,7 +116,7 @@ class AppliedRef:
 
     @property
     def _by(self) -> Applier:
-        return Applier(self._id, self._source.follows, self._place)
+        return Applier(self._id, self._source.follows, self._place, self._run)
 
     def resume(self, commit: str | None) -> None:
         """Move it to what a start has found to run, unless it is older than what the ref has.
@@ -155,9 +173,28 @@ class AppliedRef:
                 applied.renew(self._wanted, self._by)
                 self._renew_at = time.monotonic() + _RENEW_S
             else:
-                applied.mark(self._wanted, self._by)
+                self._mark(applied, self._wanted)
                 self._marked = self._wanted
         except RepositoryError as error:
             self._outcomes.marked(str(error))
         else:
             self._outcomes.marked(None)
+
+    def _mark(self, applied: AppliedCommits, commit: str) -> None:
+        try:
+            applied.mark(commit, self._by, again=self._has_marked)
+        except TwinError as error:
+            self._part_from(error.twin)
+            applied.mark(commit, self._by)
+        self._has_marked = True
+
+    def _part_from(self, twin: Applier) -> None:
+        """Have an id of our own, where the state directory of one of us is the other's copy."""
+        self._id = secrets.token_hex(16)
+        self.write()
+        log.warning("another daemon has our id, this one has another now", other=twin.place)
+        self._tell(
+            f"the daemon of {twin.place} has the id of this one, by which {APPLIED_REF} is known "
+            "as its own: one state directory is a copy of the other. This one has an id of its own "
+            "from now on"
+        )

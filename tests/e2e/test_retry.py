@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -9,6 +10,7 @@ import time
 import urllib.request
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -171,3 +173,38 @@ def waits_for(running: Shop, number: int) -> bool:
         "preparing",
         [number],
     )
+
+
+def test_a_wait_beyond_what_the_daemon_takes_ends_with_a_code_that_help_names(
+    tmp_path: Path,
+) -> None:
+    other = ports.address()
+    with taken(other), shop(tmp_path, workers=1) as running, ExitStack() as stack:
+        running.repo.commit(
+            {"more.yaml": {"listeners": {"more": {"address": other}}}}, "it waits for its port"
+        )
+        for _ in range(128):
+            connection = stack.enter_context(socket.socket(socket.AF_UNIX))
+            connection.connect(str(running.daemon.runtime_dir / "control.sock"))
+            connection.sendall(b'{"request":"wait","commit":"HEAD","timeout_s":60}\n')
+
+        def is_full() -> bool:
+            try:
+                control.ask(running.daemon.runtime_dir, "wait", 5, commit="HEAD", timeout_s=0.1)
+            except AssertionError as error:
+                return "128 wait at once already" in str(error)
+            except BlockingIOError:
+                # It has not accepted all of them yet.
+                return False
+            return False
+
+        eventually(is_full)
+        done = running.daemon.run_cli("wait", "--timeout", "1500ms")
+        assert done.returncode == 8
+        assert "it is not known whether it is everywhere: 128 wait at once already" in done.stderr
+        told = running.daemon.run_cli("wait", "--timeout", "1500ms", "--json")
+        assert told.returncode == 8
+        assert json.loads(told.stdout)["error"]["exit_code"] == 8
+        assert "128 wait already" in " ".join(
+            running.daemon.run_cli("wait", "--help").stdout.split()
+        )

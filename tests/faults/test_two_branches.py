@@ -109,6 +109,41 @@ def test_who_has_applied_it_does_not_go_by_machine_or_directory(
             assert connection.get("web.test", "/").body == b"two"
 
 
+def test_a_copied_state_directory_is_found_and_told(tmp_path: Path) -> None:
+    """By its id a daemon knows its own commit again: two of one id would take each other's."""
+
+    def without_a_port(number: int) -> dict[str, Any]:
+        backends = {"one": {"address": f"127.0.0.1:{number}"}}
+        return {"a.yaml": {"clusters": {"shop": {"backends": backends}}}}
+
+    repo = Repo(tmp_path / "repository")
+    repo.commit(without_a_port(1))
+    with Kakehi(repo, workers=1) as first:
+        first.interrupt()
+        copied = shutil.copytree(first.state_dir, tmp_path / "copied")
+        first.start()
+        second = Kakehi(repo, workers=1)
+        shutil.copytree(copied, second.state_dir)
+        with second:
+
+            def applied_by_both(number: int) -> None:
+                commit = repo.commit(without_a_port(number))
+                for daemon in (first, second):
+                    daemon.wait(commit)
+
+            def is_told() -> bool:
+                said = "one state directory is a copy of the other"
+                return any(said in each for d in (first, second) for each in d.status()["warnings"])
+
+            applied_by_both(2)
+            applied_by_both(3)
+            processes.wait_until(is_told, "it is told")
+            # Each has its own from now on, and nobody is told again.
+            applied_by_both(4)
+            log = first.log() + second.log()
+            assert log.count("another daemon has our id") == 1
+
+
 def test_a_first_start_on_another_branch_takes_nobody_elses(tmp_path: Path) -> None:
     """Its branch has a commit that is refused, and one below it that another daemon applied."""
     repo, production = Repo(tmp_path / "repository"), ports.address()

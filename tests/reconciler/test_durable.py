@@ -39,6 +39,14 @@ def test_every_directory_that_is_made_is_in_the_one_above_it(
     assert len(synced) == 3
 
 
+def test_a_link_that_leads_nowhere_is_set_aside(tmp_path: Path) -> None:
+    own = tmp_path / "issuers"
+    own.symlink_to(tmp_path / "nowhere")
+    durable.make_own_directory(own)
+    assert own.is_dir() and not own.is_symlink()
+    assert (tmp_path / "issuers.damaged-1").is_symlink()
+
+
 def test_a_file_in_the_place_of_a_directory_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("")
     with pytest.raises(OSError, match=r"File exists|Not a directory"):

@@ -4,7 +4,7 @@ import time
 from functools import partial
 from typing import Annotated, Any
 
-from reconciler.cli.asking import NoDaemonError, ask
+from reconciler.cli.asking import BusyDaemonError, NoDaemonError, ask
 from reconciler.cli.exits import DONE, REFUSED, TIMEOUT, CommandError
 from reconciler.cli.outlasting import ask_within
 from reconciler.cli.output import line, note, print_json
@@ -35,7 +35,8 @@ def wait(
     Exits with 0 when they do, with 6 and the reason when the commit was refused or was passed by,
     and with 8 when the time is over, with the name of the worker that is behind, or at once when it
     would be in vain: the commit is not on the branch that the proxy follows, or not in its
-    repository, unless a remote may bring it; or no daemon runs.
+    repository, unless a remote may bring it; or no daemon runs. Where 128 wait already, it is asked
+    again until the time is over (8).
     What is refused for no fault of its own (a port is taken) is tried again by itself, and waited
     for: 6 when the time is over, with the reason.
     HEAD and the names of branches are those of the repository that the proxy follows. A daemon that
@@ -78,6 +79,10 @@ def _ask(runtime_dir: str | None, commit: str, limit_s: float) -> dict[str, Any]
     """Ask the daemon, as soon as there is one; without one that is starting it is over soon."""
     try:
         return ask_within(runtime_dir, partial(_ask_running, runtime_dir, commit), limit_s)
+    except BusyDaemonError as error:
+        hint = "what is waited for: kakehi status; one that waits for the newest commit is enough"
+        message = f"it is not known whether it is everywhere: {error.message}"
+        raise CommandError(message, hint, TIMEOUT) from None
     except NoDaemonError as error:
         raise CommandError(error.message, error.hint, TIMEOUT) from None
 

@@ -40,11 +40,13 @@ class Applier:
     """The full name of the ref."""
     place: str = ""
     """Its machine and state directory, for people: neither makes it another one."""
+    run: str = ""
+    """Which process of it: two at a time are two daemons, of which one has a copy of the id."""
 
     @property
     def text(self) -> str:
         """What is written of it."""
-        return f"{self.id}\n{self.follows}\n{self.place}\n"
+        return f"{self.id}\n{self.follows}\n{self.place}\n{self.run}\n"
 
     @property
     def ref(self) -> str:
@@ -67,6 +69,14 @@ class Applied:
     """When it was last said; of the one that lies at the one ref it is not known."""
 
 
+class TwinError(RepositoryError):
+    """Two daemons have one id: the state of one is a copy of the other's."""
+
+    def __init__(self, twin: Applier) -> None:
+        super().__init__(f"the daemon of {twin.place} has the same id")
+        self.twin = twin
+
+
 class AppliedCommits:
     """The refs of applied commits in one repository, which are the only ones that we move."""
 
@@ -74,11 +84,17 @@ class AppliedCommits:
         self._git = git
         self._common_dir = common_dir
 
-    def mark(self, commit: str, by: Applier) -> None:
-        """Keeps the applied commit alive; `by` is whose it is. Raises `RepositoryError`."""
+    def mark(self, commit: str, by: Applier, *, again: bool = False) -> None:
+        """Keeps the applied commit alive; `by` is whose it is. Raises `RepositoryError`.
+
+        `again`: this process has done so before, so that whoever has its id since is a `TwinError`.
+        """
         try:
             former = self._target(_BY)
             if former != _blob_id(by.text):
+                owner = self._applier(former)
+                if again and owner is not None and by.is_same(owner):
+                    raise TwinError(owner)
                 self._take_over(former, commit, by)
             else:
                 self._move(APPLIED_REF, commit)
@@ -129,8 +145,10 @@ class AppliedCommits:
     def on(self, follows: str) -> list[Applied]:
         """What was applied by daemons that followed a ref, the one that was said last first."""
         text = self._target(_BY)
-        # Where nothing says whose it is, it is anybody's.
-        owner = Applier("", follows) if text is None else self._applier(text)
+        owner = self._applier(text)
+        if owner is None and not self._changes_hands(text):
+            # Where nothing says whose it is, or the words of an early version, it is anybody's.
+            owner = Applier("", follows)
         found = sorted(self._others(), key=lambda each: each.at, reverse=True)
         if self._target(APPLIED_REF) is not None:
             found.insert(0, Applied(APPLIED_REF, owner, 0.0))
@@ -153,6 +171,9 @@ class AppliedCommits:
         if not isinstance(tag, pygit2.Tag) or tag.tagger is None:
             return Applied(name, None, 0.0)
         return Applied(name, _applier_of(_decoded(tag.raw_message)), float(tag.tagger.time))
+
+    def _changes_hands(self, blob: pygit2.Oid | None) -> bool:
+        return blob is not None and blob == _blob_id("")
 
     def _applier(self, blob: pygit2.Oid | None) -> Applier | None:
         """Whose text this is; None as well where it is nobody's."""
@@ -211,7 +232,7 @@ def _applier_of(text: str) -> Applier | None:
     id_, *rest = text.split("\n")
     if len(rest) < 2:
         return None
-    return Applier(id_, rest[0], rest[1])
+    return Applier(id_, *rest[:3])
 
 
 def _said(error: Exception) -> object:

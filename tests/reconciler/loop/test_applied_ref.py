@@ -50,3 +50,5 @@ def test_what_a_daemon_had_no_time_to_move_the_next_one_moves(tmp_path: Path) ->
         site.repo.commit(_INVALID)
         site.daemon.return_(wait=False)
         wait_until(lambda: applied(site) == recorded, "the ref is moved")
+        # It is moved in the midst of a start, which a signal would end.
+        site.daemon.ask("status")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.source.git import applied as module
-from reconciler.source.git.applied import APPLIED_REF, AppliedCommits, Applier
+from reconciler.source.git.applied import APPLIED_REF, AppliedCommits, Applier, TwinError
 from reconciler.source.git.errors import RepositoryError
 from reconciler.source.source import Source
 from tests.harness.repo import Repo
@@ -61,6 +61,31 @@ def test_where_nothing_says_whose_it_is_it_is_anybodys(repo: Repo) -> None:
     assert [each.ref for each in appliers(repo).on(MAIN)] == [APPLIED_REF]
 
 
+def test_while_it_changes_hands_it_is_nobodys(repo: Repo) -> None:
+    """Each has its own place by then."""
+    applied = appliers(repo)
+    applied.mark(repo.commit({"a.yaml": "1"}), Applier("me", MAIN))
+    empty = repo.git("hash-object", "-w", "/dev/null")
+    repo.git("update-ref", f"{APPLIED_REF}-by", empty)
+    assert applied.on(MAIN) == []
+
+
+def test_two_processes_of_one_id_are_two(repo: Repo) -> None:
+    old, new = repo.commit({"a.yaml": "1"}), repo.commit({"a.yaml": "2"})
+    applied = appliers(repo)
+    mine, copied = Applier("me", MAIN, "a:/x", "1"), Applier("me", MAIN, "b:/y", "2")
+    applied.mark(old, mine)
+    applied.mark(new, mine, again=True)
+    # One that has just begun cannot know: it may be what comes behind.
+    applied.mark(old, copied)
+    with pytest.raises(TwinError) as raised:
+        applied.mark(new, mine, again=True)
+    assert raised.value.twin == copied
+    assert repo.git("rev-parse", APPLIED_REF) == old
+    applied.mark(new, replace(mine, id="other"))
+    assert repo.git("rev-parse", f"{applied.by(copied)}^{{commit}}") == old
+
+
 def test_those_of_others_are_bounded(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
     """A container that begins with nothing each hour."""
     monkeypatch.setattr(module, "_OTHERS_MAX", 3)
@@ -105,7 +130,7 @@ def test_what_is_not_ours_there_is_no_failure(repo: Repo, tmp_path: Path) -> Non
     ).strip()
     repo.git("update-ref", f"{APPLIED_REF}-by", blob)
     applied, me = appliers(repo), Applier("me", MAIN)
-    assert applied.on(MAIN) == []
+    assert [each.ref for each in applied.on(MAIN)] == [APPLIED_REF], "it may be anybody's"
     assert applied.by(me) is None
     applied.mark(commit, me)
     applied.renew(commit, me)
