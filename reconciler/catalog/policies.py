@@ -28,7 +28,7 @@ from schemas.policies.compression import Compression
 from schemas.policies.concurrency import Concurrency
 from schemas.policies.cors import Cors
 from schemas.policies.edits import AnswerLine, SaidLine
-from schemas.policies.effects import Effects
+from schemas.policies.effects import ADD_UP, Effects
 from schemas.policies.error_page import ErrorPage
 from schemas.policies.forward_auth import ForwardAuth
 from schemas.policies.hsts import Hsts
@@ -241,10 +241,7 @@ def _bounds(says: Policy | Frontend, entity: Entity) -> Iterator[tuple[Leaf, Wor
 
 _AUTHENTICATION = ("basic_auth", "client_certificate", "forward_auth", "jwt")
 _OVERRIDDEN = {
-    **{
-        key: key
-        for key in ("allow", "bandwidth", "deny", "concurrency", "limits.body_bytes", "rate_limit")
-    },
+    **dict(zip(ADD_UP, ADD_UP, strict=True)),
     **dict.fromkeys((*_AUTHENTICATION, IDENTITY), "authentication"),
 }
 """Of what an overridable policy of a listener says, what goes with what."""

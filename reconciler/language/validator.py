@@ -16,6 +16,7 @@ from reconciler.language.document import Node
 from reconciler.language.expressions import warn_of_expressions
 from reconciler.language.forms import instead, way_out
 from reconciler.language.normal_paths import warn_of_texts
+from reconciler.language.nulls import warn_of_nulls
 from reconciler.language.outline import keys_of
 from reconciler.language.raw import RawEntity, report_moved
 from reconciler.language.suggest import suggest
@@ -46,6 +47,7 @@ def validate(raw: RawEntity) -> Entity | None:
     _warn_of_repetitions(raw)
     warn_of_expressions(raw)
     warn_of_texts(raw)
+    warn_of_nulls(raw)
     return Entity.of(raw.key, model, raw.provenance)
 
 

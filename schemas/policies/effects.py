@@ -35,6 +35,20 @@ from schemas.policies.rate import RateLimited
 from schemas.policies.set_cookie import SetCookie
 from schemas.values.forms import INHERIT
 
+ADD_UP = (
+    "allow",
+    "bandwidth",
+    "basic_auth",
+    "client_certificate",
+    "concurrency",
+    "deny",
+    "forward_auth",
+    "jwt",
+    "limits.body_bytes",
+    "rate_limit",
+)
+"""Of these everybody's word counts, and null is the same as none."""
+
 
 class Effects(Kind):
     """What is done with requests and answers."""
