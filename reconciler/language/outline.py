@@ -38,7 +38,7 @@ def too_far_left(section: Node, kind: str) -> list[Slip]:
     slips: list[Slip] = []
     owner: str | None = None
     for name, body in section.items.items():
-        if name not in known or _fits(body, known) or _is_alike(body, known):
+        if name not in known or _fits(body, known) or _is_named_like(body, kind, name):
             owner = name
         elif slips and slips[-1].owner == owner:
             slips[-1].names.append(name)
@@ -168,6 +168,16 @@ def _is_alike(body: Node, known: list[str]) -> bool:
     if not isinstance(body.value, dict):
         return False
     return 2 * sum(key in known for key in body.value) > len(body.value)
+
+
+def _is_named_like(body: Node, kind: str, key: str) -> bool:
+    """Tell whether a value is an entity with a mistake in it, whose name is a key of its kind."""
+    known = keys_of(kind)
+    if not isinstance(body.value, dict) or _is_alike(body, known):
+        return _is_alike(body, known)
+    inner = keys_of(kind, (key,))
+    own = sum(each in known for each in body.value)
+    return own > 0 and own >= sum(each in inner and each not in known for each in body.value)
 
 
 def _lines(node: Node) -> Iterator[int]:
