@@ -8,7 +8,7 @@ which is `daemon` beside. Nothing is started here.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 
 from reconciler.acme.certifying import Certifying
@@ -47,14 +47,13 @@ from reconciler.storage.materials import MaterialAudit
 from reconciler.storage.rows import RowAudit
 from reconciler.storage.store import Store
 from reconciler.transaction.runner import Runner
-from reconciler.workers.linked.worker import Worker
 from reconciler.workers.listening.descriptors import Reserve
 from reconciler.workers.listening.sockets import SocketTable
 from reconciler.workers.slots.bringup import Bringup
-from reconciler.workers.slots.slot import WorkerObserver
+from reconciler.workers.slots.slot import Roster, WorkerObserver
 from reconciler.workers.slots.supervisor import Supervisor
 from reconciler.workers.telling.challenges import ChallengeKeeper
-from reconciler.workers.telling.overlay import Overlaying
+from reconciler.workers.telling.overlay import Overlaying, overlay_of
 from reconciler.workers.telling.rates import RateTableKeeper
 from reconciler.workers.telling.tickets import TicketKeeper, tell_of_keys
 from reconciler.workers.watching.auditing import Auditing
@@ -62,7 +61,7 @@ from reconciler.workers.watching.binding import Binding
 from reconciler.workers.watching.liveness import Liveness
 from reconciler.workers.watching.runtime_directory import RuntimeDirectory
 from reconciler.workers.watching.strays import Strays
-from schemas.messages import control, wire
+from schemas.messages import control
 from schemas.record import record
 
 
@@ -164,24 +163,21 @@ def worker_plane(base: Ground, observer: WorkerObserver) -> WorkerPlane:
     """Sockets, slots, drains, tickets, challenges; who asks workers, who orders certificates."""
     store, options = base.store, base.options
 
-    def workers() -> Iterable[Worker]:
-        return supervisor.in_service.values()
+    roster, sockets = Roster(), SocketTable()
+    overlaying = Overlaying(roster.workers)
 
-    def overlay() -> wire.Overlay:
-        return wire.Overlay(drained=drains.names(), ends=drains.ends(), kept=drains.text)
-
-    def send_overlay() -> None:
-        overlaying.tell(overlay())
+    def send_overlay(drains: Drains) -> None:
+        overlaying.tell(overlay_of(drains))
         base.announcing.announce()
 
-    sockets, overlaying = SocketTable(), Overlaying(workers)
     drains = Drains(store, send_overlay, base.outcomes.drains_expired)
+    overlay = partial(overlay_of, drains)
     tickets = TicketKeeper(options.state_dir, store, ask=store.place.ask)
-    challenges = ChallengeKeeper(options.state_dir, workers, store.place.ask)
+    challenges = ChallengeKeeper(options.state_dir, roster.workers, store.place.ask)
     rates = RateTableKeeper(options.runtime_dir)
     bringup = Bringup(store, sockets, overlay, tickets.path, challenges.path, rates, base.mending)
     supervisor = Supervisor(
-        options.runtime_dir, store.epoch, sockets, bringup, base.parts, observer
+        options.runtime_dir, store.epoch, roster, sockets, bringup, base.parts, observer
     )
     return WorkerPlane(
         sockets=sockets,
@@ -211,7 +207,7 @@ def worker_plane(base: Ground, observer: WorkerObserver) -> WorkerPlane:
             lambda: sum(slot.counters.gauge(UNKNOWN_KEYS) for slot in list(supervisor.slots)),
             came=base.wake.set,
         ),
-        send_overlay=send_overlay,
+        send_overlay=partial(send_overlay, drains),
     )
 
 

@@ -15,6 +15,7 @@ from reconciler import garbage, log
 from reconciler.loop.applied_ref import AppliedRef
 from reconciler.loop.applying import Applying
 from reconciler.loop.large.loading import Loading, SupersededError
+from reconciler.loop.newest import NewestCommit
 from reconciler.loop.observer import Observer
 from reconciler.loop.proposing import WORK_WITHIN_S, Proposing
 from reconciler.loop.renewing import Renewing
@@ -26,7 +27,6 @@ from reconciler.parts import heard_again_within
 from reconciler.reporting.announcing import Announcing
 from reconciler.reporting.outcomes import Outcomes
 from reconciler.source.git.errors import NoConfigurationError, RepositoryError
-from reconciler.source.probing import Probe, StalledError
 from reconciler.source.source import Head, Source, UnfetchedError
 from reconciler.storage.file.database import DamagedError
 from reconciler.storage.store import Store
@@ -72,8 +72,8 @@ class Reconciler:
         self.looked = asyncio.Event()
         self.retrying = Retrying()
         self.external = external
-        self._loading = Loading(source.directory, store, machine, self._newest)
-        self._probe = Probe(source.probe)
+        self._newest = NewestCommit(source)
+        self._loading = Loading(source.directory, store, machine, self._newest.commit)
         self.proposing = Proposing(
             source, store, stager, self._loading, self.external, runner, observer
         )
@@ -156,23 +156,6 @@ class Reconciler:
                 async with asyncio.timeout(POLL_S):
                     await self._wake.wait()
 
-    async def _find_head(self) -> Head:
-        """Return the newest commit. Raises `RepositoryError`; nothing touches a hanging one."""
-        try:
-            await self._probe.wait()
-        except StalledError as error:
-            self._source.probed(stalled=str(error))
-            raise
-        self._source.probed(stalled=None)
-        return self._source.head()
-
-    async def _newest(self) -> str | None:
-        """Return the newest commit, if it can be told."""
-        try:
-            return (await self._find_head()).commit
-        except RepositoryError:
-            return None
-
     def _hold(self, problem: str, *, told: bool = False) -> None:
         """`told`: somebody else has it in the log."""
         if self.outcomes.held(problem, told_elsewhere=told):
@@ -192,7 +175,7 @@ class Reconciler:
         if (damage := self._rebuilding.due()) is not None:
             raise damage
         try:
-            head = await self._find_head()
+            head = await self._newest.head()
         except RepositoryError:
             # A certificate must not expire because nobody can tell what the newest commit is.
             await self._renewing.run()

@@ -27,6 +27,7 @@ from reconciler.storage.file.place import Place, file_size_limit
 from reconciler.storage.kept.contents import MaterialStore
 from reconciler.storage.kept.history import HistoryRow
 from reconciler.storage.notes import Notes
+from reconciler.storage.reading.current import CurrentState, OpenDatabase
 from reconciler.storage.reading.header import Header, read_header
 from reconciler.storage.reading.running import Running, beyond_any_count, running_of
 from reconciler.storage.reading.salvage import salvaged
@@ -62,9 +63,11 @@ class Opened:
         self._directory = directory
         self._relate = relate
         self.place = Place(directory)
-        self.damage = Damage(self.refuse_silent)
+        self._open, self._current = OpenDatabase(self.place), CurrentState()
+        self._home = self._open.home
+        self.damage = Damage(self._open.refuse_silent)
         self.notes = Notes()
-        self.materials = MaterialStore(directory, self._is_needed, self.place.ask)
+        self.materials = MaterialStore(directory, self._current.needs, self.place.ask)
         self.epoch = 0
         # A transaction behind its commit point that may not have reached every worker.
         self.unfinished: Begun | None = None
@@ -78,7 +81,6 @@ class Opened:
         self._return_at = self._probe_at = 0.0
         self._is_loss_told = False
         self.connections = contextlib.ExitStack()
-        self._home = self.database = Database(directory)
         self._standing: Elsewhere | None = None
         self.is_home_unread = False
         """What others keep in it, and the history, is not in what stands in for it."""
@@ -103,10 +105,19 @@ class Opened:
             self.close()
             raise
 
+    @property
+    def database(self) -> Database:
+        """The one that is open."""
+        return self._open.database
+
+    @property
+    def running(self) -> Running:
+        """What runs."""
+        return self._current.running
+
     def refuse_silent(self) -> None:
         """Raises `OSError` where what would be read does not answer."""
-        if self.is_home:
-            self.place.ask()
+        self._open.refuse_silent()
 
     def look(self) -> None:
         """Be home, if that can be, and find out whether the directory can be written again.
@@ -168,7 +179,7 @@ class Opened:
     @property
     def is_home(self) -> bool:
         """Whether it is the state directory's own that is open."""
-        return self.database is self._home
+        return self._open.is_home
 
     def be_home(self) -> bool:
         """See to it that a start would find what is written; return whether it had to be.
@@ -240,7 +251,7 @@ class Opened:
             if copy and (is_silent or not self._home.copy_files(standing.path)):
                 self.is_home_unread = True
             self.materials.stand_in(standing.path)
-        self.database = Database(standing.path)
+        self._open.database = Database(standing.path)
         self._stand_in_by(standing)
 
     def _move_to_stand_in(self) -> None:
@@ -257,19 +268,21 @@ class Opened:
 
         Raises `OSError`, `DamagedError`.
         """
-        before, guard = vars(self).copy(), database.guard
-        self.database, self.connections = database, contextlib.ExitStack()
+        parts = (self, self._open, self._current)
+        before, guard = [vars(each).copy() for each in parts], database.guard
+        self._open.database, self.connections = database, contextlib.ExitStack()
         try:
             self.reopen(self.running)
             with self.writing():
                 self.writer.header(self.header())
         except BaseException:
             self.connections.close()
-            vars(self).update(before)
+            for part, values in zip(parts, before, strict=True):
+                vars(part).update(values)
             database.guard = guard
             raise
         # What was open until now is closed last: it is all that there was.
-        before["connections"].close()
+        before[0]["connections"].close()
 
     def _stand_in_by(self, standing: Elsewhere | None) -> None:
         former, self._standing = self._standing, standing
@@ -382,7 +395,7 @@ class Opened:
             self._language = LANGUAGE
         else:
             self.epoch, self._language = header.epoch, header.language
-        self.running = running_of(reader, header, self.damage)
+        self._current.running = running_of(reader, header, self.damage)
 
     def header(self) -> Header:
         """The header row of what runs."""
@@ -482,13 +495,6 @@ class Opened:
             self._left_out = told if is_ours else ""
             version = "this version does" if is_ours else "another version did"
             self.notes.add(f"what {version} not know was left out: {told}", until_applied=True)
-
-    def _is_needed(self, digest: str) -> bool:
-        try:
-            return bool(self.running.state.related("content", digest))
-        except DamagedError:
-            # Who cannot tell throws nothing away.
-            return True
 
     def close(self) -> None:
         """Give the lock back."""

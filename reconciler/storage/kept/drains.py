@@ -41,7 +41,7 @@ class Drain:
 
 
 class Drains:
-    """All of them. `changed` is called on the event loop when the list is another.
+    """All of them. `changed` is called with them on the event loop when the list is another.
 
     `expired` is called with those that have ended by themselves.
     """
@@ -49,7 +49,7 @@ class Drains:
     def __init__(
         self,
         memory: Memory,
-        changed: Callable[[], None] = lambda: None,
+        changed: Callable[[Drains], None] = lambda _: None,
         expired: Callable[[list[Drain]], None] = lambda _: None,
     ) -> None:
         self._memory = memory
@@ -165,7 +165,7 @@ class Drains:
                 self._drains = {**self._of_before(), **drains}
             self._memory.keep(NAME, self.text)
         finally:
-            self._changed()
+            self._changed(self)
             self.schedule()
 
     def _of_before(self) -> dict[str, Drain]:

@@ -41,6 +41,26 @@ class Slot:
     was_killed: bool = False
 
 
+class Roster:
+    """The places of all workers; whoever tells workers something knows this alone."""
+
+    def __init__(self) -> None:
+        self.slots: list[Slot] = []
+
+    @property
+    def in_service(self) -> dict[int, Worker]:
+        """The workers that hold the running generation, or did before the open transaction."""
+        return {
+            slot.id: slot.worker
+            for slot in self.slots
+            if slot.worker is not None and not slot.worker.link.closed
+        }
+
+    def workers(self) -> list[Worker]:
+        """Those in service."""
+        return list(self.in_service.values())
+
+
 class WorkerObserver(Protocol):
     """Who has to know what becomes of the workers."""
 

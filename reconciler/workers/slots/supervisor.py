@@ -21,7 +21,7 @@ from reconciler.workers.processes.process import Process
 from reconciler.workers.slots.bringup import Bringup
 from reconciler.workers.slots.former import Former
 from reconciler.workers.slots.leaving import LeavingWorkers
-from reconciler.workers.slots.slot import Slot, WorkerObserver
+from reconciler.workers.slots.slot import Roster, Slot, WorkerObserver
 from reconciler.workers.slots.tending import Tending
 
 
@@ -32,6 +32,7 @@ class Supervisor:
         self,
         runtime_dir: Path,
         epoch: int,
+        roster: Roster,
         sockets: SocketTable,
         bringup: Bringup,
         parts: Parts,
@@ -41,7 +42,7 @@ class Supervisor:
         self._sockets = sockets
         self._parts = parts
         self._observer = observer
-        self.slots: list[Slot] = []
+        self._roster = roster
         self.exclusive = asyncio.Lock()
         """Held while a transaction is open, and while a worker enters service."""
         self._leaving = LeavingWorkers()
@@ -50,13 +51,14 @@ class Supervisor:
         )
 
     @property
+    def slots(self) -> list[Slot]:
+        """The places of all workers."""
+        return self._roster.slots
+
+    @property
     def in_service(self) -> dict[int, Worker]:
         """The workers that hold the running generation, or did before the open transaction."""
-        return {
-            slot.id: slot.worker
-            for slot in self.slots
-            if slot.worker is not None and not slot.worker.link.closed
-        }
+        return self._roster.in_service
 
     @property
     def complete(self) -> bool:
@@ -108,7 +110,7 @@ class Supervisor:
             self.slots.append(slot)
             self._tending.expect(slot)
             slot.part = self._parts.start(f"worker {number}", partial(self._tending.keep, slot))
-        surplus, self.slots = self.slots[count:], self.slots[:count]
+        surplus, self._roster.slots = self.slots[count:], self.slots[:count]
         for slot in surplus:
             log.info("draining a surplus worker", worker=slot.id)
             # Before the worker stops accepting: what would wait in our copy would wait for ever.
@@ -135,7 +137,7 @@ class Supervisor:
 
     async def stop(self, drain_ms: int) -> None:
         """Ends all workers: drained for at most `drain_ms`, then by force."""
-        slots, self.slots = self.slots, []
+        slots, self._roster.slots = self.slots, []
         self._sockets.close()
         for slot in slots:
             self._dismiss(slot, drain_ms)
@@ -154,7 +156,7 @@ class Supervisor:
 
     def detach(self) -> None:
         """Leaves the workers running, for the next daemon to adopt."""
-        slots, self.slots = self.slots, []
+        slots, self._roster.slots = self.slots, []
         for slot in slots:
             if slot.part is not None:
                 slot.part.cancel()

@@ -12,11 +12,17 @@ import contextlib
 from collections.abc import Callable, Iterable
 
 from reconciler.patience import within
+from reconciler.storage.kept.drains import Drains
 from reconciler.workers.linked.worker import Worker
 from schemas.messages import wire
 
 # Taking an overlay is one turn of a worker's event loop.
 _TAKEN_WAIT_S = 2.0
+
+
+def overlay_of(drains: Drains) -> wire.Overlay:
+    """What workers are told of the drained backends, whoever tells them."""
+    return wire.Overlay(drained=drains.names(), ends=drains.ends(), kept=drains.text)
 
 
 class Overlaying:

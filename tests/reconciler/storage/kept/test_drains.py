@@ -44,7 +44,7 @@ def test_drains_survive_a_restart(store: Store) -> None:
 def test_an_expired_drain_ends_by_itself(store: Store) -> None:
     async def run() -> None:
         told: list[list[str]] = []
-        drains = Drains(store, lambda: told.append(drains.names()))
+        drains = Drains(store, lambda drains: told.append(drains.names()))
         drains.add("shop/a", "", 0.05)
         drains.add("shop/b", "", None)
         await asyncio.sleep(0.3)

@@ -20,6 +20,7 @@ from reconciler.workers.listening.sockets import SocketTable
 from reconciler.workers.processes import spawning, worker_sockets
 from reconciler.workers.slots import tending
 from reconciler.workers.slots.bringup import Bringup
+from reconciler.workers.slots.slot import Roster
 from reconciler.workers.slots.supervisor import Supervisor
 from reconciler.workers.telling.challenges import ChallengeKeeper
 from reconciler.workers.telling.rates import RateTableKeeper
@@ -81,7 +82,7 @@ class Plane:
         )
         self.leave_ms = 0
         self.supervisor = Supervisor(
-            directory, self.store.epoch, self.sockets, bringup, Parts(), self
+            directory, self.store.epoch, Roster(), self.sockets, bringup, Parts(), self
         )
 
     def workers_changed(self) -> None:
