@@ -16,11 +16,11 @@ from reconciler.language.document import Node
 from reconciler.language.expressions import warn_of_expressions
 from reconciler.language.forms import instead, way_out
 from reconciler.language.normal_paths import warn_of_texts
-from reconciler.language.nulls import warn_of_nulls
 from reconciler.language.outline import keys_of
 from reconciler.language.raw import RawEntity, report_moved
 from reconciler.language.suggest import suggest
 from reconciler.language.unknown import hint_for, one_text
+from reconciler.language.without_effect import warn_of_what_does_nothing
 from reconciler.language.wording import wording
 from schemas.base import KEY, OneOf, Plain, not_there_yet, shown
 from schemas.entities.entity import Entity
@@ -47,7 +47,7 @@ def validate(raw: RawEntity) -> Entity | None:
     _warn_of_repetitions(raw)
     warn_of_expressions(raw)
     warn_of_texts(raw)
-    warn_of_nulls(raw)
+    warn_of_what_does_nothing(raw, model)
     return Entity.of(raw.key, model, raw.provenance)
 
 
