@@ -12,8 +12,12 @@ from importlib import import_module
 from itertools import pairwise
 from typing import NamedTuple
 
-from reconciler.cli import output, parsers, streams
-from reconciler.cli.exits import DONE, FAILED, INTERRUPTED, USAGE, CommandError
+try:
+    from reconciler.cli import output, parsers, streams
+    from reconciler.cli.exits import DONE, FAILED, INTERRUPTED, USAGE, CommandError
+except KeyboardInterrupt:
+    # Ctrl-C while this is imported, which `main` cannot catch: `exits.INTERRUPTED`.
+    sys.exit(130)
 
 TRACEBACK_VARIABLE = "KAKEHI_TRACEBACK"
 """Set by whoever looks for an error in Kakehi itself."""

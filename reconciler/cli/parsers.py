@@ -14,7 +14,15 @@ from typing import Any, NoReturn
 
 from reconciler.cli.exits import UsageError
 from reconciler.cli.output import Painter, painter
-from reconciler.cli.parameters import Argument, Option, Parameter, parameters
+from reconciler.cli.parameters import (
+    DIRECTORY,
+    FILE,
+    PLANNED,
+    Argument,
+    Option,
+    Parameter,
+    parameters,
+)
 
 Command = Callable[..., int]
 
@@ -237,15 +245,32 @@ def _value(parameter: Parameter, given: dict[str, object]) -> object:
     marker = parameter.marker
     if parameter.name in given:
         value = given[parameter.name]
-        return tuple(value) if isinstance(value, list) else value
+        if isinstance(value, list):
+            return tuple(_text(parameter, each) for each in value)
+        return _text(parameter, value) if isinstance(value, str) else value
     text = os.environ.get(marker.env) if isinstance(marker, Option) and marker.env else None
     if not text:
         return parameter.default
     try:
-        return _whole_number(text) if parameter.kind is int else text
+        return _whole_number(text) if parameter.kind is int else _text(parameter, text)
     except argparse.ArgumentTypeError as error:
         assert isinstance(marker, Option)
         raise UsageError(f"${marker.env} {error}") from None
+
+
+def _text(parameter: Parameter, value: str) -> str:
+    """Return what was given as text; a path may have any bytes. Raises `UsageError`."""
+    if parameter.marker.completes in (FILE, DIRECTORY, PLANNED):
+        return value
+    return text_of(value)
+
+
+def text_of(value: str) -> str:
+    """Return text as UTF-8 has it, whatever the locale says. Raises `UsageError`."""
+    try:
+        return os.fsencode(value).decode()
+    except UnicodeError:
+        raise UsageError(f"{value!r} is not UTF-8", "only paths may have any bytes") from None
 
 
 def _unindented(docstring: str) -> str:

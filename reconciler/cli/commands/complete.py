@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from reconciler.cli.asking import ask
 from reconciler.cli.exits import DONE, CommandError
-from reconciler.cli.parameters import BACKENDS, DRAINED, ENTITIES, URLS, Argument
+from reconciler.cli.parameters import BACKENDS, DRAINED, ENTITIES, FILE, URLS, Argument
 
 ANSWER_WITHIN_S = 1.0
 """Longer nobody waits for a list after a key."""
@@ -22,7 +22,9 @@ _RUNTIME_DIR = "--runtime-dir"
 def complete(
     what: Annotated[str, Argument("WHAT", help=f"{ENTITIES}, {BACKENDS}, {DRAINED} or {URLS}.")],
     word: Annotated[str, Argument("[WORD]", help="What is typed of it.")] = "",
-    line: Annotated[str, Argument("[LINE]", help="The line, for its --runtime-dir.")] = "",
+    line: Annotated[
+        str, Argument("[LINE]", help="The line, for its --runtime-dir.", completes=FILE)
+    ] = "",
 ) -> int:
     """Print the words that a shell may offer, one a line.
 

@@ -28,6 +28,7 @@ from reconciler.cli.parameters import (
     Option,
     RuntimeDir,
 )
+from reconciler.cli.parsers import text_of
 from reconciler.cli.plans import grouping, render
 from reconciler.cli.plans.live_plan import bare, with_daemon
 from schemas.values.text import visible
@@ -106,7 +107,7 @@ def plan(
     form = _form(form, as_json=as_json)
     _expect_sense(form, base, runtime_dir, full=full)
     if only is None and directory is not None and _is_filter(directory):
-        directory, only = None, directory
+        only, directory = text_of(directory), None
     if only is not None and not _is_filter(only):
         raise UsageError(f"{only!r} is not KIND or KIND/NAME", "kinds are those of: kakehi show")
     note: str | None

@@ -123,7 +123,10 @@ def _address(text: str | None) -> str | None:
     if text is None:
         return None
     try:
-        return str(ip_address(text.strip("[]")))
+        found = ip_address(text.strip("[]"))
+        if getattr(found, "scope_id", None) is not None:
+            raise ValueError("a zone is a name of this machine's, which a client has not")
+        return str(found)
     except ValueError:
         raise UnexplainableError(f"{text!r} is not an IP address that a client may have") from None
 

@@ -327,3 +327,52 @@ def test_what_cannot_be_read_is_told_with_its_path(
 def test_what_git_ignores_may_be_closed(live: Kakehi, closed: str, line: tuple[str, ...]) -> None:
     done = run(live, *line)
     assert (done.returncode, closed in done.stderr) == (0, False), done.stderr
+
+
+NOT_UTF8 = "b\udcff"
+"""As Python has what somebody types in Latin-1."""
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ("drain", f"c1/{NOT_UTF8}"),
+        ("show", f"frontend/{NOT_UTF8}"),
+        ("plan", f"frontend/{NOT_UTF8}"),
+        ("plan", "--ref", NOT_UTF8),
+        ("plan", "--from", NOT_UTF8),
+        ("validate", "--ref", NOT_UTF8),
+        ("wait", "--commit", NOT_UTF8),
+        ("explain", f"http://o:8080/{NOT_UTF8}"),
+        ("explain", "http://o:8080/", "-H", f"X: {NOT_UTF8}"),
+        ("forgive", "--who", NOT_UTF8),
+        ("run", "--ref", NOT_UTF8),
+    ],
+    ids=" ".join,
+)
+def test_bytes_that_are_no_text_are_refused_before_anybody_is_asked(
+    live: Kakehi, line: tuple[str, ...]
+) -> None:
+    done = run(live, *line)
+    assert done.returncode == USAGE, done
+    assert "is not UTF-8" in done.stderr
+    assert "internal error" not in live.log()
+
+
+def test_text_in_a_locale_that_has_no_letters_is_text_all_the_same(live: Kakehi) -> None:
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(
+        [KAKEHI, "show", "frontend/é"],
+        env={**os.environ, **locale, "KAKEHI_RUNTIME_DIR": str(live.runtime_dir)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1, done
+    assert r'no frontend "\xe9" running' in done.stderr
+
+
+def test_a_zone_is_no_address_of_a_client(live: Kakehi) -> None:
+    done = run(live, "explain", "http://o:8080/", "--client-address", "fe80::1%eth0")
+    assert done.returncode == USAGE, done
+    assert "is not an IP address that a client may have" in done.stderr
