@@ -95,7 +95,7 @@ def test_workers_that_know_more_are_taken_over_without_it(scene: Scene) -> None:
     scene.disk.hang()
     scene.begin(wait=False)
     eventually(scene.is_held, 20)
-    assert scene.daemon.worker_pids() == [worker]
+    eventually(lambda: scene.daemon.worker_pids() == [worker], 5)
     assert scene.served_by() == 0
     newer = scene.repo.commit(scene.files(1))
     scene.disk.answer()
