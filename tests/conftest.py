@@ -22,6 +22,7 @@ from tests.harness.fixtures import (  # noqa: F401  (pytest finds fixtures by na
     repo,
     shared_gateway,
 )
+from tests.harness.forked import forkserver
 
 # An installed Kakehi has been compiled, and where nothing may be kept, each daemon and each command
 # that a test starts would compile all modules anew: a third of its processor time.
@@ -39,6 +40,17 @@ def pytest_collection() -> Generator[None, object, object]:
     gc.freeze()
     gc.enable()
     return collected
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Have the daemons of a test executed that is about what a process spends, or when."""
+    forkserver.allow(not any(map(item.get_closest_marker, ("timed", "serial"))))
+
+
+def pytest_sessionfinish() -> None:
+    """End what forks daemons, which were left to it."""
+    forkserver.end()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.harness import control
+from tests.harness.forked import OF_TESTS, Forked, forkserver
 from tests.harness.repo import Content, Repo
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,7 +65,7 @@ class Kakehi:
         self.state_dir = self.base / "state"
         self.access_log = self.base / "access.log"
         self.output = self.base / "output"
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | Forked | None = None
         self._known_pids: set[int] = set()
 
     def __enter__(self) -> Kakehi:
@@ -80,8 +81,7 @@ class Kakehi:
             **os.environ,
             "KAKEHI_RUNTIME_DIR": str(self.runtime_dir),
             "KAKEHI_STATE_DIR": str(self.state_dir),
-            "NO_COLOR": "1",
-            "GIT_CONFIG_GLOBAL": os.devnull,
+            **OF_TESTS,
         }
 
     # Life
@@ -95,10 +95,11 @@ class Kakehi:
             str(self.directory or self.repo.directory),
             "--workers",
             str(self.workers),
+            *self.options,
         ]
         with self.output.open("ab") as output:
-            self.process = subprocess.Popen(
-                [*command, *self.options],
+            self.process = forkserver.start(command, self.environment, output) or subprocess.Popen(
+                command,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
