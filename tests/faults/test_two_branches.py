@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -162,13 +163,23 @@ def test_a_first_start_on_another_branch_takes_nobody_elses(tmp_path: Path) -> N
             second.stop()
 
 
-MARK = """
-import sys
+# Imports once, and marks in a process of its own for each line, in which calls are counted.
+MARKS = """
+import ctypes, os, sys
 from pathlib import Path
 from reconciler.source.git.applied import Applier
 from reconciler.source.source import Source
-directory, commit, by = sys.argv[1:]
-Source(Path(directory), "main").repository.applied.mark(commit, Applier(by, "refs/heads/main"))
+own = ctypes.CDLL(None).killer_own
+own(0)
+for line in sys.stdin:
+    directory, commit, by = line.split()
+    child = os.fork()
+    if child == 0:
+        own(1)
+        applied = Source(Path(directory), "main").repository.applied
+        applied.mark(commit, Applier(by, "refs/heads/main"))
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
 
@@ -182,26 +193,35 @@ def test_a_kill_at_any_moment_leaves_each_its_own_commit(tmp_path: Path, before:
     for by in before:
         repository.applied.mark(old[by], Applier(by, "refs/heads/main"))
     killer = Killer(build(tmp_path), tmp_path)
-    for call in range(1, 200):
-        copy = Repo(tmp_path / f"copy{call}")
-        shutil.rmtree(copy.directory)
-        shutil.copytree(repo.directory, copy.directory)
-        killer.kill_at(call)
-        ended = subprocess.run(
-            [sys.executable, "-B", "-c", MARK, copy.directory, new, "second"],
-            env={**os.environ, **killer.environment},
-            check=False,
-        )
-        applied, refs = (opened := Source(copy.directory, "main").repository).applied, opened.refs
-        found = {
-            by: (ref := applied.by(Applier(by, "refs/heads/main"))) and refs.resolve(ref)
-            for by in old
-        }
-        if ended.returncode == 0:
-            assert found == {"first": old["first"] if "first" in before else None, "second": new}
-            assert call > 5
-            return
-        where = f"killed at call {call}, {killer.name}"
-        assert found["first"] == (old["first"] if "first" in before else None), where
-        assert found["second"] in (new, old["second"] if "second" in before else None), where
+    marking = subprocess.Popen(
+        [sys.executable, "-B", "-c", MARKS],
+        env={**os.environ, **killer.environment},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with marking:
+        for call in range(1, 200):
+            copy = Repo(tmp_path / f"copy{call}")
+            shutil.rmtree(copy.directory)
+            shutil.copytree(repo.directory, copy.directory)
+            killer.kill_at(call)
+            assert marking.stdin is not None and marking.stdout is not None
+            print(copy.directory, new, "second", file=marking.stdin, flush=True)
+            code = int(marking.stdout.readline())
+            opened = Source(copy.directory, "main").repository
+            found = {
+                by: (ref := opened.applied.by(Applier(by, "refs/heads/main")))
+                and opened.refs.resolve(ref)
+                for by in old
+            }
+            if code == 0:
+                expected = {"first": old["first"] if "first" in before else None, "second": new}
+                assert found == expected
+                assert call > 5
+                return
+            assert code == -signal.SIGKILL
+            where = f"killed at call {call}, {killer.name}"
+            assert found["first"] == (old["first"] if "first" in before else None), where
+            assert found["second"] in (new, old["second"] if "second" in before else None), where
     raise AssertionError("it never came to its end")

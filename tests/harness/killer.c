@@ -2,8 +2,8 @@
  *
  * Preloaded into the daemon by tests.harness.killer, which shares four words with it: at which call
  * (0 while nothing is counted), how many there were, whether the last one is done by half, and the
- * call's name. Children are left alone: it counts in the process that was started with it, and takes
- * itself out of the environment.
+ * call's name. Children are left alone: it counts in the process that was started with it, or in a forked
+ * one where that has called `killer_own`, and takes itself out of the environment.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -41,6 +41,9 @@ __attribute__((constructor)) static void begin(void) {
   owner = getpid();
   shared = map;
 }
+
+/* Called by a process whose children are to be ended in its place (0), and by such a child (1). */
+void killer_own(int mine) { owner = mine ? getpid() : 0; }
 
 static void end(void) {
   kill(owner, SIGKILL);
