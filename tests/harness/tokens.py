@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 from cryptography.hazmat.primitives import hashes
@@ -36,17 +37,19 @@ def _number(value: int) -> str:
 
 
 class Signer:
-    """A key of an issuer."""
+    """A key of an issuer: made when it is needed, since each process of tests reads all modules."""
 
     def __init__(self, algorithm: str, kid: str | None = None) -> None:
         self.algorithm, self.kid = algorithm, kid
-        self.key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
-        if algorithm in _CURVES:
-            self.key = ec.generate_private_key(_CURVES[algorithm][0])
-        elif algorithm == "EdDSA":
-            self.key = ed25519.Ed25519PrivateKey.generate()
-        else:
-            self.key = rsa.generate_private_key(65537, 2048)
+
+    @cached_property
+    def key(self) -> ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey:
+        """The private half."""
+        if self.algorithm in _CURVES:
+            return ec.generate_private_key(_CURVES[self.algorithm][0])
+        if self.algorithm == "EdDSA":
+            return ed25519.Ed25519PrivateKey.generate()
+        return rsa.generate_private_key(65537, 2048)
 
     @property
     def jwk(self) -> dict[str, str]:
