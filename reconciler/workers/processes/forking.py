@@ -13,6 +13,7 @@ import contextlib
 import ctypes
 import os
 import resource
+import signal
 import socket
 import subprocess
 import sys
@@ -110,7 +111,10 @@ class _Forked:
 
     def __init__(self, control: socket.socket, life: Callable[[socket.socket], int]) -> None:
         self._code: int | None = None
+        # Raised in one of the hooks of a fork, an interrupt would be told and dropped.
+        former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         self.pid = os.fork()
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)
         if self.pid == 0:
             _live(control, life)
 
