@@ -101,12 +101,16 @@ class PlanRefusal(TypedDict):
 class PlanReport(TypedDict):
     """`plan --json`. `commit` is null for a working tree. `errors` only when it is invalid.
 
+    `only` is the kind or entity that was asked for, and `others` how many changes of others the
+    plan has beside `changes`; absent where all was.
     `refusal` is null when nothing is known that would stand in the plan's way; `untried` is what
     was not looked at, without a daemon.
     """
 
     commit: str | None
     changes: list[PlannedChange]
+    only: NotRequired[str]
+    others: NotRequired[int]
     warnings: list[FoundDiagnostic]
     summary: NotRequired[dict[str, int]]
     refusal: NotRequired[PlanRefusal | None]

@@ -11,16 +11,26 @@ from typing import Annotated, Any
 
 from reconciler.cli.asking import ask
 from reconciler.cli.exits import DONE, CommandError
-from reconciler.cli.parameters import BACKENDS, DRAINED, ENTITIES, FILE, URLS, Argument
+from reconciler.cli.parameters import (
+    BACKENDS,
+    DRAINED,
+    ENTITIES,
+    FILE,
+    LIMITS,
+    SHOWN,
+    URLS,
+    Argument,
+)
 
 ANSWER_WITHIN_S = 1.0
 """Longer nobody waits for a list after a key."""
 
+_WHATS = f"{ENTITIES}, {SHOWN}, {LIMITS}, {BACKENDS}, {DRAINED} or {URLS}."
 _RUNTIME_DIR = "--runtime-dir"
 
 
 def complete(
-    what: Annotated[str, Argument("WHAT", help=f"{ENTITIES}, {BACKENDS}, {DRAINED} or {URLS}.")],
+    what: Annotated[str, Argument("WHAT", help=_WHATS)],
     word: Annotated[str, Argument("[WORD]", help="What is typed of it.")] = "",
     line: Annotated[
         str, Argument("[LINE]", help="The line, for its --runtime-dir.", completes=FILE)
@@ -34,6 +44,12 @@ def complete(
     runtime_dir = _runtime_dir(line)
     if what == ENTITIES:
         found = _entities(runtime_dir, word)
+    elif what == SHOWN:
+        found = [*_entities(runtime_dir, word), LIMITS]
+    elif what == LIMITS:
+        # Whom one may forgive is who is limited now.
+        limited = _asked(runtime_dir, "limits", {}).get("limited", [])
+        found = sorted({each["limit"] for each in limited})
     elif what == DRAINED:
         drains = _asked(runtime_dir, "status", {}).get("drains", [])
         found = [each["backend"] for each in drains]

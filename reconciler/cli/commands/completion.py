@@ -16,7 +16,9 @@ from reconciler.cli.parameters import (
     DRAINED,
     ENTITIES,
     FILE,
+    LIMITS,
     PLANNED,
+    SHOWN,
     URLS,
     Argument,
 )
@@ -30,6 +32,8 @@ _kakehi_ask() {{
   compgen -W "$(kakehi complete "$1" -- "$2" "$COMP_LINE" 2>/dev/null)" -- "$2"
 }}
 _kakehi_{ENTITIES}() {{ _kakehi_ask {ENTITIES} "$1"; }}
+_kakehi_{SHOWN}() {{ _kakehi_ask {SHOWN} "$1"; }}
+_kakehi_{LIMITS}() {{ _kakehi_ask {LIMITS} "$1"; }}
 _kakehi_{BACKENDS}() {{ _kakehi_ask {BACKENDS} "$1"; }}
 _kakehi_{DRAINED}() {{ _kakehi_ask {DRAINED} "$1"; }}
 _kakehi_{COMMITS}() {{ compgen -W "HEAD $({_COMMITS})" -- "$1"; }}
@@ -60,6 +64,8 @@ _kakehi_ask() {{
   compadd -- ${{(f)"$(kakehi complete $1 -- "$PREFIX" "$BUFFER" 2>/dev/null)"}}
 }}
 _kakehi_{ENTITIES}() {{ _kakehi_ask {ENTITIES} }}
+_kakehi_{SHOWN}() {{ _kakehi_ask {SHOWN} }}
+_kakehi_{LIMITS}() {{ _kakehi_ask {LIMITS} }}
 _kakehi_{BACKENDS}() {{ _kakehi_ask {BACKENDS} }}
 _kakehi_{DRAINED}() {{ _kakehi_ask {DRAINED} }}
 _kakehi_{COMMITS}() {{ compadd -- HEAD ${{(f)"$({_COMMITS})"}} }}
@@ -74,6 +80,8 @@ function _kakehi_ask
   kakehi complete $argv[1] -- (commandline -ct) (commandline -cp) 2>/dev/null
 end
 function _kakehi_{ENTITIES}; _kakehi_ask {ENTITIES}; end
+function _kakehi_{SHOWN}; _kakehi_ask {SHOWN}; end
+function _kakehi_{LIMITS}; _kakehi_ask {LIMITS}; end
 function _kakehi_{BACKENDS}; _kakehi_ask {BACKENDS}; end
 function _kakehi_{DRAINED}; _kakehi_ask {DRAINED}; end
 function _kakehi_{COMMITS}; echo HEAD; {_COMMITS}; end

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from reconciler.cli.asking import ask
 from reconciler.cli.exits import DONE, TIMEOUT, CommandError, UsageError
 from reconciler.cli.output import count, line, print_json
-from reconciler.cli.parameters import Argument, AsJson, Option, RuntimeDir
+from reconciler.cli.parameters import LIMITS, Argument, AsJson, Option, RuntimeDir
 from reconciler.cli.unheard import unheard
 from schemas.values.text import visible
 
@@ -14,7 +14,9 @@ def forgive(
     limit: Annotated[
         str | None,
         Argument(
-            "LIMIT", help="One of `kakehi show limits`: policy/POLICY/NAME, frontend/NAME/NAME."
+            "LIMIT",
+            help="One of `kakehi show limits`: policy/POLICY/NAME, frontend/NAME/NAME.",
+            completes=LIMITS,
         ),
     ] = None,
     who: Annotated[

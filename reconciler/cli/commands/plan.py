@@ -125,7 +125,9 @@ def plan(
         planned["changes"] = grouping.filtered(every, only)
         if base is None and not planned["changes"]:
             _expect_running(runtime_dir, only)
-        running |= {"only": only, "others": len(every) - len(planned["changes"])}
+        filtered = {"only": only, "others": len(every) - len(planned["changes"])}
+        running |= filtered
+        planned |= filtered
     subject = f"commit {ref}" if ref else f"the working tree of {place}"
     _print(planned, running, subject, form, full=full)
     if form == "text":

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from reconciler.cli import output
 from reconciler.cli.exits import DONE
 from reconciler.cli.outlasting import ask_next
-from reconciler.cli.parameters import ENTITIES, Argument, AsJson, RuntimeDir
+from reconciler.cli.parameters import SHOWN, Argument, AsJson, RuntimeDir
 from reconciler.cli.unheard import unheard
 from schemas.values.text import visible
 
@@ -16,7 +16,7 @@ def show(
         Argument(
             "[KIND[/NAME]]",
             help="One kind or one entity; a backend is CLUSTER/BACKEND. Or: limits.",
-            completes=ENTITIES,
+            completes=SHOWN,
         ),
     ] = None,
     as_json: AsJson = False,

@@ -12,6 +12,7 @@ from reconciler.cli.plans.render import (
     effect,
     meaning,
     named,
+    others,
     start,
     summary,
     unchanged,
@@ -27,7 +28,8 @@ def plan(
 ) -> Iterator[str]:
     """Return the lines of a plan."""
     changes = planned["changes"]
-    yield f"### Kakehi plan: {summary(changes)}"
+    of = f" of {_plain(running['only'])}" if "only" in running else ""
+    yield f"### Kakehi plan{of}: {summary(changes)}"
     yield ""
     yield f"From {_plain(start(running))} to {_plain(subject)}."
     yield ""
@@ -41,6 +43,9 @@ def plan(
         yield "|---|---|---|---|---|"
         for group in groups(changes, full=full):
             yield f"| {' | '.join(_cells(group))} |"
+        if left := others(running):
+            yield ""
+            yield left.strip()
     if told := untold(changes):
         yield ""
         yield told
@@ -84,8 +89,10 @@ def _cells(group: Group) -> list[str]:
         entity = f"{number} × {first['kind']}: {named(names)}"
     else:
         entity = first["kind"] if first["kind"] == "settings" else f"{first['kind']} {names[0]}"
-    source = first["source"]
+    source, files = first["source"], {each["source"]["file"] for each in group.changes}
     place = f"{source['file']}:{source['line']}" if source["file"] else "defaults"
+    if len(files) > 1:
+        place = f"in {len(files)} files"
     texts = (effect(group.changes), *meaning(group.changes))
     told = "; ".join(each for each in texts if each)
     sign = "~" if group.renamed else SIGNS[first["action"]]

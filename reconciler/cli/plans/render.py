@@ -53,7 +53,7 @@ def plan(
     if told := untold(changes):
         yield f"  {paint('dim', told)}"
         yield ""
-    yield paint("bold", f"Plan: {summary(changes)}.")
+    yield paint("bold", f"{headline(running)}: {summary(changes)}.") + others(running)
 
 
 def start(running: dict[str, Any]) -> str:
@@ -68,11 +68,19 @@ def start(running: dict[str, Any]) -> str:
 def unchanged(running: dict[str, Any]) -> str:
     """Return what a plan without changes means: of all, or of what was asked for (`only`)."""
     if "only" in running:
-        others = count(running["others"], "change")
-        return f"No changes of {running['only']}." + (
-            f" The plan has {others} of others." if running["others"] else ""
-        )
+        return f"No changes of {running['only']}.{others(running)}"
     return ALIKE if "beginning" in running else NO_CHANGES
+
+
+def headline(running: dict[str, Any]) -> str:
+    """Return what the sums are those of: the plan, or what was asked for of it (`only`)."""
+    return f"Plan of {running['only']}" if "only" in running else "Plan"
+
+
+def others(running: dict[str, Any]) -> str:
+    """Return the sentence that says what of the plan was not asked for; empty when all was."""
+    number = running.get("others", 0)
+    return f" The plan has {count(number, 'change')} of others." if number else ""
 
 
 def summary(changes: list[dict[str, Any]]) -> str:

@@ -13,6 +13,7 @@ from reconciler.cli.commands.complete import ANSWER_WITHIN_S
 from reconciler.reporting.control.naming import NAMES_MAX
 from tests.harness import control
 from tests.reconciler.cli.program import kakehi
+from tests.reconciler.cli.test_exits import answering
 from tests.reconciler.live import Shop, shop
 
 
@@ -38,7 +39,8 @@ def test_without_a_daemon_there_are_kinds_but_no_names_and_no_words_about_it(
     nowhere = str(tmp_path)
     assert completed("entities", "c", KAKEHI_RUNTIME_DIR=nowhere) == ["certificate", "cluster"]
     assert completed("entities", "frontend/", KAKEHI_RUNTIME_DIR=nowhere) == []
-    for what in ("backends", "drained", "urls"):
+    assert completed("shown", "l", KAKEHI_RUNTIME_DIR=nowhere) == ["listener", "limits"]
+    for what in ("backends", "drained", "limits", "urls"):
         assert completed(what, "", KAKEHI_RUNTIME_DIR=nowhere) == []
 
 
@@ -59,6 +61,16 @@ def test_names_come_from_the_daemon(running: Shop) -> None:
     assert in_shop(running, "drained", "") == []
     running.daemon.run_cli("drain", "shop/one", check=True)
     assert in_shop(running, "drained", "") == ["shop/one"]
+
+
+def test_who_is_limited_is_offered_to_be_forgiven(tmp_path: Path) -> None:
+    row = {"limit": "policy/shop/hour", "who": "a", "refused": 1, "wait_ms": 1}
+    limited = {"limited": [row, {**row, "who": "b"}], "more": 0, "unheard": []}
+    with answering(tmp_path, {"limits": limited}):
+        assert completed("limits", "po", KAKEHI_RUNTIME_DIR=str(tmp_path)) == ["policy/shop/hour"]
+        line = kakehi("completion", "bash").stdout
+        for word in ("_kakehi_limits", "_kakehi_shown"):
+            assert line.count(word) > 1, "it is defined, and asked"
 
 
 def test_urls_are_those_of_frontends(running: Shop) -> None:

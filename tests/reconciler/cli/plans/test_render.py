@@ -114,6 +114,28 @@ def test_an_empty_plan_says_no_more_than_was_looked_at(
     assert not any("live proxy" in line for line in lines)
 
 
+@pytest.mark.parametrize("form", ["text", "markdown"])
+def test_what_was_asked_for_is_not_told_as_all(form: str) -> None:
+    running = {**RUNNING, "only": "backend", "others": 11}
+    planned: dict[str, Any] = {"changes": [CHANGES[1]], "warnings": []}
+    if form == "text":
+        text = "\n".join(render.plan(planned, running, "the working tree", Painter(False)))
+        assert "\nPlan of backend: " in text
+    else:
+        text = "\n".join(markdown.plan(planned, running, "the working tree"))
+        assert text.startswith("### Kakehi plan of backend: ")
+    assert "The plan has 11 changes of others." in text
+
+
+def test_a_group_of_several_files_names_none_of_them_alone() -> None:
+    alike = [
+        {**CHANGES[1], "name": f"b{n}", "source": {"file": f"{n}.yaml", "line": 1}}
+        for n in range(3)
+    ]
+    lines = list(markdown.plan({"changes": alike, "warnings": []}, RUNNING, "the working tree"))
+    assert any(line.startswith("| ") and "in 3 files" in line for line in lines), lines
+
+
 def test_what_the_repository_holds_cannot_drive_the_terminal() -> None:
     hostile = {
         **CHANGES[1],
