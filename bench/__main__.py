@@ -10,7 +10,7 @@ from bench import instructions
 from bench.changes import reconfigure, site
 from bench.climb import ladder
 from bench.measuring.contenders import PROFILES
-from bench.side import compression, floor, grpc, h2, proxies, tls, upstream
+from bench.side import compression, floor, grpc, h2, profile, proxies, tls, upstream
 from bench.side.course import Course
 
 _ALL = (
@@ -49,6 +49,9 @@ def _parser() -> argparse.ArgumentParser:
     least.add_argument("--bodies", type=_numbers, default=[64, 65_536, 1_048_576], metavar="N,N…")
     least.add_argument("--profile", choices=PROFILES, default="lean")
     least.add_argument("--upload", action="store_true", help="the bodies are those of requests")
+    sampled = commands.add_parser("profile", help="where the time of both goes, by perf")
+    sampled.add_argument("--seconds", type=int, default=5, help="of each measurement")
+    sampled.add_argument("--connections", type=_numbers, default=[1, 64, 1000], metavar="N,N…")
     _add_ladder(commands.add_parser("ladder", help="rates raised until failure"))
     counted = commands.add_parser("instructions", help="of parsing, routing, rewriting: callgrind")
     counted.add_argument("--renew", action="store_true", help="write bench/instructions.json")
@@ -164,6 +167,8 @@ def _run(chosen: argparse.Namespace) -> None:
                 chosen.upload,
             )
         )
+    elif chosen.command == "profile":
+        profile.run(profile.Course(chosen.connections, chosen.seconds))
     elif chosen.command == "ladder":
         _climb(chosen)
     elif chosen.command == "instructions":
