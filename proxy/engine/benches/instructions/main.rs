@@ -91,14 +91,14 @@ fn rewrite(bench: &mut Bench) -> usize {
     let each = bench.requests.iter().zip(&bench.heads);
     each.map(|(bytes, head)| {
         let forward = Forward {
-            client_ip: "203.0.113.7",
+            client_ip: b"203.0.113.7",
             client_port: 0,
             listener_port: 443,
             scheme: "https",
             trusted: false,
             client_cert: None,
             early: false,
-            request_id: "00112233445566778899aabbccddeeff",
+            request_id: b"00112233445566778899aabbccddeeff",
             upstream_keep_alive: true,
             upgrade: false,
             body: head.body,

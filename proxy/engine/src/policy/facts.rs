@@ -42,7 +42,7 @@ pub struct Facts<'a> {
     /// As `TLSv1.3`; empty in clear text.
     pub tls_version: &'static str,
     /// Our name for it.
-    pub own_id: &'a str,
+    pub own_id: &'a [u8],
     /// The frontend that matches it.
     pub frontend_name: &'a str,
     /// See `frontend_name`.
@@ -109,9 +109,7 @@ impl Facts<'_> {
     /// Its name: that of a trusted peer if it is harmless, else our own. As the backend gets it.
     pub fn request_id(&self) -> &[u8] {
         let given = self.head.request_id(self.bytes);
-        given
-            .filter(|_| self.is_trusted())
-            .unwrap_or(self.own_id.as_bytes())
+        given.filter(|_| self.is_trusted()).unwrap_or(self.own_id)
     }
 
     /// The values of a header, as its client says them or those who know who that is.

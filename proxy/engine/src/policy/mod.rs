@@ -173,6 +173,14 @@ pub fn decide(
     merged: Option<&Merged>,
     facts: &Facts<'_>,
 ) -> Step {
+    if plan.is_none() && merged.is_none() {
+        // Most frontends ask for nothing.
+        let verdict = general::at_the_door(frontend, None, facts);
+        return match verdict.or(|| general::switching(frontend, facts)) {
+            Verdict::Answer(answer) => Step::Answer(answer),
+            Verdict::Continue => Step::Forward(None),
+        };
+    }
     let to_tls = || plan.map_or(Verdict::Continue, |plan| plan.to_tls(facts));
     let admitted = || merged.map_or(Verdict::Continue, |merged| merged.admit(facts));
     let in_time = || merged.map_or(Verdict::Continue, |merged| merged.keep_pace(facts));

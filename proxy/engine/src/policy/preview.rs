@@ -113,7 +113,7 @@ impl Coming<'_> {
                 is_early: false,
                 client: None,
                 tls_version: "",
-                own_id: "",
+                own_id: b"",
                 frontend_name: name,
                 frontend_listeners: &frontend.listeners,
                 vault: &Vault::default(),

@@ -71,7 +71,7 @@ impl Asked {
             is_early: self.is_early,
             client: self.client.as_ref(),
             tls_version: "",
-            own_id: "0123",
+            own_id: b"0123",
             frontend_name: "shop",
             frontend_listeners: &[],
             vault: &Vault::default(),

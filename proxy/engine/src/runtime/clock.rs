@@ -3,20 +3,25 @@
 //! Deadlines count time in which we ran: a worker that was stopped, or whose machine was suspended, wakes up
 //! with peers that had no chance to be in time, and with answers that it has not read yet.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A turn, or a sleep beyond its end, that takes longer is no work of ours.
 const PAUSE_US_MIN: u64 = 1_000_000;
 
+/// How old the difference of both clocks may be: a turn takes less than a tenth of it.
+const DIFFERENCE_US_MAX: u64 = 1000;
+
 /// The turn's notion of now.
 pub struct Clock {
-    start: Instant,
-    /// What all processes of the host call that moment.
+    /// What all processes of the host call the moment at which it starts.
     start_host_ns: u64,
     monotonic_us: u64,
     /// For how long we did not run.
     paused_us: u64,
     unix_us: u64,
+    /// When both clocks were read last, and what 1970 is before the start by that.
+    compared_us: u64,
+    start_unix_us: u64,
     date: [u8; 29],
     date_second: u64,
 }
@@ -26,11 +31,12 @@ impl Clock {
     #[must_use]
     pub fn new() -> Self {
         let mut clock = Self {
-            start: Instant::now(),
             start_host_ns: host_ns(),
             monotonic_us: 0,
             paused_us: 0,
             unix_us: 0,
+            compared_us: 0,
+            start_unix_us: unix_us(),
             date: [b' '; 29],
             date_second: u64::MAX,
         };
@@ -40,10 +46,12 @@ impl Clock {
 
     /// Reads the system's clocks; called once a turn.
     pub fn tick(&mut self) {
-        self.monotonic_us = self.start.elapsed().as_micros() as u64;
-        self.unix_us = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| since.as_micros() as u64);
+        self.monotonic_us = self.us_now();
+        if self.monotonic_us - self.compared_us >= DIFFERENCE_US_MAX {
+            self.compared_us = self.monotonic_us;
+            self.start_unix_us = unix_us().saturating_sub(self.monotonic_us);
+        }
+        self.unix_us = self.start_unix_us + self.monotonic_us;
         let second = self.unix_us / 1_000_000;
         if second != self.date_second {
             self.date_second = second;
@@ -80,7 +88,7 @@ impl Clock {
     /// Microseconds since the engine's start as they are at this very moment, to measure what a turn's work takes.
     #[must_use]
     pub fn us_now(&self) -> u64 {
-        self.start.elapsed().as_micros() as u64
+        (host_ns() - self.start_host_ns) / 1000
     }
 
     /// Milliseconds since the engine's start in which it ran; deadlines are given in it.
@@ -114,7 +122,12 @@ impl Default for Clock {
     }
 }
 
-/// CLOCK_MONOTONIC, which [`Instant`] reads too and does not tell.
+fn unix_us() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_micros() as u64)
+}
+
+/// CLOCK_MONOTONIC, which [`std::time::Instant`] reads too and does not tell.
 fn host_ns() -> u64 {
     let mut now = libc::timespec {
         tv_sec: 0,
@@ -182,7 +195,7 @@ mod tests {
             (Some(u64::MAX / 1000), false),
         ] {
             let mut clock = Clock::new();
-            clock.start -= Duration::from_secs(5);
+            clock.start_host_ns -= 5_000_000_000;
             clock.tick_after(sleep_ms);
             assert!(clock.us() >= 5_000_000);
             assert_eq!(clock.ms() < 1000, left_out, "{sleep_ms:?}");
@@ -202,9 +215,22 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_was_set_is_followed() {
+        let mut clock = Clock::new();
+        // As if it had been an hour earlier by the other clock until now.
+        clock.start_unix_us -= 3_600_000_000;
+        clock.tick();
+        let before = clock.unix_us();
+        std::thread::sleep(Duration::from_millis(3));
+        clock.tick();
+        assert!(clock.unix_us() - before >= 3_600_000_000);
+        assert!(clock.unix_us().abs_diff(unix_us()) < 1_000_000);
+    }
+
+    #[test]
     fn a_turn_of_much_work_counts() {
         let mut clock = Clock::new();
-        clock.start -= Duration::from_micros(PAUSE_US_MIN - 100_000);
+        clock.start_host_ns -= (PAUSE_US_MIN - 100_000) * 1000;
         clock.tick_after(Some(0));
         assert!(clock.ms() >= 900);
     }

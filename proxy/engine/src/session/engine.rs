@@ -39,6 +39,7 @@ use crate::session::control::{Command, Drain, Leaving};
 use crate::session::exchange::Exchange;
 use crate::session::exchange::call::Call;
 use crate::session::exchange::compressing::BYTES_PER_TURN;
+use crate::session::exchange::naming::RequestIds;
 use crate::session::exchange::verifying::Verifier;
 use crate::session::exchange::waiting::Ticket;
 use crate::session::front::client::Client;
@@ -75,9 +76,6 @@ const UNJUDGED_TURNS_MAX: u32 = 64;
 
 /// A turn with at most so many events is not followed by a look whether there are more: frames leave at once.
 const FEW_EVENTS_MAX: usize = 2;
-
-/// 128 bits in hexadecimal.
-pub(super) type RequestId = [u8; 32];
 
 /// What handshakes are made with, which rustls shares.
 pub struct Served {
@@ -151,7 +149,7 @@ pub struct Engine<D> {
     /// What has left of frontends whose bandwidth is bounded.
     pub(super) totals: Totals,
     pub(super) request_seed: u64,
-    pub(super) request_serial: u64,
+    pub(super) request_ids: RequestIds,
     pub(super) refused_now: usize,
     /// Multiplexed connections, of clients and to backends, with something to send at the end of the
     /// turn.
@@ -241,7 +239,7 @@ impl<D: Driver> Engine<D> {
             refused: Refused::default(),
             totals: Totals::default(),
             request_seed: seed,
-            request_serial: 0,
+            request_ids: RequestIds::new(seed),
             refused_now: 0,
             unflushed: Vec::new(),
             flush_now: false,

@@ -13,8 +13,6 @@ use std::marker::PhantomData;
 use std::num::NonZeroU64;
 use std::ops::{Index, IndexMut};
 
-use slab::Slab;
-
 use crate::runtime::driver::Token;
 use crate::session::back::stream::BackStream;
 use crate::session::back::upstream::Upstream;
@@ -201,21 +199,26 @@ impl<T> fmt::Debug for Id<T> {
     }
 }
 
-struct Entry<T> {
+/// A place, and who has it or had it last.
+struct Place<T> {
     id: Id<T>,
-    value: T,
+    value: Option<T>,
 }
 
-/// All things of a kind.
+/// All things of a kind. What is large lies where it was made but for one move in and one out, which is why this is no
+/// crate's.
 pub(super) struct Arena<T> {
-    entries: Slab<Entry<T>>,
+    places: Vec<Place<T>>,
+    /// The places that nobody has; the last one is taken first.
+    free: Vec<u32>,
     serial: u32,
 }
 
 impl<T> Default for Arena<T> {
     fn default() -> Self {
         Self {
-            entries: Slab::new(),
+            places: Vec::new(),
+            free: Vec::new(),
             serial: 0,
         }
     }
@@ -223,7 +226,7 @@ impl<T> Default for Arena<T> {
 
 /// A place that is free, and the id that who takes it will have.
 pub(super) struct Vacant<'a, T> {
-    entry: slab::VacantEntry<'a, Entry<T>>,
+    arena: &'a mut Arena<T>,
     id: Id<T>,
 }
 
@@ -235,7 +238,13 @@ impl<T> Vacant<'_, T> {
 
     /// Takes the place.
     pub(super) fn insert(self, value: T) {
-        self.entry.insert(Entry { id: self.id, value });
+        let Some(free) = self.arena.free.pop() else {
+            let (id, value) = (self.id, Some(value));
+            return self.arena.places.push(Place { id, value });
+        };
+        let place = &mut self.arena.places[free as usize];
+        place.id = self.id;
+        place.value = Some(value);
     }
 }
 
@@ -243,9 +252,9 @@ impl<T: Kind> Arena<T> {
     /// A place for one more.
     pub(super) fn vacant(&mut self) -> Vacant<'_, T> {
         self.serial = self.serial.wrapping_add(1);
-        let entry = self.entries.vacant_entry();
-        let id = Id::new(self.serial, entry.key());
-        Vacant { entry, id }
+        let place = self.free.last().map(|&free| free as usize);
+        let id = Id::new(self.serial, place.unwrap_or(self.places.len()));
+        Vacant { arena: self, id }
     }
 }
 
@@ -253,15 +262,15 @@ impl<T> Arena<T> {
     /// Who has this id, unless it is gone.
     #[inline]
     pub(super) fn get(&self, id: Id<T>) -> Option<&T> {
-        let entry = self.entries.get(id.place())?;
-        (entry.id == id).then_some(&entry.value)
+        let place = self.places.get(id.place())?;
+        place.value.as_ref().filter(|_| place.id == id)
     }
 
     /// See [`Arena::get`].
     #[inline]
     pub(super) fn get_mut(&mut self, id: Id<T>) -> Option<&mut T> {
-        let entry = self.entries.get_mut(id.place())?;
-        (entry.id == id).then_some(&mut entry.value)
+        let place = self.places.get_mut(id.place())?;
+        place.value.as_mut().filter(|_| place.id == id)
     }
 
     /// See [`Fate`].
@@ -281,28 +290,30 @@ impl<T> Arena<T> {
 
     /// Takes it out, if it is there: what it was, its id will never name again.
     pub(super) fn remove(&mut self, id: Id<T>) -> Option<T> {
-        if !self.contains(id) {
+        let place = self.places.get_mut(id.place())?;
+        if place.id != id || place.value.is_none() {
             return None;
         }
-        self.entries.try_remove(id.place()).map(|entry| entry.value)
+        self.free.push(id.place() as u32);
+        place.value.take()
     }
 
     pub(super) fn len(&self) -> usize {
-        self.entries.len()
+        self.places.len() - self.free.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.len() == 0
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (Id<T>, &T)> {
-        self.entries
-            .iter()
-            .map(|(_, entry)| (entry.id, &entry.value))
+        let each = self.places.iter();
+        each.filter_map(|place| Some((place.id, place.value.as_ref()?)))
     }
 
     pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
-        self.entries.iter_mut().map(|(_, entry)| &mut entry.value)
+        let each = self.places.iter_mut();
+        each.filter_map(|place| place.value.as_mut())
     }
 }
 

@@ -104,11 +104,11 @@ impl Frontend {
     /// Where a request goes, if it is not answered here. `own_id` is its name.
     #[inline]
     #[must_use]
-    pub fn cluster_of<H: HeaderLookup>(&self, request: &H, own_id: &str) -> Option<&Rc<Cluster>> {
+    pub fn cluster_of<H: HeaderLookup>(&self, request: &H, own_id: &[u8]) -> Option<&Rc<Cluster>> {
         match &self.to {
             To::Cluster(cluster) => Some(cluster),
             To::Nowhere => None,
-            To::Split(split) => split.1.get(split.0.choose(request, own_id.as_bytes())),
+            To::Split(split) => split.1.get(split.0.choose(request, own_id)),
         }
     }
 

@@ -103,14 +103,14 @@ fn meaning(head: &RequestHead, text: &[u8]) -> impl std::fmt::Debug + PartialEq 
 
 fn check_forwarded(input: &[u8], head: &RequestHead, trusted: bool) {
     let forward = Forward {
-        client_ip: "2001:db8::7",
+        client_ip: b"2001:db8::7",
         client_port: 50123,
         listener_port: 8080,
         scheme: "http",
         trusted,
         client_cert: None,
         early: false,
-        request_id: "0123456789abcdef",
+        request_id: b"0123456789abcdef",
         upstream_keep_alive: true,
         upgrade: true,
         body: head.body,

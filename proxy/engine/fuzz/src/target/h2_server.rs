@@ -103,14 +103,14 @@ fn own_head(status: u16, length: u64) -> OwnHead<'static> {
 fn check_forwarded(heads: &Heads) {
     let (head, text) = (&heads.request, heads.text());
     let forward = Forward {
-        client_ip: "192.0.2.1",
+        client_ip: b"192.0.2.1",
         client_port: 0,
         listener_port: 443,
         scheme: "https",
         trusted: true,
         client_cert: None,
         early: false,
-        request_id: "id",
+        request_id: b"id",
         upstream_keep_alive: true,
         upgrade: head.upgrade(text).is_some(),
         body: head.body,

@@ -146,7 +146,7 @@ fn is_normal_port(rest: &[u8]) -> bool {
 const HOST_BYTES_MAX: usize = 253;
 
 /// 65535 has five.
-const PORT_DIGITS_MAX: usize = 5;
+pub(super) const PORT_DIGITS_MAX: usize = 5;
 
 /// A byte that ends the host; only a colon may.
 const NO_HOST: u8 = 0;

@@ -44,13 +44,7 @@ pub(super) fn apply_connection(
         if field.id != FieldId::Connection {
             continue;
         }
-        let value = field.value.of(buf);
-        if value.eq_ignore_ascii_case(b"keep-alive") {
-            // What most clients say, and nothing else.
-            options.keep_alive = true;
-            continue;
-        }
-        for option in value.split(|&byte| byte == b',') {
+        for option in field.value.of(buf).split(|&byte| byte == b',') {
             let option = option.trim_ascii();
             if option.eq_ignore_ascii_case(b"keep-alive") {
                 options.keep_alive = true;

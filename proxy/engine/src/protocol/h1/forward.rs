@@ -8,12 +8,13 @@ use super::FieldId;
 use super::RequestBody;
 use super::RequestHead;
 use super::Version;
+use super::authority::PORT_DIGITS_MAX;
 
 /// What the session adds to a request.
 #[derive(Clone, Copy, Debug)]
 pub struct Forward<'a> {
     /// Address of the peer, IPv6 without brackets.
-    pub client_ip: &'a str,
+    pub client_ip: &'a [u8],
     /// Port of the peer for `Forwarded` (RFC 7239 §6); 0 leaves it out.
     pub client_port: u16,
     /// Port that the request came to.
@@ -28,7 +29,7 @@ pub struct Forward<'a> {
     /// It came before a TLS handshake was complete (RFC 8470 §5.1).
     pub early: bool,
     /// Our name for the request, unless a trusted peer gave it one.
-    pub request_id: &'a str,
+    pub request_id: &'a [u8],
     /// The upstream connection is to be used again.
     pub upstream_keep_alive: bool,
     /// Pass the handshake on; the head must hold a valid one.
@@ -210,7 +211,7 @@ fn write_request_line(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead, target:
 /// From an untrusted peer, all statements about the client are ours (T22).
 fn write_forwarding(out: &mut Vec<u8>, authority: &[u8], forward: &Forward<'_>) {
     out.extend_from_slice(b"X-Forwarded-For: ");
-    out.extend_from_slice(forward.client_ip.as_bytes());
+    out.extend_from_slice(forward.client_ip);
     out.extend_from_slice(b"\r\nX-Forwarded-Proto: ");
     out.extend_from_slice(forward.scheme.as_bytes());
     out.extend_from_slice(b"\r\nX-Forwarded-Port: ");
@@ -290,7 +291,7 @@ fn write_x_forwarded_appended(
     let tells_more = Told::by(&head.fields) == Told::Customary;
     out.extend_from_slice(b"X-Forwarded-For: ");
     write_members(out, buf, &head.fields, FieldId::XForwardedFor);
-    out.extend_from_slice(forward.client_ip.as_bytes());
+    out.extend_from_slice(forward.client_ip);
     out.extend_from_slice(b"\r\n");
     let proto = last_value(buf, &head.fields, FieldId::XForwardedProto);
     write_field(
@@ -334,8 +335,12 @@ fn last_value<'a>(buf: &'a [u8], fields: &[Field], id: FieldId) -> Option<&'a [u
 
 /// `for=…;host=…;proto=…` (RFC 7239 §4); what is no token is quoted.
 fn write_forwarded_element(out: &mut Vec<u8>, authority: &[u8], forward: &Forward<'_>) {
-    let ip = forward.client_ip.as_bytes();
-    let is_ipv6 = memchr::memchr(b':', ip).is_some();
+    let ip = forward.client_ip;
+    // No search is worth its call here: it stands among the first, or nowhere.
+    let is_ipv6 = ip
+        .iter()
+        .take(GROUP_DIGITS_MAX + 1)
+        .any(|&byte| byte == b':');
     let is_quoted = is_ipv6 || forward.client_port != 0;
     out.extend_from_slice(if is_quoted { b"for=\"" } else { b"for=" });
     if is_ipv6 {
@@ -353,13 +358,19 @@ fn write_forwarded_element(out: &mut Vec<u8>, authority: &[u8], forward: &Forwar
         out.push(b'"');
     }
     if !authority.is_empty() {
-        let is_token = memchr::memchr(b':', authority).is_none();
+        let is_token = is_token(authority);
         out.extend_from_slice(if is_token { b";host=" } else { b";host=\"" });
         out.extend_from_slice(authority);
         out.extend_from_slice(if is_token { b"" } else { b"\"" });
     }
     out.extend_from_slice(b";proto=");
     out.extend_from_slice(forward.scheme.as_bytes());
+}
+
+/// Whether an authority in its normal form is a token: it has neither brackets nor a port, which would be its end.
+fn is_token(authority: &[u8]) -> bool {
+    let mut port = authority.iter().rev().take(PORT_DIGITS_MAX + 1);
+    authority.last() != Some(&b']') && port.all(|&byte| byte != b':')
 }
 
 /// The name of the request: that of a trusted peer if it is harmless, else our own.
@@ -369,7 +380,7 @@ fn request_id<'a>(buf: &'a [u8], head: &RequestHead, forward: &Forward<'a>) -> &
     } else {
         None
     };
-    given.unwrap_or(forward.request_id.as_bytes())
+    given.unwrap_or(forward.request_id)
 }
 
 fn write_framing(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead, forward: &Forward<'_>) {
@@ -402,6 +413,9 @@ fn write_framing(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead, forward: &Fo
 
 /// Bytes of the lines that are always ours, without the authority.
 const OWN_BYTES: usize = 512;
+
+/// Of an IPv6 address.
+const GROUP_DIGITS_MAX: usize = 4;
 
 #[cfg(test)]
 mod tests;

@@ -20,14 +20,14 @@ const NEXT_HOP: HeadLimits = HeadLimits {
 
 fn forward(body: RequestBody, trusted: bool) -> Forward<'static> {
     Forward {
-        client_ip: "2001:db8::7",
+        client_ip: b"2001:db8::7",
         client_port: 0,
         listener_port: 8080,
         scheme: "http",
         trusted,
         client_cert: None,
         early: false,
-        request_id: "0123456789abcdef",
+        request_id: b"0123456789abcdef",
         upstream_keep_alive: true,
         upgrade: true,
         body,

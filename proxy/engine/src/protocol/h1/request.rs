@@ -91,6 +91,12 @@ impl RequestHead {
         self.target.path.of(buf, &self.scratch)
     }
 
+    /// Whether its path came without escapes and parameters, so that nobody reads another one in it.
+    #[inline]
+    pub fn has_plain_path(&self) -> bool {
+        self.target.is_plain
+    }
+
     /// What follows the first `?`: as it came, but for characters that have to be escaped.
     pub fn query<'a>(&'a self, buf: &'a [u8]) -> Option<&'a [u8]> {
         self.target.query.map(|query| query.of(buf, &self.scratch))
@@ -329,6 +335,9 @@ struct Deciding<'a> {
     upgrade: Option<Span>,
     websocket_key: Option<&'a [u8]>,
     websocket_version: Option<&'a [u8]>,
+    /// It is there, and says `keep-alive`.
+    keeps_alive: bool,
+    /// It is there, and says something else.
     has_connection: bool,
     /// How many of us have passed it on.
     hops: usize,
@@ -348,7 +357,10 @@ pub(in crate::protocol) fn decide(buf: &[u8], head: &mut RequestHead) -> Result<
     let options = if deciding.has_connection {
         apply_connection(buf, &mut head.fields).map_err(|_| Reject::Connection)?
     } else {
-        ConnectionOptions::default()
+        ConnectionOptions {
+            keep_alive: deciding.keeps_alive,
+            ..ConnectionOptions::default()
+        }
     };
     head.keep_alive = options.persists(head.version);
     head.upgrade = decide_upgrade(buf, head, options, &deciding);
@@ -379,6 +391,8 @@ fn collect<'a>(buf: &'a [u8], head: &mut RequestHead) -> Result<Deciding<'a>, Re
             FieldId::Expect if found.expects => return Err(Reject::Expectation),
             FieldId::Expect if value.eq_ignore_ascii_case(b"100-continue") => found.expects = true,
             FieldId::Expect => return Err(Reject::Expectation),
+            // What most say, and nothing else.
+            FieldId::Connection if value == b"keep-alive" => found.keeps_alive = true,
             FieldId::Connection => found.has_connection = true,
             FieldId::Via => found.hops += hops_of_ours(value),
             FieldId::Upgrade => found.ambiguous |= found.upgrade.replace(field.value).is_some(),

@@ -75,7 +75,7 @@ pub fn write_response(
         Version::Http10 => b"Via: 1.0 kakehi\r\n",
         Version::Http2 => b"Via: 2.0 kakehi\r\n",
     });
-    for own in forward.extra {
+    for own in forward.extra.iter().filter(|own| !own.is_empty()) {
         out.extend_from_slice(own);
     }
     write_framing(out, head, forward.delivery);

@@ -155,6 +155,9 @@ fn parse_status_line(buf: &[u8], head: &mut ResponseHead) -> Result<Option<usize
 struct Deciding<'a> {
     coding: Option<&'a [u8]>,
     upgrade: Option<Span>,
+    /// It is there, and says `keep-alive`.
+    keeps_alive: bool,
+    /// It is there, and says something else.
     has_connection: bool,
 }
 
@@ -168,7 +171,10 @@ pub(in crate::protocol) fn decide(
     let options = if deciding.has_connection {
         apply_connection(buf, &mut head.fields).map_err(|_| UpstreamFault::Connection)?
     } else {
-        ConnectionOptions::default()
+        ConnectionOptions {
+            keep_alive: deciding.keeps_alive,
+            ..ConnectionOptions::default()
+        }
     };
     head.keep_alive = options.persists(head.version);
     frame(head, &deciding, request_method_is_head)?;
@@ -201,6 +207,8 @@ fn collect<'a>(buf: &'a [u8], head: &mut ResponseHead) -> Result<Deciding<'a>, U
             FieldId::TransferEncoding => {
                 once(&mut found.coding, value, UpstreamFault::TransferEncoding)?;
             }
+            // What most say, and nothing else.
+            FieldId::Connection if value == b"keep-alive" => found.keeps_alive = true,
             FieldId::Connection => found.has_connection = true,
             FieldId::Upgrade if head.status == 101 => {
                 once(

@@ -24,6 +24,8 @@ pub(in crate::protocol) struct Target {
     pub(in crate::protocol) authority: Option<(Span, u16)>,
     /// The target was in origin-form and normal, it can be sent on as it came.
     pub(super) verbatim: bool,
+    /// The target was in origin-form, and its path is as it came and has no parameters.
+    pub(super) is_plain: bool,
 }
 
 /// Parses the target at `at`, which ends at a space; `None` if that has not arrived.
@@ -54,6 +56,7 @@ pub(in crate::protocol) fn parse_target(
         query: query.map(|query| query_text(buf, path.end + 1, query, scratch)),
         authority: None,
         verbatim: path.is_normal && query.is_none_or(|query| query.is_normal),
+        is_plain: path.is_normal && !path.has_parameters,
     };
     if !path.is_normal {
         let raw_path = buf.get(at..path.end).unwrap_or_default();
@@ -158,12 +161,14 @@ struct Scan {
     /// Offset of the first byte that does not belong to it.
     end: usize,
     is_normal: bool,
+    has_parameters: bool,
 }
 
 /// The fast path: most paths have no escape, no empty segment and no segment that begins with a
 /// dot, and are normal as they are.
 fn scan_path(buf: &[u8], at: usize, slashes: Slashes) -> Scan {
     let mut is_normal = true;
+    let mut has_parameters = false;
     let mut end = at;
     while let Some(&byte) = buf.get(end) {
         match PATH[usize::from(byte)] {
@@ -176,11 +181,16 @@ fn scan_path(buf: &[u8], at: usize, slashes: Slashes) -> Scan {
                 };
             }
             ESCAPE | UNESCAPED => is_normal = false,
+            PARAMETERS => has_parameters = true,
             _ => break,
         }
         end += 1;
     }
-    Scan { end, is_normal }
+    Scan {
+        end,
+        is_normal,
+        has_parameters,
+    }
 }
 
 fn scan_query(buf: &[u8], at: usize) -> Scan {
@@ -190,7 +200,13 @@ fn scan_query(buf: &[u8], at: usize) -> Scan {
         end = find_unplain_in_query(buf, end);
         match buf.get(end) {
             Some(&byte) if PATH[usize::from(byte)] == UNESCAPED => is_normal = false,
-            _ => return Scan { end, is_normal },
+            _ => {
+                return Scan {
+                    end,
+                    is_normal,
+                    has_parameters: false,
+                };
+            }
         }
         end += 1;
     }
@@ -334,6 +350,8 @@ const SLASH: u8 = 2;
 const ESCAPE: u8 = 3;
 /// A visible character that RFC 3986 wants escaped, and that browsers and Node send as it is.
 const UNESCAPED: u8 = 4;
+/// `;`, plain as well: behind it some find parameters.
+const PARAMETERS: u8 = 5;
 
 /// `pchar` of RFC 3986 §3.3, and the brackets that many clients leave as they are.
 static PATH: [u8; 256] = {
@@ -343,7 +361,7 @@ static PATH: [u8; 256] = {
         let is_plain = matches!(
             byte as u8,
             b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\''
-                | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' | b':' | b'@' | b'[' | b']'
+                | b'(' | b')' | b'*' | b'+' | b',' | b'=' | b':' | b'@' | b'[' | b']'
         );
         let is_unescaped = matches!(
             byte as u8,
@@ -358,6 +376,7 @@ static PATH: [u8; 256] = {
     }
     table[b'/' as usize] = SLASH;
     table[b'%' as usize] = ESCAPE;
+    table[b';' as usize] = PARAMETERS;
     table
 };
 

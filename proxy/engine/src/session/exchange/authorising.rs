@@ -235,7 +235,7 @@ impl<D: Driver> Engine<D> {
             listener,
             &address,
             RequestBody::None,
-            exchange.record.id(),
+            &exchange.record.request_id,
         );
         forward.changed.lines = &lines;
         let mut text = Vec::with_capacity(bytes.len() + lines.len() + 512);
@@ -432,8 +432,7 @@ impl<D: Driver> Engine<D> {
             parked.head.drop_fields(&parked.bytes, name.as_bytes());
         }
         let as_sent = (&parked.head, parked.bytes.as_slice(), is_switching);
-        let request_id = std::str::from_utf8(&request_id).unwrap_or_default();
-        let text = self.text_of(asker, &listener, as_sent, request_id, changes.as_deref());
+        let text = self.text_of(asker, &listener, as_sent, &request_id, changes.as_deref());
         self.pool.hold(text.len());
         let exchange = &mut self.exchanges[id];
         exchange.head_bytes = text.len() as u32;

@@ -19,16 +19,16 @@ impl Exchange {
     /// Leaves out of a head what others say in its place.
     #[inline]
     pub(super) fn leave_out(&self, head: &mut ResponseHead, bytes: &[u8]) {
-        if self.hsts().is_some() || self.response_edits().is_some() {
-            self.leave_out_what_is_said(head, bytes);
+        if let Some(merged) = self.merged() {
+            self.leave_out_what_is_said(merged, head, bytes);
         }
     }
 
-    fn leave_out_what_is_said(&self, head: &mut ResponseHead, bytes: &[u8]) {
-        if self.hsts().is_some() {
+    fn leave_out_what_is_said(&self, merged: &Merged, head: &mut ResponseHead, bytes: &[u8]) {
+        if hsts_of(Some(merged), &self.listener).is_some() {
             head.drop_fields(bytes, HSTS.as_bytes());
         }
-        if let Some(edits) = self.response_edits() {
+        if let Some(edits) = merged.response_edits() {
             for name in edits.drops(Reach::of(head.status, false)) {
                 head.drop_fields(bytes, name.as_bytes());
             }

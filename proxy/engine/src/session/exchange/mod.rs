@@ -12,6 +12,7 @@ pub(super) mod compressing;
 mod crowds;
 mod edited;
 mod lines;
+pub(super) mod naming;
 mod own;
 pub(super) mod pacing;
 pub(super) mod record;
@@ -26,7 +27,7 @@ pub(super) mod waiting;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::policy::changes::edits::{Edits, Made};
+use crate::policy::changes::edits::Made;
 use crate::policy::limits::bounds::Bounds;
 use crate::policy::limits::in_flight::Keys;
 use crate::policy::merged::Merged;
@@ -339,17 +340,8 @@ impl Exchange {
         self.attempt.as_ref().map(|attempt| &attempt.backend)
     }
 
-    /// The header that keeps clients from asking in clear text again, where it may be said.
-    fn hsts(&self) -> Option<&str> {
-        hsts_of(self.merged(), &self.listener)
-    }
-
-    /// What its frontend does with the fields of its answer.
-    fn response_edits(&self) -> Option<&Edits> {
-        self.merged()?.response_edits()
-    }
-
     /// What holds by policies.
+    #[inline]
     fn merged(&self) -> Option<&Merged> {
         // What answers of a call are about is said by others.
         if self.is_call() {
@@ -466,14 +458,16 @@ impl<D: Driver> Engine<D> {
     /// Ends the accounting of an exchange and frees it. Both sides must have been seen to.
     pub(in crate::session) fn remove_exchange(&mut self, id: ExchangeId, outcome: Outcome) {
         let backend = self.end_attempt(id);
-        let Some(mut exchange) = self.exchanges.remove(id) else {
+        let mut removed = self.exchanges.remove(id);
+        // Looked at where it is: it is large.
+        let Some(exchange) = &mut removed else {
             return;
         };
         if let Some(encoder) = exchange.take_encoder() {
             self.encoders.give(encoder);
         }
         if exchange.is_call() {
-            self.count_call(&exchange, backend.as_deref(), outcome);
+            self.count_call(exchange, backend.as_deref(), outcome);
         } else {
             self.record(&exchange.ended(backend.as_deref(), outcome));
             self.metrics.sub(Counter::RequestsNow, 1);
@@ -488,9 +482,9 @@ impl<D: Driver> Engine<D> {
         }
         self.end_pacing(exchange.pacing.take());
         self.pool.release(exchange.head_bytes as usize);
-        self.pool.give(exchange.head);
-        self.pool.give(exchange.record.text);
-        if let Some(parked) = exchange.parked {
+        self.pool.give(std::mem::take(&mut exchange.head));
+        self.pool.give(std::mem::take(&mut exchange.record.text));
+        if let Some(parked) = &exchange.parked {
             self.pool.release(parked.weight());
             if let Some(ticket) = parked.ticket {
                 self.give_ticket_up(ticket);

@@ -9,8 +9,8 @@ use crate::protocol::grpc;
 use crate::protocol::h1::{RequestHead, Version};
 use crate::runtime::driver::Driver;
 use crate::session::engine::Engine;
-use crate::session::engine::RequestId;
 use crate::session::exchange::Outcome;
+use crate::session::exchange::naming::RequestId;
 use crate::session::front::asker::Asker;
 use crate::session::ids::FLUSH_LOG;
 use crate::state::frontend::Frontend;
@@ -58,11 +58,6 @@ impl Record {
             self.text.extend_from_slice(part);
             *end = self.text.len() as u32;
         }
-    }
-
-    /// The request id as text.
-    pub(in crate::session) fn id(&self) -> &str {
-        std::str::from_utf8(&self.request_id).unwrap_or_default()
     }
 }
 

@@ -16,7 +16,6 @@ use crate::protocol::h1::request::RequestHead;
 use crate::protocol::h1::{ChunkLimits, ChunkedDecoder, RequestBody, Version};
 use crate::runtime::driver::Driver;
 use crate::session::engine::Engine;
-use crate::session::engine::RequestId;
 use crate::session::exchange::authorising::Parked;
 use crate::session::exchange::body::Body;
 use crate::session::exchange::compressing::{Compressing, wanted};
@@ -97,7 +96,7 @@ impl<D: Driver> Engine<D> {
         head: &mut RequestHead,
         bytes: &[u8],
     ) {
-        let request_id = self.next_request_id();
+        let request_id = self.request_ids.next();
         let trusted = listener.trusts(self.client_of(asker).peer.ip());
         let mut record = self.begin_record(head, bytes, request_id, trusted);
         if let Some(answer) = self.challenges.answer(head.path(bytes)) {
@@ -273,7 +272,7 @@ impl<D: Driver> Engine<D> {
             is_early: client.stream.is_early(),
             client: client.identity.as_deref(),
             tls_version: client.stream.tls_version(),
-            own_id: record.id(),
+            own_id: &record.request_id,
             frontend_name: frontend.map_or("", |frontend| &frontend.entry().name),
             frontend_listeners: frontend.map_or(&[], |frontend| &frontend.entity().listeners),
             vault: &self.vault,
@@ -383,12 +382,14 @@ impl<D: Driver> Engine<D> {
                 (Vec::new(), Some(Box::new(parked)))
             }
             Then::Forward(changes) => {
-                for name in merged.into_iter().flat_map(Merged::left_out) {
-                    head.drop_fields(bytes, name.as_bytes());
+                if let Some(merged) = merged {
+                    for name in merged.left_out() {
+                        head.drop_fields(bytes, name.as_bytes());
+                    }
                 }
                 let as_sent = (&*head, bytes, upgrade.is_some());
                 let changes = changes.as_deref();
-                let text = self.text_of(asker, listener, as_sent, record.id(), changes);
+                let text = self.text_of(asker, listener, as_sent, &record.request_id, changes);
                 (text, None)
             }
         };
@@ -403,7 +404,7 @@ impl<D: Driver> Engine<D> {
         };
         let mut exchange = Exchange::new(parties, text, record);
         let method = head.method(bytes);
-        exchange.request = body_of(head, exchange.drops_trailers());
+        exchange.request = body_of(head, &exchange);
         exchange.request_chunked =
             head.body == RequestBody::Chunked && !exchange.cluster.is_multiplexed();
         exchange.keep_alive = head.keep_alive;
@@ -437,29 +438,29 @@ impl<D: Driver> Engine<D> {
         asker: Asker,
         listener: &ListenerSettings,
         (head, bytes, upgrade): (&RequestHead, &[u8], bool),
-        request_id: &str,
+        request_id: &[u8],
         changes: Option<&Changes>,
     ) -> Vec<u8> {
         let mut text = self.pool.take();
         let address = AddressText::new(self.client_of(asker).peer);
-        let forward = Forward {
-            upgrade,
-            changed: changes.map(Changes::as_written).unwrap_or_default(),
-            ..self.told(asker, listener, &address, head.body, request_id)
-        };
+        let mut forward = self.told(asker, listener, &address, head.body, request_id);
+        forward.upgrade = upgrade;
+        if let Some(changes) = changes {
+            forward.changed = changes.as_written();
+        }
         forward::write_request(&mut text, bytes, head, &forward);
         text
     }
 
     /// What others are told of a request and of its client.
-    #[inline]
+    #[inline(always)]
     pub(super) fn told<'a>(
         &'a self,
         asker: Asker,
         listener: &ListenerSettings,
         address: &'a AddressText,
         body: RequestBody,
-        request_id: &'a str,
+        request_id: &'a [u8],
     ) -> Forward<'a> {
         let client = self.client_of(asker);
         Forward {
@@ -476,19 +477,6 @@ impl<D: Driver> Engine<D> {
             body,
             changed: Changed::default(),
         }
-    }
-
-    /// A request id nobody can guess the next of is not needed; one that is unique is: random start
-    /// of the process, then a counter spread over the bits.
-    pub(in crate::session) fn next_request_id(&mut self) -> RequestId {
-        const HEX: &[u8; 16] = b"0123456789abcdef";
-        self.request_serial = self.request_serial.wrapping_add(1);
-        let mut id = [b'0'; 32];
-        let value = u128::from(self.request_seed) << 64 | u128::from(self.request_serial);
-        for (position, digit) in id.iter_mut().enumerate() {
-            *digit = HEX[(value >> (124 - 4 * position) & 15) as usize];
-        }
-        id
     }
 }
 
@@ -509,14 +497,14 @@ impl Exchange {
 }
 
 /// What is to come of a request's body.
-fn body_of(head: &RequestHead, drops_trailers: bool) -> Body {
+fn body_of(head: &RequestHead, exchange: &Exchange) -> Body {
     match head.body {
         RequestBody::None | RequestBody::Length(0) => Body::Done,
         RequestBody::Length(length) => Body::Length(length),
         // Frames are taken apart where they come, and their end is told.
         RequestBody::Chunked if head.version == Version::Http2 => Body::UntilClose,
         RequestBody::Chunked => Body::Chunked(Box::new(ChunkedDecoder::new(ChunkLimits {
-            drops_trailers,
+            drops_trailers: exchange.drops_trailers(),
             ..ChunkLimits::default()
         }))),
     }

@@ -34,8 +34,8 @@ const INTERIM_COUNT_MAX: u32 = 16;
 struct Said {
     date: [u8; 29],
     generation: Option<Rc<str>>,
-    frontend: Rc<Frontend>,
-    listener: Rc<ListenerSettings>,
+    /// Whose policies have a word about it, if any have.
+    by: Option<(Rc<Frontend>, Rc<ListenerSettings>)>,
     /// What is said of a switch of protocols, or of a body that is compressed.
     more: Option<Vec<u8>>,
     /// What the frontend gives answers, and which of it this one gets.
@@ -46,7 +46,9 @@ struct Said {
 
 impl Said {
     fn forward(&self, delivery: Delivery, persistence: Persistence) -> ResponseForward<'_> {
-        let hsts = hsts_of(self.frontend.merged(&self.listener), &self.listener);
+        let said = self.by.as_ref();
+        let hsts =
+            said.and_then(|(frontend, listener)| hsts_of(frontend.merged(listener), listener));
         ResponseForward {
             delivery,
             persistence,
@@ -124,16 +126,15 @@ impl<D: Driver> Engine<D> {
             self.intercept(number, head, bytes);
             return rest.len();
         }
-        self.exchanges[number].leave_out(head, bytes);
-        let compressed = self.begin_compressing(number, head, bytes);
+        let (more, by) = match self.exchanges[number].policies() {
+            None => (switch(head, &self.exchanges[number]), None),
+            by => (self.apply_policies(number, head, bytes), by),
+        };
         let exchange = &mut self.exchanges[number];
-        let mut more = switch(head, exchange).or(compressed);
-        exchange.put_cookies_right(head, bytes, &mut more);
         let said = Said {
             date: *self.clock.date(),
             generation: exchange.generation_header.clone(),
-            frontend: exchange.frontend.clone(),
-            listener: exchange.listener.clone(),
+            by,
             more,
             lines: exchange.response_lines.clone(),
             reach: Reach::of(head.status, false),
@@ -167,6 +168,21 @@ impl<D: Driver> Engine<D> {
         };
         self.scratch = out;
         consumed
+    }
+
+    /// Makes of a head what policies say. Returns the lines that it gets.
+    fn apply_policies(
+        &mut self,
+        number: ExchangeId,
+        head: &mut ResponseHead,
+        bytes: &[u8],
+    ) -> Option<Vec<u8>> {
+        self.exchanges[number].leave_out(head, bytes);
+        let compressed = self.begin_compressing(number, head, bytes);
+        let exchange = &self.exchanges[number];
+        let mut lines = switch(head, exchange).or(compressed);
+        exchange.put_cookies_right(head, bytes, &mut lines);
+        lines
     }
 
     /// Answers by a page of our own in place of what a backend says, but for what its client has to know beside it. The
@@ -443,6 +459,13 @@ impl Exchange {
                 .merged()
                 .is_some_and(|merged| merged.intercepts(status))
             && !grpc::is_call_head(&self.head)
+    }
+
+    /// Whose policies have a word about it, if any have; a pair that outlives it.
+    #[inline]
+    fn policies(&self) -> Option<(Rc<Frontend>, Rc<ListenerSettings>)> {
+        self.frontend.merged(&self.listener)?;
+        Some((self.frontend.clone(), self.listener.clone()))
     }
 
     /// What its client is told of its connection.

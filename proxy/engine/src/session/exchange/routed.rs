@@ -57,6 +57,9 @@ impl<D: Driver> Engine<D> {
         (head, bytes): (&RequestHead, &[u8]),
         frontend: &Frontend,
     ) -> bool {
+        if head.has_plain_path() {
+            return false;
+        }
         let path = head.path(bytes);
         if memchr::memchr2(b'%', b';', path).is_none() || frontend.spells_escapes() {
             return false;
@@ -113,7 +116,10 @@ impl<D: Driver> Engine<D> {
         (head, bytes, said): (&RequestHead, &[u8], &[u8]),
         record: &Record,
     ) -> Option<Rc<Cluster>> {
+        if let Some(cluster) = frontend.cluster() {
+            return Some(cluster.clone());
+        }
         let fields = self.fields(asker, listener, (head, bytes), said);
-        frontend.cluster_of(&fields, record.id()).cloned()
+        frontend.cluster_of(&fields, &record.request_id).cloned()
     }
 }

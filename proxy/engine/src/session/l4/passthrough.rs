@@ -90,7 +90,7 @@ impl<D: Driver> Engine<D> {
             self.metrics.add(Counter::RefusedRequestsTotal, 1);
             return self.close_client(id);
         };
-        let request_id = self.next_request_id();
+        let request_id = self.request_ids.next();
         let record = self.begin_passthrough_record(name, request_id);
         let listener = self.clients[id].listener.settings();
         let access = frontend.merged(&listener).and_then(Merged::access);

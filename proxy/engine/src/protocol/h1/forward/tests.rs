@@ -11,14 +11,14 @@ const LIMITS: HeadLimits = HeadLimits {
 
 fn untrusted() -> Forward<'static> {
     Forward {
-        client_ip: "192.0.2.7",
+        client_ip: b"192.0.2.7",
         client_port: 0,
         listener_port: 80,
         scheme: "http",
         trusted: false,
         client_cert: None,
         early: false,
-        request_id: "own",
+        request_id: b"own",
         upstream_keep_alive: true,
         upgrade: true,
         body: RequestBody::None,
@@ -182,7 +182,7 @@ fn t22_a_trusted_peer_is_believed_and_added() {
 #[test]
 fn forwarded_quotes_what_is_no_token() {
     let six = Forward {
-        client_ip: "2001:db8::1",
+        client_ip: b"2001:db8::1",
         client_port: 4711,
         ..untrusted()
     };
@@ -196,6 +196,49 @@ fn forwarded_quotes_what_is_no_token() {
     assert_eq!(values(&old, "forwarded"), ["for=192.0.2.7;proto=http"]);
     assert_eq!(values(&old, "host"), [""]);
     assert_eq!(values(&old, "via"), ["1.0 kakehi"]);
+}
+
+#[test]
+fn forwarded_quotes_every_port_and_every_ipv6_address() {
+    for host in ["a", "a.example", "192.0.2.1", "12345", "a-_9"] {
+        let written = forward(&get_from(host), &untrusted());
+        let said = format!("for=192.0.2.7;host={host};proto=http");
+        assert_eq!(values(&written, "forwarded"), [said]);
+    }
+    for host in [
+        "a:0",
+        "a:80",
+        "a:443",
+        "a:8080",
+        "a:65535",
+        "[::1]:1",
+        "[2001:db8::a]:65535",
+    ] {
+        let written = forward(&get_from(host), &untrusted());
+        let said = format!("for=192.0.2.7;host=\"{host}\";proto=http");
+        assert_eq!(values(&written, "forwarded"), [said]);
+    }
+    for ip in [
+        "::",
+        "::1",
+        "1::",
+        "fe::1",
+        "fe8::1",
+        "fe80::1",
+        "1:2:3:4:5:6:7:8",
+    ] {
+        let six = Forward {
+            client_ip: ip.as_bytes(),
+            ..untrusted()
+        };
+        let written = forward(&get_from("a"), &six);
+        let said = format!("for=\"[{ip}]\";host=a;proto=http");
+        assert_eq!(values(&written, "forwarded"), [said]);
+    }
+}
+
+fn get_from(host: &str) -> String {
+    format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")
 }
 
 #[test]

@@ -322,6 +322,29 @@ fn t22_no_frontend_matches_what_an_untrusted_peer_says_of_itself() {
 }
 
 #[test]
+fn a_path_is_plain_if_nobody_reads_another_one_in_it() {
+    for (target, is_plain) in [
+        ("/", true),
+        ("/a/b.c?d=%2e;e", true),
+        ("/a;b", false),
+        ("/a%2Fb", false),
+        ("/%61", false),
+        ("//a", false),
+        ("/a/../b", false),
+        ("/a|b", false),
+        ("http://shop.example/a", false),
+    ] {
+        let raw = format!("GET {target} HTTP/1.1\r\nHost: shop.example\r\n\r\n");
+        let mut head = RequestHead::default();
+        assert!(parse(raw.as_bytes(), &LIMITS, &mut head).is_ok_and(|end| end.is_some()));
+        assert_eq!(head.has_plain_path(), is_plain, "{target}");
+        let path = head.path(raw.as_bytes());
+        let has_other_readings = path.contains(&b'%') || path.contains(&b';');
+        assert!(!(is_plain && has_other_readings), "{target}");
+    }
+}
+
+#[test]
 fn t23_connection_takes_away_only_what_is_the_clients() {
     let parsed = accept(&get(
         "Connection: X-Own, Authorization, x-forwarded-for, Cookie,, keep-alive\r\n\

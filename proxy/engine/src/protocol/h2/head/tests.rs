@@ -57,14 +57,14 @@ fn get_with(lines: &[&str]) -> Result<Heads, HeadFault> {
 
 fn forwarded(heads: &Heads) -> String {
     let forward = Forward {
-        client_ip: "192.0.2.1",
+        client_ip: b"192.0.2.1",
         client_port: 0,
         listener_port: 443,
         scheme: "https",
         trusted: false,
         client_cert: None,
         early: false,
-        request_id: "id",
+        request_id: b"id",
         upstream_keep_alive: true,
         upgrade: heads.request.upgrade.is_some(),
         body: heads.request.body,
