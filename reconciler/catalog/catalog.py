@@ -26,7 +26,7 @@ from reconciler.catalog import (
     references,
     rounds,
     shadows,
-    subjects,
+    subject_order,
 )
 from reconciler.catalog.changed_files import FINDINGS_MAX, ChangedFiles
 from reconciler.catalog.parsing import parsed_entities
@@ -234,7 +234,7 @@ def _warnings(
         rounds.endless(keys, view),
         references.unspecified(keys, view),
         references.without_backends(keys, view),
-        subjects.turned(keys, view),
+        subject_order.turned(keys, view),
     ):
         if view[found.key].provenance.file not in faulty:
             yield found

@@ -41,9 +41,9 @@ from reconciler.reporting.outcomes import Outcomes
 from reconciler.source.following import Following
 from reconciler.source.remote.fetching import Fetching
 from reconciler.source.source import Source
+from reconciler.storage.content_audit import MaterialAudit
 from reconciler.storage.kept.drains import Drains
 from reconciler.storage.kept.history import History
-from reconciler.storage.materials import MaterialAudit
 from reconciler.storage.rows import RowAudit
 from reconciler.storage.store import Store
 from reconciler.transaction.runner import Runner

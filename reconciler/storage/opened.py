@@ -21,9 +21,9 @@ from reconciler.errors import MachineError
 from reconciler.presence import is_empty
 from reconciler.storage.file.checkpoints import LogIndex
 from reconciler.storage.file.database import Damage, DamagedError, Database, UnreadError, translated
-from reconciler.storage.file.elsewhere import Elsewhere, made_elsewhere, remove_abandoned
 from reconciler.storage.file.log_tail import GONE, lost_behind
 from reconciler.storage.file.place import Place, file_size_limit
+from reconciler.storage.file.stand_in import Elsewhere, made_elsewhere, remove_abandoned
 from reconciler.storage.kept.contents import MaterialStore
 from reconciler.storage.kept.history import HistoryRow
 from reconciler.storage.notes import Notes

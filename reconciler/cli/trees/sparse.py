@@ -2,7 +2,7 @@
 
 Its form is that of gitformat-index(5). A sparse checkout has not all files of a commit, and a
 commit made in it keeps those that it has not. libgit2 knows nothing of that and takes them for
-deleted. Called by `reconciler.cli.trees.known`.
+deleted. Called by `reconciler.cli.trees.git_index`.
 """
 
 from collections.abc import Iterator

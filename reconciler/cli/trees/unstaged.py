@@ -15,7 +15,7 @@ from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 
-from reconciler.cli.trees.known import Known
+from reconciler.cli.trees.git_index import Known
 from reconciler.libgit2 import C, check_error, ffi, pygit2
 from reconciler.presence import found_at
 from reconciler.source.tree_diff import TREE_MODES, differing_entries

@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 
 from reconciler.cli.exits import CommandError
-from reconciler.cli.trees import files, known, staged, unstaged
+from reconciler.cli.trees import files, git_index, staged, unstaged
 from reconciler.cli.trees.cleaned import cleaned
 from reconciler.libgit2 import pygit2
 from reconciler.presence import is_directory, is_there
@@ -125,8 +125,8 @@ class WorkingTree:
         return is_here and os.fsencode(self._prefix + NAME) not in self._index
 
     @cached_property
-    def _known(self) -> known.Known:
-        return known.read(self._git)
+    def _known(self) -> git_index.Known:
+        return git_index.read(self._git)
 
     @property
     def _index(self) -> pygit2.Index:

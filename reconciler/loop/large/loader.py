@@ -2,7 +2,7 @@
 
 It reads one request from its standard input and tells on its standard output how far it is and at
 last what it found; the changes lie in a file (`reconciler.storage.writing.bulk`). Other processes
-parse (`reconciler.loop.large.parsers`), and it ends with the daemon, whatever that dies of. Started
+parse (`reconciler.loop.large.pool`), and it ends with the daemon, whatever that dies of. Started
 by `reconciler.loop.large.loading`.
 """
 
@@ -27,7 +27,7 @@ from reconciler.catalog.catalog import Candidate, Settled, Warn, files_naming, s
 from reconciler.catalog.relations import View
 from reconciler.catalog.views import MemoryView
 from reconciler.language.findings import Finding
-from reconciler.loop.large.parsers import Blob, Parsers, die_with_parent
+from reconciler.loop.large.pool import Blob, Parsers, die_with_parent
 from reconciler.loop.large.request import Request
 from reconciler.loop.stager import has_moved, served_before
 from reconciler.materials.external import Signature, signature_of

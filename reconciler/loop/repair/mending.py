@@ -1,7 +1,7 @@
 """Puts back what somebody altered of the files that workers read: certificates, keys, authorities.
 
 Made by `reconciler.daemon`; called by `reconciler.workers.slots.bringup` when a worker refuses what
-it reads there, and when the state directory was written anew; by `reconciler.storage.materials`
+it reads there, and when the state directory was written anew; by `reconciler.storage.content_audit`
 when some of it is found to be missing. What is nowhere is known as lost: a worker that starts then
 takes all but what names that.
 """

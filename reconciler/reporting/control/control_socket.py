@@ -20,7 +20,7 @@ from reconciler import log
 from reconciler.errors import MachineError
 from reconciler.patience import within
 from reconciler.reporting.accepting import Accepting
-from reconciler.reporting.control.places import Askers
+from reconciler.reporting.control.askers import Askers
 from reconciler.reporting.control.refusals import RefusedRequestError
 from reconciler.workers.listening.descriptors import Reserve
 from schemas.messages import control

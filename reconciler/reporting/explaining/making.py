@@ -2,7 +2,7 @@
 
 Nothing is expanded here: the engine's own stages are asked (`routing`), once for a frontend. What
 only a connection knows stays in its braces. Called by `reconciler.reporting.explaining.explain`;
-the words are those of `stages` and `asking` beside.
+the words are those of `stages` and `admission` beside.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What a frontend has done with a request and with its answer, in words and in the engine's order.
 
 The order is that of `proxy/engine/src/policy`, and what is made of the request the engine's own
-(`making`). Who may ask is told by `asking`; what depends on more than the request is a condition.
-Pure; called by `reconciler.reporting.explaining.explain`.
+(`making`). Who may ask is told by `admission`; what depends on more than the request is a
+condition. Pure; called by `reconciler.reporting.explaining.explain`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from reconciler.catalog.policies import Edit, Leaf, Pause, Statuses, Word
-from reconciler.reporting.explaining.asking import (
+from reconciler.reporting.explaining.admission import (
     Ending,
     Seen,
     Stages,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pygit2
 import pytest
 
-from reconciler.cli.trees import known, unstaged
+from reconciler.cli.trees import git_index, unstaged
 from reconciler.cli.trees.working_tree import WorkingTree
 from tests.harness.repo import Content, Repo
 
@@ -35,7 +35,7 @@ def by_threads(repo: Repo, commit: str, threads: int) -> Found:
 
     git = opened()
     return said(
-        unstaged.deltas(lambda: known.read(git), opened, git[commit].peel(pygit2.Tree), threads)
+        unstaged.deltas(lambda: git_index.read(git), opened, git[commit].peel(pygit2.Tree), threads)
     )
 
 
@@ -172,10 +172,10 @@ def test_others_read_the_index_while_we_do(repo: Repo, monkeypatch: pytest.Monke
     commit = repo.commit({f"{number}.yaml": "" for number in range(10)})
     repo.write({"3.yaml": "x: 1"})
     together = threading.Barrier(2, timeout=10)
-    deltas, read = unstaged.deltas, known.read
+    deltas, read = unstaged.deltas, git_index.read
 
     def of_two(
-        here: Callable[[], known.Known],
+        here: Callable[[], git_index.Known],
         opened: Callable[[], pygit2.Repository],
         tree: pygit2.Tree,
         _: int,
@@ -186,10 +186,10 @@ def test_others_read_the_index_while_we_do(repo: Repo, monkeypatch: pytest.Monke
 
         return deltas(here, opened_beside, tree, 2)
 
-    def read_beside(git: pygit2.Repository) -> known.Known:
+    def read_beside(git: pygit2.Repository) -> git_index.Known:
         together.wait()
         return read(git)
 
     monkeypatch.setattr(unstaged, "deltas", of_two)
-    monkeypatch.setattr(known, "read", read_beside)
+    monkeypatch.setattr(git_index, "read", read_beside)
     assert WorkingTree(repo.directory).edited_since(commit) == {"3.yaml": b"x: 1"}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from reconciler.catalog.policies import merged
-from reconciler.reporting.explaining.asking import Seen
+from reconciler.reporting.explaining.admission import Seen
 from reconciler.reporting.explaining.making import made_of
 from reconciler.reporting.explaining.question import asked_by
 from reconciler.reporting.explaining.stages import Course, stages_of

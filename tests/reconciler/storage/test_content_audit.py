@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from reconciler.catalog.relations import relations_of
-from reconciler.storage import materials as module
-from reconciler.storage.materials import MaterialAudit
+from reconciler.storage import content_audit as module
+from reconciler.storage.content_audit import MaterialAudit
 from reconciler.storage.store import Store
 from schemas.entities.entity import NOWHERE, Entity, EntityKey
 from tests.reconciler.entities import run as apply

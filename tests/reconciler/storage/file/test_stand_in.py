@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.storage.file import elsewhere
-from reconciler.storage.file.elsewhere import Elsewhere, make_elsewhere, remove_abandoned
+from reconciler.storage.file import stand_in
+from reconciler.storage.file.stand_in import Elsewhere, make_elsewhere, remove_abandoned
 
 
 @pytest.fixture(autouse=True)
@@ -18,7 +18,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("temporary", "memory"):
         (tmp_path / name).mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
-    monkeypatch.setattr(elsewhere, "MEMORY", tmp_path / "memory")
+    monkeypatch.setattr(stand_in, "MEMORY", tmp_path / "memory")
     return tmp_path
 
 
