@@ -22,6 +22,9 @@ _CASES_MIN = 450 if _LONG else 200
 _RUN_S = 1200 if _LONG else 300
 _TRIES = 5
 
+# What became of a case's messages, and of its end.
+Verdict = tuple[str, str]
+
 
 @pytest.fixture(scope="module")
 def backend() -> Iterator[str]:
@@ -35,7 +38,7 @@ def backend() -> Iterator[str]:
         process.kill()
 
 
-def verdicts(address: str, directory: Path, *cases: str) -> dict[str, tuple[str, str]]:
+def verdicts(address: str, directory: Path, *cases: str) -> dict[str, Verdict]:
     """Every case (or these) with what became of its messages and of its end."""
     chosen = [word for case in cases for word in ("-i", case)]
     left_out = [word for pattern in _LEFT_OUT for word in ("-x", pattern)]
@@ -52,19 +55,22 @@ def verdicts(address: str, directory: Path, *cases: str) -> dict[str, tuple[str,
 
 
 def differing(
-    address: str, expected: dict[str, tuple[str, str]], directory: Path
-) -> dict[str, tuple[str, str] | None]:
-    """The cases with another verdict than against the backend, each time that they are tried.
+    address: str, backend: str, expected: dict[str, set[Verdict]], directory: Path
+) -> dict[str, Verdict | None]:
+    """The cases with a verdict that the backend itself never gets, each time that they are tried.
 
-    Some are decided by how many frames the backend finds in one read: by chance.
+    Some are decided by how many frames the backend finds in one read: by chance, and so one run
+    against the backend may have met what comes once in fifteen. It is asked again as often.
     """
     found = verdicts(address, directory / "all")
-    left = {case: found.get(case) for case in expected if found.get(case) != expected[case]}
+    left = {case: found.get(case) for case in expected if found.get(case) not in expected[case]}
     for number in range(_TRIES):
         if not left:
             break
+        for case, verdict in verdicts(backend, directory / f"backend-{number}", *left).items():
+            expected[case].add(verdict)
         again = verdicts(address, directory / str(number), *left)
-        left = {case: again.get(case) for case in left if again.get(case) != expected[case]}
+        left = {case: again.get(case) for case in left if again.get(case) not in expected[case]}
     return left
 
 
@@ -90,9 +96,10 @@ def test_it_is_as_against_the_backend(backend: str, tmp_path: Path) -> None:
     }
     repo = Repo(tmp_path / "repository")
     repo.commit({"kakehi.yaml": document})
-    expected = verdicts(backend, tmp_path / "backend")
+    met = verdicts(backend, tmp_path / "backend")
+    expected = {case: {verdict} for case, verdict in met.items()}
     assert len(expected) > _CASES_MIN
     with Kakehi(repo, workers=1) as daemon:
         for name, address in (("http1", plain), ("http2", outer)):
-            assert differing(address, expected, tmp_path / name) == {}, name
+            assert differing(address, backend, expected, tmp_path / name) == {}, name
         assert [worker["restarts"] for worker in daemon.status()["workers"]] == [0]
