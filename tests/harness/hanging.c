@@ -19,7 +19,9 @@
 static void wait_at(const char *path) {
   const char *under = getenv("HANGING_UNDER"), *hanging = getenv("HANGING_WHILE");
   if (path == NULL || under == NULL || hanging == NULL) return;
-  if (strncmp(path, under, strlen(under)) != 0) return;
+  size_t length = strlen(under);
+  /* The directory itself is a part of its file system. */
+  if (strncmp(path, under, strlen(path) == length - 1 ? length - 1 : length) != 0) return;
   while (access(hanging, F_OK) == 0) {
     struct timespec moment = {0, 10 * 1000 * 1000};
     nanosleep(&moment, NULL);
@@ -68,6 +70,8 @@ OPEN(open64)
   }
 STAT(stat, stat)
 STAT(stat64, stat64)
+STAT(lstat, stat)
+STAT(lstat64, stat64)
 
 #define STAT_AT(name, buffer)                                        \
   int name(int from, const char *path, struct buffer *to, int flags) { \

@@ -108,11 +108,6 @@ def run(
         if interval_s < 1:
             raise UsageError("--fetch-interval must be 1s or more")
     own_runtime, own_state = runtime_directory(runtime_dir), state_directory(state_dir)
-    if os.path.realpath(own_runtime) == os.path.realpath(own_state):
-        raise UsageError(
-            f"{own_runtime} cannot be both the runtime and the state directory",
-            "give each its own: --runtime-dir, --state-dir",
-        )
     # What is imported stays: there is nothing to collect.
     gc.disable()
     # What daemon and workers both need is imported once; the rest is the daemon's alone.
@@ -137,11 +132,23 @@ def run(
         identity=identity_file(identity),
     )
     try:
+        _check_apart(own_runtime, own_state)
         if options.remote is None:
             _tell_uncommitted(options)
         return run_daemon(options)
     finally:
         zygote.end()
+
+
+def _check_apart(runtime: str, state: str) -> None:
+    """Behind the fork, since it takes a thread: a state directory may not answer."""
+    from reconciler.stalling import answer_of
+
+    if answer_of(f"{state}/.", os.path.realpath, "") == os.path.realpath(runtime):
+        raise UsageError(
+            f"{runtime} cannot be both the runtime and the state directory",
+            "give each its own: --runtime-dir, --state-dir",
+        )
 
 
 def _tell_uncommitted(options: "DaemonOptions") -> None:

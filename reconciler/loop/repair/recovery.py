@@ -158,6 +158,8 @@ class Recovery:
     async def _recover(self, worker: ServingWorker) -> bool:
         was = self._store.running
         what, since = "held nothing", None
+        if self._store.is_home_unread:
+            what = "could not be read"
         if not was.is_empty:
             what = f"held generation {was.generation}"
             since = "what was recorded since (history, drains) is"
