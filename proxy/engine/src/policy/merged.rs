@@ -22,6 +22,7 @@ use regex::bytes::Regex;
 use super::changes::compression::Compression;
 use super::changes::cookies::Cookies;
 use super::changes::edits::{Edits, Made};
+use super::changes::room::Overgrown;
 use super::changes::template::Values;
 use super::facts::Facts;
 use super::guards::access::Access;
@@ -318,18 +319,30 @@ impl Merged {
     }
 
     /// The lines that a request gets on its way to a backend.
-    #[must_use]
-    pub fn request_lines(&self, facts: &Facts<'_>) -> Option<Arc<[u8]>> {
-        let edits = self.request.as_ref()?;
-        let made = edits.lines(&Values::new(facts, self.expression.as_ref()));
-        Some(made.all())
+    ///
+    /// # Errors
+    /// Its values need more room than there is.
+    pub fn request_lines(&self, facts: &Facts<'_>) -> Result<Option<Arc<[u8]>>, Overgrown> {
+        let Some(edits) = &self.request else {
+            return Ok(None);
+        };
+        let made = edits.lines(&Values::new(facts, self.expression.as_ref()))?;
+        Ok(Some(made.all()))
     }
 
     /// The lines that the answer to a request gets, whichever comes.
-    #[must_use]
-    pub fn response_lines<'a>(&self, facts: impl Fn() -> Facts<'a>) -> Option<Made> {
-        let edits = self.response.as_ref()?;
-        Some(edits.lines(&Values::new(&facts(), self.expression.as_ref())))
+    ///
+    /// # Errors
+    /// As above.
+    pub fn response_lines<'a>(
+        &self,
+        facts: impl Fn() -> Facts<'a>,
+    ) -> Result<Option<Made>, Overgrown> {
+        let Some(edits) = &self.response else {
+            return Ok(None);
+        };
+        let made = edits.lines(&Values::new(&facts(), self.expression.as_ref()))?;
+        Ok(Some(made))
     }
 }
 

@@ -113,6 +113,8 @@ pub enum Reason {
     UpgradeRefused,
     /// What it would be rewritten to is no normal path.
     Abnormal,
+    /// Its own values would make a head too large.
+    Overgrown,
 }
 
 impl Answer {
@@ -267,7 +269,10 @@ fn changes(
     facts: &Facts<'_>,
 ) -> Result<Option<Box<Changes>>, Answer> {
     let changes = plan.map_or(Ok(None), |plan| plan.changes(facts))?;
-    let mut lines = merged.and_then(|merged| merged.request_lines(facts));
+    let mut lines = match merged {
+        Some(merged) => merged.request_lines(facts)?,
+        None => None,
+    };
     let crowd = merged.and_then(|merged| merged.keys_behind(facts));
     if let Some(merged) = merged.filter(|_| !facts.said.is_empty()) {
         let mut all = merged.unedited(facts.said);

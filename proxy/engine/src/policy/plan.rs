@@ -12,7 +12,7 @@ use super::ends::respond::Respond;
 use super::facts::Facts;
 use super::limits::in_flight::Keys;
 use super::merged::{ByListener, Levels, Merged};
-use super::{Answer, Reason, Verdict};
+use super::{Answer, Verdict};
 use crate::protocol::h1::forward::Changed;
 use crate::routing::regexes::Regexes;
 use crate::state::entity::{self, Few, Frontend, PathMatch};
@@ -223,19 +223,20 @@ impl Own {
         }
         let values = Values::new(facts, self.expression.as_ref());
         let mut changes = Changes {
-            host: self.host.as_ref().and_then(|host| host.made(&values)),
+            host: match &self.host {
+                Some(host) => host.made(&values)?,
+                None => None,
+            },
             ..Changes::default()
         };
         if changes_target {
             let mut made = Vec::new();
             match &self.path {
-                Some(path) => path
-                    .write(&values, facts.listener.slashes, &mut made)
-                    .map_err(|_| Answer::new(400, Reason::Abnormal))?,
+                Some(path) => path.write(&values, facts.listener.slashes, &mut made)?,
                 None => made.extend_from_slice(facts.head.path(facts.bytes)),
             }
             // `OPTIONS *` asks about no path, and has no query.
-            let query = self.query.made(&values);
+            let query = self.query.made(&values)?;
             if let Some(query) = query.filter(|_| made.starts_with(b"/")) {
                 made.push(b'?');
                 made.extend_from_slice(&query);

@@ -165,10 +165,13 @@ fn look(frontend: &Frontend, asked: &Questions<'_>, facts: &Facts<'_>) -> Result
             Err(Answer { status, .. }) => found.end = Some((status, None)),
         }
     }
-    let values = Values::new(facts, expression.as_ref());
     for text in asked.texts {
         let mut made = Vec::new();
-        Template::parse(text, expression.as_deref())?.write(&values, Escape::Header, &mut made);
+        let values = Values::new(facts, expression.as_ref());
+        let template = Template::parse(text, expression.as_deref())?;
+        if template.write(&values, Escape::Header, &mut made).is_err() {
+            found.end.get_or_insert((431, None));
+        }
         let value = made.trim_ascii();
         found
             .values

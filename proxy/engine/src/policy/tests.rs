@@ -130,7 +130,8 @@ impl Asked {
     fn expanded(&self, template: &str, escape: Escape) -> String {
         let template = Template::parse(template, None).unwrap();
         let mut out = Vec::new();
-        self.seen(|facts| template.write(&Values::new(facts, None), escape, &mut out));
+        let fits = self.seen(|facts| template.write(&Values::new(facts, None), escape, &mut out));
+        assert_eq!(fits, Ok(()));
         String::from_utf8(out).unwrap()
     }
 }
@@ -469,7 +470,8 @@ proptest! {
         let template = Template::parse(&template, None).unwrap();
         for escape in [Escape::Header, Escape::Path, Escape::Hostname, Escape::Query] {
             let mut out = Vec::new();
-            Asked::by(&text).seen(|facts| template.write(&Values::new(facts, None), escape, &mut out));
+            let fits = Asked::by(&text).seen(|facts| template.write(&Values::new(facts, None), escape, &mut out));
+            prop_assert_eq!(fits, Ok(()));
             prop_assert!(out.iter().all(|byte| *byte >= b' ' && *byte != 0x7f || *byte == b'\t'));
             if escape == Escape::Path {
                 prop_assert!(!out.iter().any(|byte| b" \t?#".contains(byte)));

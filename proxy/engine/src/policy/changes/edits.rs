@@ -12,6 +12,7 @@ use std::sync::Arc;
 use regex::bytes::Regex;
 
 use super::cors::{self, Cors};
+use super::room::Overgrown;
 use super::template::{Escape, Template, Values};
 use crate::state::entity::{self, Answers, Line};
 
@@ -220,9 +221,12 @@ impl Edits {
     }
 
     /// The lines that a head gets for a request.
-    pub fn lines(&self, values: &Values<'_>) -> Made {
+    ///
+    /// # Errors
+    /// The values of the request need more room than there is.
+    pub fn lines(&self, values: &Values<'_>) -> Result<Made, Overgrown> {
         if let (Lines::Constant(lines), None) = (&self.lines, &self.cors) {
-            return lines.clone();
+            return Ok(lines.clone());
         }
         let mut writing = Writing {
             out: Vec::with_capacity(128),
@@ -242,12 +246,12 @@ impl Edits {
                 let mut value = Vec::new();
                 for (name, reach, template) in made {
                     value.clear();
-                    template.write(values, Escape::Header, &mut value);
+                    template.write(values, Escape::Header, &mut value)?;
                     writing.append(name, *reach, &value);
                 }
             }
         }
-        writing.made()
+        Ok(writing.made())
     }
 
     /// Leaves fields out of lines that are written already.

@@ -7,4 +7,5 @@ pub mod cookies;
 pub mod cors;
 pub mod edits;
 pub(in crate::policy) mod place;
+pub mod room;
 pub mod template;

@@ -7,7 +7,9 @@ use std::borrow::Cow;
 
 use regex::bytes::Regex;
 
+use super::room::Overgrown;
 use super::template::{Escape, Template, Values};
+use crate::policy::{Answer, Reason};
 use crate::protocol::h1::Slashes;
 use crate::protocol::h1::target::normalise_path;
 use crate::state::entity::{self, PathMatch};
@@ -37,9 +39,29 @@ pub(in crate::policy) enum QueryChange {
     Full(Template),
 }
 
-/// A path that would not be a normal one.
+/// Why a request goes nowhere.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::policy) struct Abnormal;
+pub(in crate::policy) enum Unfit {
+    /// Its path would not be a normal one.
+    Abnormal,
+    /// It would be too long.
+    Overgrown,
+}
+
+impl From<Overgrown> for Unfit {
+    fn from(_: Overgrown) -> Self {
+        Self::Overgrown
+    }
+}
+
+impl From<Unfit> for Answer {
+    fn from(unfit: Unfit) -> Self {
+        match unfit {
+            Unfit::Abnormal => Self::new(400, Reason::Abnormal),
+            Unfit::Overgrown => Overgrown.into(),
+        }
+    }
+}
 
 impl PathChange {
     /// What is asked for by a frontend that matches these paths.
@@ -73,7 +95,7 @@ impl PathChange {
         values: &Values<'_>,
         slashes: Slashes,
         out: &mut Vec<u8>,
-    ) -> Result<(), Abnormal> {
+    ) -> Result<(), Unfit> {
         let path = values.facts.head.path(values.facts.bytes);
         if !path.starts_with(b"/") {
             // `OPTIONS *` asks about no path.
@@ -81,14 +103,14 @@ impl PathChange {
             return Ok(());
         }
         let mut made = Vec::with_capacity(path.len() + 64);
-        self.template().write(values, Escape::Path, &mut made);
+        self.template().write(values, Escape::Path, &mut made)?;
         if let Self::Prefix(length, _) = self {
             let rest = path.get(*length..).unwrap_or_default();
             // What stands alone is the root.
             let is_empty = made.is_empty() && rest.is_empty();
             made.extend_from_slice(if is_empty { b"/" } else { rest });
         }
-        normalise_path(&made, slashes, out).map_err(|_| Abnormal)
+        normalise_path(&made, slashes, out).map_err(|_| Unfit::Abnormal)
     }
 }
 
@@ -110,20 +132,20 @@ impl QueryChange {
     }
 
     /// The query that a request goes on with.
-    pub(in crate::policy) fn made<'a>(&self, values: &Values<'a>) -> Option<Cow<'a, [u8]>> {
-        match self {
-            Self::Keep => values
-                .facts
-                .head
-                .query(values.facts.bytes)
-                .map(Cow::Borrowed),
+    pub(in crate::policy) fn made<'a>(
+        &self,
+        values: &Values<'a>,
+    ) -> Result<Option<Cow<'a, [u8]>>, Overgrown> {
+        let facts = values.facts;
+        Ok(match self {
+            Self::Keep => facts.head.query(facts.bytes).map(Cow::Borrowed),
             Self::Drop => None,
             Self::Full(template) => {
                 let mut made = Vec::with_capacity(64);
-                template.write(values, Escape::Query, &mut made);
+                template.write(values, Escape::Query, &mut made)?;
                 Some(Cow::Owned(made))
             }
-        }
+        })
     }
 }
 
@@ -140,14 +162,17 @@ impl HostChange {
     }
 
     /// The hostname that a request goes to. One that is an address, or none, is in no other name.
-    pub(in crate::policy) fn made(&self, values: &Values<'_>) -> Option<Vec<u8>> {
+    pub(in crate::policy) fn made(
+        &self,
+        values: &Values<'_>,
+    ) -> Result<Option<Vec<u8>>, Overgrown> {
         let host = values.facts.head.host(values.facts.bytes);
         let is_address = host.starts_with(b"[") || host.is_empty();
         if self.0.constant().is_none() && is_address {
-            return None;
+            return Ok(None);
         }
         let mut made = Vec::with_capacity(64);
-        self.0.write(values, Escape::Hostname, &mut made);
-        Some(made)
+        self.0.write(values, Escape::Hostname, &mut made)?;
+        Ok(Some(made))
     }
 }

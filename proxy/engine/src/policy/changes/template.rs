@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use regex::bytes::{Captures, Regex};
 
+use crate::policy::changes::room::{Overgrown, Room};
 use crate::policy::facts::Facts;
 use crate::protocol::cookie;
 
@@ -58,6 +59,7 @@ pub struct Values<'a> {
     /// The request.
     pub facts: &'a Facts<'a>,
     captures: Option<Captures<'a>>,
+    room: Room,
 }
 
 impl<'a> Values<'a> {
@@ -67,6 +69,7 @@ impl<'a> Values<'a> {
         Self {
             facts,
             captures: expression.and_then(|regex| regex.captures(path)),
+            room: Room::of(facts),
         }
     }
 
@@ -135,14 +138,27 @@ impl Template {
             .all(|part| matches!(part, Part::Text(_) | Part::Value(Value::Hostname)))
     }
 
-    /// Appends it with the values of a request.
-    pub fn write(&self, values: &Values<'_>, escape: Escape, out: &mut Vec<u8>) {
+    /// Appends it with the values of a request, as long as there is room for these.
+    ///
+    /// # Errors
+    /// There is not: what is written is of no use.
+    pub fn write(
+        &self,
+        values: &Values<'_>,
+        escape: Escape,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Overgrown> {
         for part in &self.0 {
             match part {
                 Part::Text(text) => out.extend_from_slice(text.as_bytes()),
-                Part::Value(value) => value.write(values, escape, out),
+                Part::Value(value) => {
+                    let before = out.len();
+                    value.write(values, escape, out);
+                    values.room.take(out.len() - before)?;
+                }
             }
         }
+        Ok(())
     }
 }
 

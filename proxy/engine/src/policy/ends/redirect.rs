@@ -6,7 +6,7 @@
 
 use regex::bytes::Regex;
 
-use crate::policy::changes::place::{Abnormal, HostChange, PathChange, QueryChange};
+use crate::policy::changes::place::{HostChange, PathChange, QueryChange, Unfit};
 use crate::policy::changes::template::Values;
 use crate::policy::facts::Facts;
 use crate::policy::{HTTPS_PORT, Reason, Verdict};
@@ -65,17 +65,19 @@ impl Redirect {
 
     /// Where a request is sent.
     pub(in crate::policy) fn decide(&self, values: &Values<'_>) -> Verdict {
-        let Ok(place) = self.place(values) else {
-            return Verdict::answer(400, Reason::Abnormal);
-        };
-        sent(self.status, &place, self.query.made(values).as_deref())
+        let place = self.place(values);
+        match place.and_then(|place| Ok((place, self.query.made(values)?))) {
+            Ok((place, query)) => sent(self.status, &place, query.as_deref()),
+            Err(unfit) => Verdict::Answer(unfit.into()),
+        }
     }
 
-    fn place(&self, values: &Values<'_>) -> Result<Vec<u8>, Abnormal> {
+    fn place(&self, values: &Values<'_>) -> Result<Vec<u8>, Unfit> {
         let facts = values.facts;
         let (head, bytes) = (facts.head, facts.bytes);
         let own = head.host(bytes);
-        let changed = self.hostname.as_ref().and_then(|host| host.made(values));
+        let changed = self.hostname.as_ref();
+        let changed = changed.map_or(Ok(None), |host| host.made(values))?;
         let host = changed.as_deref().unwrap_or(own);
         let mut place = Vec::with_capacity(128);
         if !host.is_empty() {

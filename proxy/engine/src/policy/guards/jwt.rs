@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use self::keys::Keys;
 use self::token::{Claims, Fault, Token};
+use crate::policy::changes::room::{Overgrown, Room};
 use crate::policy::facts::Facts;
 use crate::policy::{Answer, Reason};
 use crate::protocol::cookie;
@@ -195,13 +196,14 @@ impl Jwt {
                 })
     }
 
-    /// Appends what backends are told in those headers that it says.
+    /// Appends what backends are told in those headers that it says, as long as there is room.
     pub(in crate::policy) fn write(
         &self,
         claims: &Claims,
         says: impl Fn(&str) -> bool,
+        room: &Room,
         out: &mut Vec<u8>,
-    ) {
+    ) -> Result<(), Overgrown> {
         for (name, claim) in &self.said.headers {
             let mut value = Vec::new();
             match claims.get(claim) {
@@ -217,12 +219,14 @@ impl Jwt {
                 }
                 None => {}
             }
+            room.take(value.len())?;
             if says(name) && !value.is_empty() {
                 for part in [name.as_bytes(), b": ", &value, b"\r\n"] {
                     out.extend_from_slice(part);
                 }
             }
         }
+        Ok(())
     }
 
     fn challenge(&self, more: &str, reason: Reason) -> Answer {

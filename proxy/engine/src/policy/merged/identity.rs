@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::Merged;
 use super::authors::Author;
 use crate::policy::changes::edits::Reach;
+use crate::policy::changes::room::Room;
 use crate::policy::facts::{Facts, said_in};
 use crate::policy::guards::basic::Basic;
 use crate::policy::guards::jwt::Jwt;
@@ -69,11 +70,11 @@ impl Merged {
 
     /// Looks at the tokens of a request, whose user is known.
     pub(in crate::policy) fn verify(&self, facts: &Facts<'_>) -> Result<Known, Answer> {
-        let mut known = Known::default();
+        let (mut known, room) = (Known::default(), Room::of(facts));
         for (number, jwt) in self.tokens.iter().enumerate() {
             let claims = jwt.admit(facts)?;
             let says = |name: &str| self.is_said_by(name, Author::Token(number));
-            jwt.write(&claims, says, &mut known.lines);
+            jwt.write(&claims, says, &room, &mut known.lines)?;
             known.claims.push(claims);
         }
         for (number, basic) in self.basics.iter().enumerate() {

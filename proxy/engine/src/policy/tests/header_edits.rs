@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use super::*;
 use crate::policy::changes::edits::{Edits, Reach};
+use crate::policy::changes::room::Overgrown;
 use crate::state::entity::HeaderEdits;
 
 fn edits(value: &str) -> Edits {
@@ -16,7 +17,7 @@ fn lines_that_are_written_are_edited() {
     let edits = edits(
         r#"{"add":{"Vary":"X"},"remove":["location"],"set":{"X-Frame-Options":"DENY","X-Gone":"{header:x-none}"}}"#,
     );
-    let lines = Asked::get("/").seen(|facts| edits.lines(&Values::new(facts, None)));
+    let lines = Asked::get("/").seen(|facts| edits.lines(&Values::new(facts, None)).unwrap());
     assert_eq!(
         lines.at(Reach::All),
         b"X-Frame-Options: DENY\r\nVary: X\r\n"
@@ -37,7 +38,7 @@ fn an_edit_may_be_for_some_answers_only() {
     let edits = edits(
         r#"{"add":{"Vary":"X"},"remove":["Expires"],"set":{"Cache-Control":"{path}","X-A":{"answers":"success","text":"a"},"CDN-Cache-Control":{"answers":"all","text":"b"}}}"#,
     );
-    let lines = Asked::get("/").seen(|facts| edits.lines(&Values::new(facts, None)));
+    let lines = Asked::get("/").seen(|facts| edits.lines(&Values::new(facts, None)).unwrap());
     let seen = |status: u16, is_own: bool| {
         let reach = Reach::of(status, is_own);
         let lines = std::str::from_utf8(lines.at(reach)).unwrap().to_owned();
@@ -103,4 +104,56 @@ fn the_proxys_own_fields_are_not_to_be_edited() {
     for name in ["X-Real-IP", "Cookie", "Server"] {
         assert!(checked("request_headers", name), "{name}");
     }
+}
+
+/// Keys of a frontend by which a header's value goes to so many places.
+fn repeating(key: &str, times: usize) -> String {
+    let text = "{header:x-in}".repeat(times);
+    match key {
+        "redirect" => format!(r#""redirect":{{"path":{{"full":"/{text}"}}}}"#),
+        "query" => format!(r#""redirect":{{"hostname":"b","query":{{"full":"a={text}"}}}}"#),
+        "rewrite" => format!(r#""cluster":"c","rewrite":{{"path":{{"full":"/{text}"}}}}"#),
+        _ => {
+            let fields = format!(r#""X-A":"{{header:x-in}}","X-B":"{}""#, &text[13..]);
+            format!(r#""cluster":"c","request_headers":{{"set":{{{fields}}}}}"#)
+        }
+    }
+}
+
+#[test]
+fn what_a_client_sends_is_not_multiplied_beyond_the_bound_of_heads() {
+    let long = "a".repeat(1000);
+    let asked = Asked::by(&format!("GET / HTTP/1.1\r\nHost: a\r\nX-In: {long}"));
+    let bound = listener().head_limits.head_bytes_max;
+    for key in ["redirect", "query", "rewrite", "request_headers"] {
+        let fits = asked.answered_at(&repeating(key, bound / 1000));
+        assert!(
+            fits.is_none_or(|(_, reason)| reason == Reason::Redirected),
+            "{key}"
+        );
+        let grown = asked.answered_at(&repeating(key, bound / 1000 + 1));
+        assert_eq!(grown, Some((431, Reason::Overgrown)), "{key}");
+    }
+    // What is written for a character that cannot stand there counts as well.
+    let escaped = Asked::by(&format!(
+        "GET / HTTP/1.1\r\nHost: a\r\nX-In: {}",
+        "/".repeat(1000)
+    ));
+    let keys = repeating("redirect", bound / 3000 + 1);
+    assert_eq!(escaped.answered_at(&keys), Some((431, Reason::Overgrown)));
+}
+
+#[test]
+fn what_an_answer_gets_has_the_same_bound_and_text_does_not_count() {
+    let asked = Asked::get("/");
+    let text = "x".repeat(8000);
+    let fields: Vec<String> = (0..8)
+        .map(|it| format!(r#""X-{it}":"{text}{{path}}""#))
+        .collect();
+    let edits = edits(&format!(r#"{{"set":{{{}}}}}"#, fields.join(",")));
+    let lines = asked.seen(|facts| edits.lines(&Values::new(facts, None)));
+    assert!(lines.unwrap().all().len() > listener().head_limits.head_bytes_max);
+    let long = Asked::by(&format!("GET /{} HTTP/1.1\r\nHost: a", "a".repeat(5000)));
+    let lines = long.seen(|facts| edits.lines(&Values::new(facts, None)));
+    assert_eq!(lines.unwrap_err(), Overgrown);
 }

@@ -8,6 +8,7 @@
 
 use std::rc::Rc;
 
+use crate::policy::changes::room::Overgrown;
 use crate::policy::facts::Facts;
 use crate::policy::guards::basic::{Basic, Shown};
 use crate::policy::merged::{Author, Merged};
@@ -421,8 +422,11 @@ impl<D: Driver> Engine<D> {
         let Some(mut parked) = exchange.parked.take() else {
             return;
         };
+        if let Err(overgrown) = self.know(id, &parked, changes.as_deref()) {
+            self.exchanges[id].parked = Some(parked);
+            return self.refuse_parked(id, overgrown.into());
+        }
         self.pool.release(parked.weight());
-        self.know(id, &parked, changes.as_deref());
         let exchange = &mut self.exchanges[id];
         let (asker, listener) = (exchange.asker, exchange.listener.clone());
         let is_switching = exchange.upgrade.is_some();
@@ -448,20 +452,22 @@ impl<D: Driver> Engine<D> {
 
     /// Has what goes by who it is begin, since that is known now: where it goes, what its answer says, and where it
     /// is counted.
-    fn know(&mut self, id: ExchangeId, parked: &Parked, changes: Option<&Changes>) {
-        let Some(changes) = changes else { return };
+    fn know(
+        &mut self,
+        id: ExchangeId,
+        parked: &Parked,
+        changes: Option<&Changes>,
+    ) -> Result<(), Overgrown> {
+        let Some(changes) = changes else {
+            return Ok(());
+        };
         let exchange = &self.exchanges[id];
         let (asker, listener) = (exchange.asker, &exchange.listener);
         let (frontend, record) = (&exchange.frontend, &exchange.record);
         let (head, bytes) = (&parked.head, parked.bytes.as_slice());
         let at = (head, bytes, &*changes.said);
         let cluster = self.cluster_of(frontend, asker, listener, at, record);
-        let lines = exchange.merged().and_then(|merged| {
-            merged.response_lines(|| Facts {
-                said: &changes.said,
-                ..self.facts(asker, listener, (head, bytes), Some(frontend), record)
-            })
-        });
+        let lines = self.lines_of_answer(asker, listener, at, frontend, record)?;
         let exchange = &mut self.exchanges[id];
         exchange.response_lines = lines;
         if let Some(cluster) = cluster {
@@ -472,6 +478,7 @@ impl<D: Driver> Engine<D> {
             let before = exchange.crowd.take().unwrap_or_default();
             exchange.crowd = Some([&before[..], keys].concat().into());
         }
+        Ok(())
     }
 
     /// Answers a request that waits no more.

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::policy::changes::edits::{Made as MadeLines, Reach};
+use crate::policy::changes::room::Overgrown;
 use crate::policy::merged::Merged;
 use crate::policy::{self, Page, Reason};
 use crate::protocol::coding::Strength;
@@ -38,8 +39,8 @@ pub(super) struct Asked {
     pub(super) generation_header: Option<Rc<str>>,
     /// The one that has taken the request, if any has.
     pub(super) frontend: Option<Rc<Frontend>>,
-    /// Lines that its frontend gives every answer, where it edits their fields.
-    pub(super) response_lines: Option<MadeLines>,
+    /// Lines that its frontend gives every answer, where it edits their fields; there may be too many.
+    pub(super) response_lines: Result<Option<MadeLines>, Overgrown>,
     /// The coding that its client gets what may be compressed in.
     pub(super) coding: Option<Strength>,
     pub(super) request_id: Option<RequestId>,
@@ -61,8 +62,18 @@ impl Asked {
 
     /// Lines that its frontend gives an answer of ours.
     pub(super) fn lines_of(&self, status: u16) -> &[u8] {
-        let lines = self.response_lines.as_ref();
-        lines.map_or(&[], |lines| lines.at(Reach::of(status, true)))
+        match &self.response_lines {
+            Ok(Some(lines)) => lines.at(Reach::of(status, true)),
+            Ok(None) | Err(_) => &[],
+        }
+    }
+
+    /// The answer, if there is room for what its frontend adds; or else that there is not.
+    pub(super) fn in_room(&self, answer: Answer) -> Answer {
+        match self.response_lines {
+            Ok(_) => answer,
+            Err(overgrown) => policy::Answer::from(overgrown).into(),
+        }
     }
 
     /// The body of a page of one's own and its media type: of whoever is nearest to the frontend.
@@ -168,6 +179,7 @@ pub(super) fn outcome_of(reason: Reason) -> (Outcome, Option<Counter>) {
         Reason::Responded => (Outcome::Responded, None),
         Reason::Closed => (Outcome::Closed, None),
         Reason::Abnormal => (Outcome::RewriteRefused, Some(Counter::Rejected400Total)),
+        Reason::Overgrown => (Outcome::Overgrown, Some(Counter::Rejected431Total)),
         Reason::WebSocketVersion => {
             let counter = Counter::Rejected426Total;
             (Outcome::WebSocketVersion, Some(counter))
@@ -259,7 +271,7 @@ impl<D: Driver> Engine<D> {
             settings: self.tables.settings.clone(),
             generation_header: self.tables.generation_header(),
             frontend: None,
-            response_lines: None,
+            response_lines: Ok(None),
             coding: None,
             request_id: None,
             is_grpc: false,
@@ -403,7 +415,7 @@ impl<D: Driver> Engine<D> {
         // What no request is known of gets no lines, and so keeps all that it has.
         let edits = merged
             .and_then(Merged::response_edits)
-            .filter(|_| asked.response_lines.is_some());
+            .filter(|_| asked.response_lines != Ok(None));
         if let Some(edits) = edits {
             line = edits.without(line, reach);
         }

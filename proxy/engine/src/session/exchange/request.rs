@@ -4,6 +4,8 @@
 
 use std::rc::Rc;
 
+use crate::policy::changes::edits::Made;
+use crate::policy::changes::room::Overgrown;
 use crate::policy::facts::Facts;
 use crate::policy::guards::jwt::token::Fault;
 use crate::policy::limits::bounds::Bounds;
@@ -35,6 +37,8 @@ use crate::upstream::Cluster;
 struct Admitted {
     frontend: Rc<Frontend>,
     cluster: Rc<Cluster>,
+    /// Those that its answer gets.
+    lines: Option<Made>,
     then: Then,
 }
 
@@ -124,8 +128,9 @@ impl<D: Driver> Engine<D> {
             Err(own) => {
                 self.in_flight.give_up();
                 let Own { frontend, answer } = *own;
-                record.reason = answer.fault;
                 let asked = self.asked(asker, listener, frontend, &record, head, bytes);
+                let answer = asked.in_room(answer);
+                record.reason = answer.fault;
                 return self.answer_unbegun(&asked, record, &answer);
             }
         };
@@ -198,6 +203,17 @@ impl<D: Driver> Engine<D> {
         };
         let said = then.changes().map_or(&[][..], |changes| &changes.said);
         let at = (head, bytes, said);
+        let lines = match merged.and_then(Merged::response_edits) {
+            None => Ok(None),
+            Some(_) => self.lines_of_answer(asker, listener, at, &frontend, record),
+        };
+        let lines = match lines {
+            Ok(lines) => lines,
+            Err(overgrown) => {
+                let answer = policy::Answer::from(overgrown);
+                return Err(Own::of(frontend, answer.into()));
+            }
+        };
         let cluster = self.cluster_of(&frontend, asker, listener, at, record);
         let (cluster, then) = match (cluster, then) {
             (Some(cluster), then) => (Some(cluster), then),
@@ -217,6 +233,7 @@ impl<D: Driver> Engine<D> {
             Some(cluster) => Ok(Admitted {
                 frontend,
                 cluster,
+                lines,
                 then,
             }),
             // What has no cluster answers all requests itself.
@@ -286,6 +303,24 @@ impl<D: Driver> Engine<D> {
         }
     }
 
+    /// The lines that the answer to a request gets of which that is said.
+    pub(super) fn lines_of_answer(
+        &self,
+        asker: Asker,
+        listener: &ListenerSettings,
+        (head, bytes, said): (&RequestHead, &[u8], &[u8]),
+        frontend: &Frontend,
+        record: &Record,
+    ) -> Result<Option<Made>, Overgrown> {
+        let Some(merged) = frontend.merged(listener) else {
+            return Ok(None);
+        };
+        merged.response_lines(|| Facts {
+            said,
+            ..self.facts(asker, listener, (head, bytes), Some(frontend), record)
+        })
+    }
+
     /// What an answer of our own needs to know of a request that no exchange is begun for.
     fn asked(
         &self,
@@ -309,7 +344,7 @@ impl<D: Driver> Engine<D> {
             coding: merged
                 .and_then(Merged::compression)
                 .and_then(|compression| wanted(compression, head, bytes)),
-            response_lines: merged.and_then(|merged| merged.response_lines(facts)),
+            response_lines: merged.map_or(Ok(None), |merged| merged.response_lines(facts)),
             frontend,
             request_id: Some(record.request_id),
             is_grpc: is_call(head, bytes),
@@ -349,6 +384,7 @@ impl<D: Driver> Engine<D> {
         let Admitted {
             frontend,
             cluster,
+            lines,
             then,
         } = admitted;
         let upgrade: Option<Box<[u8]>> = head
@@ -356,13 +392,6 @@ impl<D: Driver> Engine<D> {
             .filter(|protocol| frontend.entity().passes_on(protocol))
             .map(Into::into);
         let merged = frontend.merged(listener);
-        let said = then.changes().map_or(&[][..], |changes| &changes.said);
-        let response_lines = merged.and_then(|merged| {
-            merged.response_lines(|| Facts {
-                said,
-                ..self.facts(asker, listener, (head, bytes), Some(&frontend), &record)
-            })
-        });
         // What backends are told of it may be something else.
         let compressing = Compressing::of(merged, head, bytes);
         let crowd = merged.and_then(|merged| {
@@ -416,7 +445,7 @@ impl<D: Driver> Engine<D> {
             );
         exchange.upgrade = upgrade;
         exchange.expects_continue = head.expect_continue;
-        exchange.response_lines = response_lines;
+        exchange.response_lines = lines;
         exchange.compressing = compressing;
         exchange.crowd = crowd;
         self.metrics.add(Counter::RequestsTotal, 1);

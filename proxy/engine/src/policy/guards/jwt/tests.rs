@@ -63,7 +63,8 @@ fn lines(jwt: &Jwt, lines: &str, vault: &Vault) -> Result<String, (u16, Reason)>
             .admit(&facts)
             .map_err(|answer| (answer.status, answer.reason))?;
         let mut out = Vec::new();
-        jwt.write(&said, |_| true, &mut out);
+        jwt.write(&said, |_| true, &Room::of(&facts), &mut out)
+            .map_err(|_| (431, Reason::Overgrown))?;
         Ok(String::from_utf8(out).unwrap())
     })
 }
@@ -329,6 +330,19 @@ fn what_backends_are_told_is_no_other_line() {
          X-User: Zo%C3%AB%0D%0AX-Role: root, 5%25%20\r\n"
     );
     assert_eq!(tried(&jwt, &PAIR.usual(&claims())).unwrap(), "");
+}
+
+#[test]
+fn a_claim_that_goes_to_many_headers_is_not_multiplied_beyond_the_bound_of_heads() {
+    let told = |headers: usize| {
+        let named = (0..headers).map(|number| (format!("X-{number}"), json!("name")));
+        let named: serde_json::Map<String, Value> = named.collect();
+        let jwt = asking(&[&PAIR], &json!({"headers": named}));
+        let name = json!("n".repeat(6000));
+        tried(&jwt, &PAIR.usual(&with("name", name))).map(|lines| lines.len() > 30_000)
+    };
+    assert_eq!(told(5), Ok(true));
+    assert_eq!(told(6), Err((431, Reason::Overgrown)));
 }
 
 #[test]
