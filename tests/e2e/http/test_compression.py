@@ -36,6 +36,13 @@ FRONTENDS: dict[str, dict[str, Any]] = {
         "response_headers": {"set": {"Cache-Control": "no-transform"}},
         "request_headers": {"remove": ["Accept-Encoding"]},
     },
+    "tagged": {
+        "compression": {},
+        "response_headers": {
+            "set": {"ETag": '"ours"', "Content-Encoding": "identity", "X-Other": "{path}"},
+            "add": {"Accept-Ranges": "bytes"},
+        },
+    },
     "unasked": {"compression": {}, "request_headers": {"remove": ["Accept-Encoding"]}},
 }
 
@@ -86,6 +93,7 @@ class Compressing:
             "hostname": "own.test",
             "respond": {"status": 200, "body": PAGE},
             "compression": {"encodings": ["gzip"]},
+            "response_headers": {"set": {"ETag": '"own"'}},
         }
         frontends["nowhere"] = {
             "listeners": ["plain"],
@@ -303,6 +311,25 @@ def test_what_is_still_right_has_the_tag_that_its_client_knows(
     assert (got.status, got.all("etag"), got.coding) == (304, ['W/"abc"'], "")
     got = site.get(over, host, TAKES, ("If-None-Match", '"abc"'))
     assert got.all("etag") == ['"abc"']
+
+
+def test_a_tag_that_the_configuration_sets_is_weak_as_well(
+    site: Compressing, over: str, cluster: str
+) -> None:
+    site.said = (TEXT, [HTML, TAGGED], "length")
+    host = f"tagged.{cluster}.test"
+    got = site.get(over, host, TAKES)
+    assert (got.coding, got.all("etag"), got.all("x-other")) == ("gzip", ['W/"ours"'], ["/"])
+    assert got.all("accept-ranges") == []
+    plain = site.get(over, host)
+    assert (plain.coding, plain.all("etag")) == ("identity", ['"ours"'])
+    assert plain.all("accept-ranges") == ["bytes"]
+    site.said = (b"", [(":status", "304 Not Modified"), TAGGED], "none")
+    got = site.get(over, host, TAKES, ("If-None-Match", 'W/"ours"'))
+    assert got.all("etag") == ['W/"ours"']
+    page = site.get(over, "own.test", TAKES)
+    assert (page.coding, page.all("etag")) == ("gzip", ['W/"own"'])
+    assert site.get(over, "own.test").all("etag") == ['"own"']
 
 
 def test_a_client_of_http_1_0_reads_to_the_end(site: Compressing) -> None:

@@ -14,6 +14,7 @@ use regex::bytes::Regex;
 use super::cors::{self, Cors};
 use super::room::Overgrown;
 use super::template::{Escape, Template, Values};
+use crate::policy::facts::said_in;
 use crate::state::entity::{self, Answers, Line};
 
 /// What is done with the fields of a head.
@@ -103,6 +104,46 @@ impl Made {
     pub fn all(self) -> Arc<[u8]> {
         self.text
     }
+
+    /// The same for an answer that is compressed: it has another coding and no ranges, and its tag is as good as that
+    /// of what it was where bytes do not count (RFC 9110 §8.8.3.3).
+    #[must_use]
+    pub fn of_compressed(&self) -> Self {
+        let lines = || self.text.split_inclusive(|&byte| byte == b'\n');
+        if !lines().any(|line| is_of_content(line) || strong_tag(line).is_some()) {
+            return self.clone();
+        }
+        let (mut out, mut ends, mut at) = (Vec::new(), [0; REACHES], 0);
+        for line in lines() {
+            at += line.len() as u32;
+            match strong_tag(line) {
+                Some(tag) => append("ETag", &[b"W/", tag].concat(), &mut out),
+                None if is_of_content(line) => {}
+                None => out.extend_from_slice(line),
+            }
+            for (end, before) in ends.iter_mut().zip(self.ends) {
+                if at <= before {
+                    *end = out.len() as u32;
+                }
+            }
+        }
+        Self {
+            text: out.into(),
+            ends,
+        }
+    }
+}
+
+/// Whether a line says of a body what a coding changes.
+fn is_of_content(line: &[u8]) -> bool {
+    let mut names = ["accept-ranges", "content-encoding"].iter();
+    names.any(|name| said_in(line, name).next().is_some())
+}
+
+/// The tag of a line that says which bytes a body has.
+fn strong_tag(line: &[u8]) -> Option<&[u8]> {
+    let tag = said_in(line, "etag").next();
+    tag.filter(|tag| !tag.starts_with(b"W/"))
 }
 
 /// Writes lines, those for more answers first.

@@ -157,3 +157,18 @@ fn what_an_answer_gets_has_the_same_bound_and_text_does_not_count() {
     let lines = long.seen(|facts| edits.lines(&Values::new(facts, None)));
     assert_eq!(lines.unwrap_err(), Overgrown);
 }
+
+#[test]
+fn what_is_said_of_a_body_is_true_of_one_that_is_compressed() {
+    let edits = edits(
+        r#"{"add":{"Accept-Ranges":"bytes"},"set":{"ETag":"\"abc\"","Cache-Control":"no-cache","Content-Encoding":"identity","X-Own":{"answers":"success","text":"x"}}}"#,
+    );
+    let made = Asked::get("/").seen(|facts| edits.lines(&Values::new(facts, None)).unwrap());
+    let lines = |reach| String::from_utf8(made.of_compressed().at(reach).to_vec()).unwrap();
+    assert_eq!(lines(Reach::All), "ETag: W/\"abc\"\r\n");
+    let kept = "ETag: W/\"abc\"\r\nCache-Control: no-cache\r\n";
+    assert_eq!(lines(Reach::Kept), kept);
+    assert_eq!(lines(Reach::Success), format!("{kept}X-Own: x\r\n"));
+    let again = made.of_compressed();
+    assert_eq!(again.of_compressed(), again);
+}

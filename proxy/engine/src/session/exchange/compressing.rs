@@ -10,7 +10,7 @@
 use std::borrow::Cow;
 
 use crate::policy::changes::compression::{Compression, Reason, forbids_change};
-use crate::policy::changes::edits::Reach;
+use crate::policy::changes::edits::{Made, Reach};
 use crate::policy::merged::Merged;
 use crate::protocol::coding::{Encoder, Strength, Then};
 use crate::protocol::h1::{
@@ -145,8 +145,10 @@ impl<D: Driver> Engine<D> {
         let merged = exchange.frontend.merged(&exchange.listener);
         let compression = merged.and_then(Merged::compression)?;
         let mut out = Vec::new();
+        let ours = &mut exchange.response_lines;
         if head.status == 304 && compressing.asks_weakly && compressing.wanted.is_some() {
             weaken_tag(head, bytes, &mut out);
+            *ours = ours.as_ref().map(Made::of_compressed);
         }
         let length = match head.body {
             ResponseBody::Length(length) => Some(length),
@@ -155,9 +157,7 @@ impl<D: Driver> Engine<D> {
         let lines = Lines {
             head: Some((head, bytes)),
             ours: [
-                exchange
-                    .response_lines
-                    .as_ref()
+                ours.as_ref()
                     .map_or(&[], |lines| lines.at(Reach::of(head.status, false))),
                 &[],
             ],
@@ -190,6 +190,7 @@ impl<D: Driver> Engine<D> {
             head.drop_fields(bytes, name);
         }
         weaken_tag(head, bytes, &mut out);
+        *ours = ours.as_ref().map(Made::of_compressed);
         for part in ["Content-Encoding: ", coding.coding.as_str(), "\r\n"] {
             out.extend_from_slice(part.as_bytes());
         }
@@ -355,13 +356,13 @@ impl<D: Driver> Engine<D> {
                 .is_some_and(|exchange| exchange.is_compressed() && self.takes_more(exchange.asker))
     }
 
-    /// Compresses a page of our own whole. Its head gets `line` more.
+    /// Compresses a page of our own whole. Its head gets `line` more, and `edited` from its frontend.
     pub(super) fn compress_page<'a>(
         &mut self,
         asked: &Asked,
         (status, content_type): (u16, &str),
         page: Cow<'a, [u8]>,
-        line: &mut Cow<'a, str>,
+        (line, edited): (&mut Cow<'a, str>, &mut Cow<'a, [u8]>),
     ) -> Cow<'a, [u8]> {
         let Some(compression) = asked.merged().and_then(Merged::compression) else {
             return page;
@@ -369,7 +370,7 @@ impl<D: Driver> Engine<D> {
         let kind = format!("Content-Type: {content_type}\r\n{line}");
         let lines = Lines {
             head: None,
-            ours: [asked.lines_of(status), kind.as_bytes()],
+            ours: [&**edited, kind.as_bytes()],
         };
         let verdict = lines.verdict(compression, status, Some(page.len() as u64));
         if let Err(reason) = verdict {
@@ -405,6 +406,10 @@ impl<D: Driver> Engine<D> {
             .add(Counter::CompressionBytesOutTotal, made.len() as u64);
         let coding = ["Content-Encoding: ", coding.coding.as_str(), "\r\n"].concat();
         line.to_mut().push_str(&coding);
+        if let Ok(Some(lines)) = &asked.response_lines {
+            let lines = lines.of_compressed();
+            *edited = lines.at(Reach::of(status, true)).to_vec().into();
+        }
         made.into()
     }
 }

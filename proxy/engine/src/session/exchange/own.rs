@@ -221,7 +221,7 @@ pub(super) struct Made<'a> {
     /// What only this answer says.
     own: Cow<'a, str>,
     /// What the frontend gives every answer, in place of the fields in `dropped`.
-    edited: &'a [u8],
+    edited: Cow<'a, [u8]>,
     dropped: &'a [Box<str>],
     request_id: &'a str,
     date: [u8; 29],
@@ -253,7 +253,7 @@ impl Made<'_> {
                 self.generation.as_bytes(),
                 self.own.as_bytes(),
                 self.hsts.as_bytes(),
-                self.edited,
+                &self.edited,
             ],
             dropped: self.dropped,
             length: has_page.then_some(self.page.len() as u64),
@@ -425,7 +425,9 @@ impl<D: Driver> Engine<D> {
             (None, None) if asked.is_grpc => grpc::CONTENT_TYPE,
             (None, None) => DEFAULT_CONTENT_TYPE,
         };
-        let content = self.compress_page(asked, (answer.status, content_type), content, &mut line);
+        let mut edited = Cow::from(asked.lines_of(answer.status));
+        let kind = (answer.status, content_type);
+        let content = self.compress_page(asked, kind, content, (&mut line, &mut edited));
         let closing = self.is_leaving(asked.asker);
         Made {
             status: answer.status,
@@ -435,7 +437,7 @@ impl<D: Driver> Engine<D> {
             generation: asked.generation_header.as_deref().unwrap_or_default(),
             hsts: hsts.unwrap_or_default(),
             own: line,
-            edited: asked.lines_of(answer.status),
+            edited,
             dropped: edits.map_or(&[], |edits| edits.drops(reach)),
             request_id,
             date: *self.clock.date(),
