@@ -36,7 +36,7 @@ from schemas.routes.places import Redirect
 from schemas.values.names import port_of, split_address
 
 CIRCLE_MAX = 16
-"""A circle through more clusters is not looked for: a request goes ten rounds at most."""
+"""A circle through more clusters is not looked for: a request that comes back is refused."""
 _ASKING_MAX = 1000
 """Of so many frontends it is looked at whom they ask first."""
 _ROUND = ": every request would go round in circles"
@@ -66,7 +66,7 @@ def possible(changed: Iterable[EntityKey], view: View) -> Iterator[Finding]:
         address = view[backend].typed(Backend).address
         if _leads_to(address, view[listener].typed(Listener).address):
             message = f"{backend}: {address} is {listener} of this proxy"
-            message += f" ({place(view[listener])}): requests may go round in circles"
+            message += f" ({place(view[listener])}): requests that come back there get 508"
             yield Finding("warning", backend, ("address",), message)
 
 

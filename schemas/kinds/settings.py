@@ -6,9 +6,10 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from schemas.base import Kind, Later, Model, fault, no_items, shown
 from schemas.policies.error_page import ErrorPages
-from schemas.values.names import Address, SortedUnique
+from schemas.values.names import Address, SortedUnique, is_token
 from schemas.values.units import Measured
 
+VIA_CHARS_MAX = 64
 WORKERS_MAX = 1024
 
 
@@ -53,6 +54,13 @@ class Resolver(Model):
         Annotated[int, Measured("duration", "100ms", "1m")],
         Field(description="How long an answer may take; then the last one counts on."),
     ] = 2_000
+
+
+def _via(value: object) -> str:
+    if is_token(value) and len(value) <= VIA_CHARS_MAX:
+        return value
+    expected = f'expected a name like "edge-1", of {VIA_CHARS_MAX} characters at most'
+    raise fault(f"{expected}, not {shown(value)}", "it stands in a header, without blanks")
 
 
 class Settings(Kind):
@@ -163,6 +171,17 @@ class Settings(Kind):
             counted="kakehi_names_queries_total, kakehi_names_failures_total",
             told="shop/pool: app.internal is 10.0.0.1 and 10.0.0.2, for 25s more",
             meanwhile="backends are named by their addresses",
+        ),
+    ] = None
+    via: Annotated[
+        Annotated[str, BeforeValidator(_via)] | None,
+        Field(
+            description=(
+                "The name of this instance in `Via` of requests to backends: one that comes back "
+                "with it gets 508. Instances behind one another need different ones. null: a name "
+                "of its own (`kakehi-` and twelve digits), the same in all workers."
+            ),
+            examples=["edge-1"],
         ),
     ] = None
     workers: Annotated[

@@ -21,10 +21,10 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from schemas.messages.frames import DESCRIPTORS_MAX, WireError, framed
 
-PROTOCOL = 34
+PROTOCOL = 35
 """Grows with every change of these messages that the other side would not understand."""
 
-LANGUAGE = "7c52e91de1024ea7"
+LANGUAGE = "a7a2a176579481d7"
 """What the language of this version is called: `language` of `schemas.describing.jsonschema`.
 
 Written down, since it takes a tenth of a start to find; a test holds both together.

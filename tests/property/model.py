@@ -189,6 +189,7 @@ def base_entities(settings: Mapping[str, Any], address: str) -> Entities:
         "max_counted_entities": 1000000,
         "max_requests": 10000,
         "metrics_entities": 1500,
+        "via": None,
         "workers": "auto",
     }
     return {

@@ -319,6 +319,7 @@ SETTINGS = _optional(
     max_buffered_bytes=st.integers(1, 1024).map("{}MiB".format),
     max_counted_entities=st.integers(1, 4_000_000),
     metrics_entities=st.integers(0, 1_000_000),
+    via=st.one_of(st.none(), st.sampled_from(["edge-1", "a", "!#$%&'*+-.^_`|~" + "z" * 49])),
     workers=st.one_of(st.just("auto"), st.integers(1, 1024)),
 )
 RAW: dict[str, st.SearchStrategy[dict[str, Any]]] = {

@@ -19,6 +19,7 @@ def test_the_full_value_has_every_default() -> None:
         "max_counted_entities": 1000000,
         "max_requests": 10000,
         "metrics_entities": 1500,
+        "via": None,
         "workers": "auto",
     }
 
@@ -34,6 +35,7 @@ def test_the_full_value_has_every_default() -> None:
         {"admin": None},
         {"admin": "127.0.0.1:9901"},
         {"generation_header": True},
+        {"via": "edge-1"},
     ],
 )
 def test_what_can_be_set(value: dict[str, object]) -> None:
@@ -47,6 +49,10 @@ def test_a_drain_may_be_at_once() -> None:
 @pytest.mark.parametrize(
     ("field", "value", "sentence"),
     [
+        ("via", "edge 1", "expected a name like"),
+        ("via", "", "expected a name like"),
+        ("via", "a" * 65, "of 64 characters at most"),
+        ("via", 7, "expected a name like"),
         ("workers", 0, 'expected "auto" or a number'),
         ("workers", 1025, 'expected "auto" or a number'),
         ("workers", True, 'expected "auto" or a number'),

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use _engine::protocol::h1::via::Via;
 use _engine::protocol::h1::{RequestHead, ResponseHead};
 use _engine::routing::rule::Rule;
 use _engine::routing::table::Table;
@@ -60,6 +61,7 @@ pub fn bench() -> Bench {
         responses: responses.map(Into::into).into(),
         table: table(),
         out: Vec::new(),
+        via: Via::new("kakehi"),
     }
 }
 

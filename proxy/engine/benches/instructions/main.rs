@@ -16,6 +16,7 @@ use _engine::protocol::h1::forward::{self, Changed, Forward};
 use _engine::protocol::h1::request;
 use _engine::protocol::h1::respond::{self, Persistence, ResponseForward};
 use _engine::protocol::h1::response;
+use _engine::protocol::h1::via::Via;
 use _engine::protocol::h1::{Delivery, HeadLimits, RequestHead, ResponseBody, ResponseHead};
 use _engine::routing::matcher::{HeaderLookup, Request};
 use _engine::routing::table::{Rule, Table};
@@ -36,6 +37,7 @@ struct Bench {
     response_heads: Vec<ResponseHead>,
     table: Table<(Rule, usize)>,
     out: Vec<u8>,
+    via: Via,
 }
 
 /// One thing that is done to every message of the corpus; returns a number that depends on all of it.
@@ -102,6 +104,7 @@ fn rewrite(bench: &mut Bench) -> usize {
             upstream_keep_alive: true,
             upgrade: false,
             body: head.body,
+            via: &bench.via,
             changed: Changed::default(),
         };
         bench.out.clear();

@@ -100,6 +100,7 @@ impl<D: Driver> Engine<D> {
                 let _ = answer.send(self.limited(&meant, begin_anew));
             }
             Command::ShareRates(table, file) => {
+                self.tables.be_named(&table.name());
                 self.meter.share(table);
                 self.in_flight.share(file);
             }

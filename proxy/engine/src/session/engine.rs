@@ -22,7 +22,7 @@ use slab::Slab;
 use crate::policy::guards::vault::Vault;
 use crate::policy::limits::bandwidth::Totals;
 use crate::policy::limits::in_flight::InFlight;
-use crate::policy::limits::meter::Meter;
+use crate::policy::limits::meter::{self, Meter};
 use crate::policy::limits::refused::Refused;
 use crate::protocol::coding::pool::Encoders;
 use crate::protocol::h1::request::RequestHead;
@@ -191,6 +191,9 @@ impl<D: Driver> Engine<D> {
     ) -> std::io::Result<Self> {
         driver.watch_input(wake.as_raw_fd(), ids::WAKE)?;
         let metrics = Rc::new(metrics);
+        let mut tables = Tables::new(served.certificates, metrics.clone());
+        // Until it is told of what it shares with others.
+        tables.be_named(&meter::name_by(&seed.to_le_bytes()));
         Ok(Self {
             driver,
             wake,
@@ -199,7 +202,7 @@ impl<D: Driver> Engine<D> {
             timers: Timers::default(),
             pool: BufferPool::default(),
             random: Random::new(seed),
-            tables: Tables::new(served.certificates, metrics.clone()),
+            tables,
             metrics,
             challenges: served.challenges,
             log: LogSink::off(),

@@ -4,6 +4,7 @@
 //! (and the members of the clusters it touches). Objects of entities that did not change stay the
 //! same objects: their connections, counters and positions survive.
 
+use crate::protocol::h1::via::Via;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -30,6 +31,9 @@ pub struct Tables {
     pub digest: Digest,
     /// The settings, or what holds before there are any.
     pub settings: Arc<entity::Settings>,
+    /// By which name requests are passed on: that of the settings, or our own.
+    via: Rc<Via>,
+    own_name: Box<str>,
     /// What is held of each kind.
     pub running: Running,
     /// Certificates, as handshakes look them up.
@@ -67,6 +71,8 @@ impl Tables {
             commit: String::new(),
             digest: Digest::default(),
             settings: Arc::new(settings),
+            via: Rc::new(Via::new("")),
+            own_name: "".into(),
             running: Running::default(),
             in_service,
             metrics,
@@ -86,6 +92,25 @@ impl Tables {
         self.settings
             .generation_header
             .then(|| self.generation_header.clone())
+    }
+
+    /// By which name requests are passed on.
+    #[inline]
+    #[must_use]
+    pub fn via(&self) -> &Rc<Via> {
+        &self.via
+    }
+
+    /// Has them passed on by this name from now on, if the settings give no other.
+    pub fn be_named(&mut self, own_name: &str) {
+        self.own_name = own_name.into();
+        self.name_by_settings();
+    }
+
+    /// Settings are others.
+    pub(super) fn name_by_settings(&mut self) {
+        let given = self.settings.via.as_deref();
+        self.via = Rc::new(Via::new(given.unwrap_or(&self.own_name)));
     }
 
     /// Swaps a staged transaction in: make before break.

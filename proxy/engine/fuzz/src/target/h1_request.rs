@@ -9,6 +9,7 @@ use _engine::protocol::h1::RequestHead;
 use _engine::protocol::h1::Version;
 use _engine::protocol::h1::is_worth_parsing;
 use _engine::protocol::h1::request::parse;
+use _engine::protocol::h1::via::Via;
 use _engine::protocol::h1::write_request;
 
 use super::NEXT_HOP;
@@ -114,6 +115,7 @@ fn check_forwarded(input: &[u8], head: &RequestHead, trusted: bool) {
         upstream_keep_alive: true,
         upgrade: true,
         body: head.body,
+        via: &Via::new("kakehi"),
         changed: Default::default(),
     };
     let mut out = Vec::new();

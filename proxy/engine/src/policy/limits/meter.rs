@@ -12,6 +12,9 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::SeqCst;
 
 use ahash::RandomState;
+use blake2::Blake2b;
+use blake2::Digest as _;
+use blake2::digest::consts::U6;
 
 use super::places::{NOBODY, Places, WORDS};
 use crate::runtime::common::{CommonFile, CommonWords};
@@ -94,6 +97,13 @@ impl CommonTable {
             return Err(io::Error::other("it is no table of this version"));
         }
         Ok(Self(words))
+    }
+
+    /// A name of the host's own: no other one has this seed, which it does not tell.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let seed = [2, 3, 4, 5].map(|at| self.0.words()[at].load(SeqCst).to_le_bytes());
+        name_by(&seed.concat())
     }
 
     /// The same in all processes that have it.
@@ -188,6 +198,17 @@ impl Meter {
             None => self.own.get().map(|own| Places(own)),
         }
     }
+}
+
+/// A name of whoever has this secret.
+#[must_use]
+pub fn name_by(secret: &[u8]) -> String {
+    let hash = Blake2b::<U6>::new_with_prefix(b"kakehi via")
+        .chain_update(secret)
+        .finalize();
+    hash.iter().fold("kakehi-".to_owned(), |name, byte| {
+        format!("{name}{byte:02x}")
+    })
 }
 
 /// What the file of a table begins with. Another layout, and another hash, has another one.

@@ -51,8 +51,6 @@ pub enum Reject {
     InvalidTransferEncoding,
     /// `Content-Length` beside `Transfer-Encoding` (RFC 9112 §6.3, rule 3).
     LengthAndCoding,
-    /// It has come through so many of us that it goes in a circle (RFC 9110 §7.6.3).
-    Loop,
     /// HTTP/1.1 without `Host` (RFC 9112 §3.2).
     MissingHost,
     /// The request line alone is longer than `head_bytes_max`.
@@ -77,7 +75,6 @@ impl Reject {
             | Self::Chunk(ChunkError::TrailersTooLarge) => 431,
             Self::ConnectMethod | Self::MethodTooLong | Self::UnknownCoding => 501,
             Self::UnsupportedVersion => 505,
-            Self::Loop => 508,
             _ => 400,
         }
     }
@@ -106,7 +103,6 @@ impl Reject {
             Self::InvalidTarget => "invalid_target",
             Self::InvalidTransferEncoding => "invalid_transfer_encoding",
             Self::LengthAndCoding => "length_and_coding",
-            Self::Loop => "loop",
             Self::MissingHost => "missing_host",
             Self::TargetTooLong => "target_too_long",
             Self::TransferEncodingInHttp10 => "transfer_encoding_in_http10",
@@ -279,7 +275,6 @@ mod tests {
             (Reject::BodyTooLarge, 413),
             (Reject::TargetTooLong, 414),
             (Reject::Expectation, 417),
-            (Reject::Loop, 508),
             (Reject::HeadTooLarge, 431),
             (Reject::Field(FieldFault::TooMany), 431),
             (Reject::Chunk(ChunkError::TrailersTooLarge), 431),

@@ -9,6 +9,7 @@ use super::RequestBody;
 use super::RequestHead;
 use super::Version;
 use super::authority::PORT_DIGITS_MAX;
+use super::via::Via;
 
 /// What the session adds to a request.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +37,8 @@ pub struct Forward<'a> {
     pub upgrade: bool,
     /// How the body is sent.
     pub body: RequestBody,
+    /// By which name we have passed it on.
+    pub via: &'a Via,
     /// What is changed of it.
     pub changed: Changed<'a>,
 }
@@ -130,11 +133,7 @@ fn write_fields(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead, forward: &For
     if forward.early {
         write_field(out, b"Early-Data", b"1");
     }
-    out.extend_from_slice(match head.version {
-        Version::Http11 => b"Via: 1.1 kakehi\r\nX-Request-Id: ",
-        Version::Http10 => b"Via: 1.0 kakehi\r\nX-Request-Id: ",
-        Version::Http2 => b"Via: 2.0 kakehi\r\nX-Request-Id: ",
-    });
+    out.extend_from_slice(forward.via.line(head.version));
     out.extend_from_slice(request_id(buf, head, forward));
     out.extend_from_slice(b"\r\n");
     out.extend_from_slice(forward.changed.lines);

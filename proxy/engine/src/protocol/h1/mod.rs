@@ -32,6 +32,7 @@ pub mod respond;
 pub mod response;
 pub(in crate::protocol) mod scan;
 pub mod target;
+pub mod via;
 
 #[cfg(test)]
 mod properties;

@@ -3,6 +3,9 @@
 //! Invariant: an input is refused, or incomplete, or read in one way that does not depend on how
 //! the bytes arrive, and what is written for the next hop is read in that same way.
 
+use crate::protocol::h1::via::Via;
+use std::sync::LazyLock;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -18,6 +21,8 @@ const NEXT_HOP: HeadLimits = HeadLimits {
     header_count_max: 64,
 };
 
+static VIA: LazyLock<Via> = LazyLock::new(|| Via::new("kakehi"));
+
 fn forward(body: RequestBody, trusted: bool) -> Forward<'static> {
     Forward {
         client_ip: b"2001:db8::7",
@@ -31,6 +36,7 @@ fn forward(body: RequestBody, trusted: bool) -> Forward<'static> {
         upstream_keep_alive: true,
         upgrade: true,
         body,
+        via: &VIA,
         changed: Default::default(),
     }
 }

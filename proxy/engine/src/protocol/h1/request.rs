@@ -54,6 +54,8 @@ pub struct RequestHead {
     /// A handshake for WebSocket in a version that is not carried: its client is told which one is
     /// (RFC 6455 §4.4).
     pub wants_other_websocket: bool,
+    /// Others say that it has come through them ([`super::via`]).
+    pub is_passed_on: bool,
     /// The client takes a trailer section (RFC 9110 §10.1.4).
     pub te_trailers: bool,
     pub(in crate::protocol) method: Span,
@@ -175,6 +177,7 @@ impl RequestHead {
         self.expect_continue = false;
         self.upgrade = None;
         self.wants_other_websocket = false;
+        self.is_passed_on = false;
         self.te_trailers = false;
         self.method = Span::default();
         self.target = Target::default();
@@ -321,11 +324,6 @@ pub(super) fn parse_version(buf: &[u8], at: usize) -> Result<Option<(Version, u8
     Ok(Some((version, minor, at + text.len())))
 }
 
-/// As `Via` has it, of every Kakehi: several may well stand one behind the other.
-const OUR_NAME: &[u8] = b"kakehi";
-/// More of them are a circle. What one costs ends here, and not with the room for fields.
-const HOPS_MAX: usize = 10;
-
 /// The fields that take part in a decision, each at most once unless said otherwise.
 #[derive(Default)]
 struct Deciding<'a> {
@@ -339,8 +337,6 @@ struct Deciding<'a> {
     keeps_alive: bool,
     /// It is there, and says something else.
     has_connection: bool,
-    /// How many of us have passed it on.
-    hops: usize,
     expects: bool,
     /// A field of the handshake came twice: no handshake.
     ambiguous: bool,
@@ -349,9 +345,6 @@ struct Deciding<'a> {
 /// What stands in `head.body` is the body without a length and a coding.
 pub(in crate::protocol) fn decide(buf: &[u8], head: &mut RequestHead) -> Result<(), Reject> {
     let deciding = collect(buf, head)?;
-    if deciding.hops > HOPS_MAX {
-        return Err(Reject::Loop);
-    }
     head.authority = decide_authority(buf, head, deciding.host)?;
     head.body = frame(buf, head, &deciding)?;
     let options = if deciding.has_connection {
@@ -394,7 +387,7 @@ fn collect<'a>(buf: &'a [u8], head: &mut RequestHead) -> Result<Deciding<'a>, Re
             // What most say, and nothing else.
             FieldId::Connection if value == b"keep-alive" => found.keeps_alive = true,
             FieldId::Connection => found.has_connection = true,
-            FieldId::Via => found.hops += hops_of_ours(value),
+            FieldId::Via => head.is_passed_on = true,
             FieldId::Upgrade => found.ambiguous |= found.upgrade.replace(field.value).is_some(),
             FieldId::SecWebSocketKey => {
                 found.ambiguous |= found.websocket_key.replace(value).is_some();
@@ -411,15 +404,6 @@ fn collect<'a>(buf: &'a [u8], head: &mut RequestHead) -> Result<Deciding<'a>, Re
         }
     }
     Ok(found)
-}
-
-/// Of the members of `Via`, those that we write (RFC 9110 §7.6.3): a version and our name.
-fn hops_of_ours(via: &[u8]) -> usize {
-    let is_ours = |member: &&[u8]| {
-        let name = member.trim_ascii().rsplit(|&byte| byte == b' ').next();
-        name == Some(OUR_NAME)
-    };
-    via.split(|&byte| byte == b',').filter(is_ours).count()
 }
 
 /// RFC 9112 §3.2 and §3.2.2: exactly one host, from the target if it names one (T18).

@@ -322,7 +322,6 @@ impl<D: Driver> Engine<D> {
             414 => Counter::Rejected414Total,
             431 => Counter::Rejected431Total,
             501 => Counter::Rejected501Total,
-            508 => Counter::Rejected508Total,
             _ => Counter::Rejected400Total,
         };
         let answer = Answer::new(status, reject.as_str(), Tally::Apart);

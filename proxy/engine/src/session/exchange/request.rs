@@ -162,6 +162,10 @@ impl<D: Driver> Engine<D> {
         frontend: Option<Rc<Frontend>>,
         record: &Record,
     ) -> Result<Admitted, Box<Own>> {
+        if self.tables.via().has_passed(head, bytes) {
+            let counter = Counter::Rejected508Total;
+            return Err(Own::apart(508, Outcome::Loop, counter));
+        }
         let asked = self.exchanges.len().saturating_sub(self.calls.len());
         let full = asked >= self.tables.settings.max_requests as usize || self.is_short_of_memory();
         if full {
@@ -504,6 +508,7 @@ impl<D: Driver> Engine<D> {
             upstream_keep_alive: true,
             upgrade: false,
             body,
+            via: self.tables.via(),
             changed: Changed::default(),
         }
     }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::language::defaulted;
 use super::registry::{Compiling, Providing, Swap, Value};
 use crate::state::entity::check::{BUFFERED_BYTES, CONNECTIONS_MAX, DURATION_MS_MAX};
-use crate::state::entity::check::{error_pages, socket_addr, within};
+use crate::state::entity::check::{error_pages, is_token, socket_addr, within};
 use crate::state::entity::{Entity, ErrorPage};
 use crate::state::entry::Entry;
 use crate::state::tables::Tables;
@@ -45,6 +45,8 @@ defaulted! {
         pub max_requests: u32 = 10_000,
         /// How many entities of a kind have metrics of their own; the reconciler's affair.
         pub metrics_entities: u32 = 1_500,
+        /// By which name requests are passed on; `None` is a name of the instance's own.
+        pub via: Option<String> = None,
         /// How many workers; the reconciler's affair.
         pub workers: Workers = Workers::Auto(Auto::Auto),
     }
@@ -112,6 +114,13 @@ impl Value for Settings {
             0..=METRICS_ENTITIES_MAX,
         )?;
         within("max_requests", self.max_requests, 1..=CONNECTIONS_MAX)?;
+        if let Some(via) = self.via.as_deref() {
+            if via.len() > VIA_BYTES_MAX || !is_token(via) {
+                return Err(format!(
+                    "via {via:?}: expected a word of {VIA_BYTES_MAX} characters at most"
+                ));
+            }
+        }
         match self.workers {
             Workers::Auto(_) => Ok(()),
             Workers::Count(count) => within("workers", count, 1..=WORKERS_MAX),
@@ -144,6 +153,7 @@ impl Value for Settings {
             return;
         };
         tables.settings.clone_from(settings);
+        tables.name_by_settings();
         tables.metrics.set_slots_max(settings.max_counted_entities);
         tables.running.settings.insert(entry);
     }
@@ -153,6 +163,7 @@ impl Value for Settings {
     }
 }
 
+const VIA_BYTES_MAX: usize = 64;
 const WORKERS_MAX: u32 = 1024;
 const COMPRESSION_BYTES: RangeInclusive<u64> = 0..=1 << 40;
 const COUNTED_ENTITIES: RangeInclusive<u32> = 1..=SLOTS_MAX;

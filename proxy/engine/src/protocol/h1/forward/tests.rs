@@ -1,5 +1,7 @@
 //! What a backend gets to read.
 
+use std::sync::LazyLock;
+
 use super::*;
 use crate::protocol::h1::HeadLimits;
 use crate::protocol::h1::request;
@@ -8,6 +10,8 @@ const LIMITS: HeadLimits = HeadLimits {
     head_bytes_max: 4096,
     header_count_max: 32,
 };
+
+static VIA: LazyLock<Via> = LazyLock::new(|| Via::new("kakehi-1"));
 
 fn untrusted() -> Forward<'static> {
     Forward {
@@ -22,6 +26,7 @@ fn untrusted() -> Forward<'static> {
         upstream_keep_alive: true,
         upgrade: true,
         body: RequestBody::None,
+        via: &VIA,
         changed: Default::default(),
     }
 }
@@ -76,7 +81,7 @@ fn an_ordinary_request_to_the_byte() {
          X-Forwarded-Port: 80\r\n\
          X-Forwarded-Host: shop.example:81\r\n\
          Forwarded: for=192.0.2.7;host=\"shop.example:81\";proto=http\r\n\
-         Via: 1.1 kakehi\r\n\
+         Via: 1.1 kakehi-1\r\n\
          X-Request-Id: own\r\n\
          \r\n"
     );
@@ -195,7 +200,7 @@ fn forwarded_quotes_what_is_no_token() {
     let old = forward("GET / HTTP/1.0\r\n\r\n", &untrusted());
     assert_eq!(values(&old, "forwarded"), ["for=192.0.2.7;proto=http"]);
     assert_eq!(values(&old, "host"), [""]);
-    assert_eq!(values(&old, "via"), ["1.0 kakehi"]);
+    assert_eq!(values(&old, "via"), ["1.0 kakehi-1"]);
 }
 
 #[test]
@@ -262,7 +267,7 @@ fn t23_one_hop_is_not_the_next() {
     }
     assert_eq!(values(&written, "te"), ["trailers"]);
     assert_eq!(values(&written, "connection"), ["TE"]);
-    assert_eq!(values(&written, "via"), ["1.0 fred", "1.1 kakehi"]);
+    assert_eq!(values(&written, "via"), ["1.0 fred", "1.1 kakehi-1"]);
     let once = Forward {
         upstream_keep_alive: false,
         ..untrusted()

@@ -7,6 +7,7 @@ use crate::protocol::h1::Forward;
 use crate::protocol::h1::RequestBody;
 use crate::protocol::h1::ResponseBody;
 use crate::protocol::h1::request::parse;
+use crate::protocol::h1::via::Via;
 use crate::protocol::h1::write_request;
 use crate::protocol::h2::hpack::Encoder;
 use crate::protocol::h2::hpack::Policy;
@@ -68,6 +69,7 @@ fn forwarded(heads: &Heads) -> String {
         upstream_keep_alive: true,
         upgrade: heads.request.upgrade.is_some(),
         body: heads.request.body,
+        via: &Via::new("kakehi"),
         changed: Default::default(),
     };
     let mut out = Vec::new();

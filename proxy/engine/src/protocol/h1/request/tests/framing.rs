@@ -131,16 +131,3 @@ fn t28_only_100_continue_is_expected() {
             .expect_continue
     );
 }
-
-#[test]
-fn what_has_come_through_too_many_of_us_goes_in_a_circle() {
-    let ours = "Via: 1.1 kakehi\r\n";
-    accept(&get(&ours.repeat(10)));
-    assert_eq!(refuse(get(&ours.repeat(11))), Reject::Loop);
-    assert_eq!(Reject::Loop.status(), 508);
-    let in_one = format!("Via: {}\r\n", ["2.0 kakehi"; 11].join(" , "));
-    assert_eq!(refuse(get(&in_one)), Reject::Loop);
-    accept(&get(
-        &"Via: 1.1 edge, 1.1 kakehi-2 (kakehi), 1.1 kakehi.test\r\n".repeat(4),
-    ));
-}
