@@ -213,7 +213,6 @@ def _errors(staged: ChangedFiles, keys: Sequence[EntityKey], view: View) -> Iter
     yield from matches.conflicts(keys, view)
     yield from matches.crowded(keys, view)
     yield from policies.conflicts(keys, view)
-    yield from identities.untimely(keys, view)
     yield from passthroughs.misplaced(keys, view)
 
 
@@ -235,6 +234,7 @@ def _warnings(
         references.unspecified(keys, view),
         references.without_backends(keys, view),
         subject_order.turned(keys, view),
+        identities.untimely(keys, view),
     ):
         if view[found.key].provenance.file not in faulty:
             yield found

@@ -15,6 +15,7 @@ from reconciler.catalog.relations import View, users
 from reconciler.language.findings import Finding, place
 from schemas.entities.entity import Entity, EntityKey
 from schemas.kinds.frontend import Frontend
+from schemas.kinds.listener import Listener
 from schemas.policies.concurrency import Concurrency
 from schemas.policies.jwt import Jwt
 from schemas.policies.rate import RateLimit
@@ -36,10 +37,20 @@ def untimely(changed: Iterable[EntityKey], view: View) -> Iterator[Finding]:
     for key in sorted(key for key in suspects if key.kind == "frontend" and key in view):
         found: dict[str, Finding] = {}
         for listener in view[key].typed(Frontend).listeners:
+            if not _is_whole(view[key], listener, view):
+                continue
             words = merged(levels_of(view[key], listener, view))
             for finding in (*_matched(view[key], words), *_counted(view[key], words)):
                 found.setdefault(finding.message, finding)
         yield from found.values()
+
+
+def _is_whole(frontend: Entity, listener: str, view: View) -> bool:
+    """Tell whether all are there who have a word; one with an error may be who asks for it."""
+    names = list(frontend.typed(Frontend).policies)
+    there = view.get(EntityKey("listener", listener))
+    names += there.typed(Listener).policies if there is not None else []
+    return there is not None and all(EntityKey("policy", name) in view for name in names)
 
 
 def _matched(entity: Entity, words: Words) -> Iterator[Finding]:

@@ -243,7 +243,12 @@ def _users(words: Words, user: str | None) -> Iterator[Step]:
 def _tokens(words: Words) -> Iterator[Step]:
     """Yield whose tokens are asked for, the outermost first; none is looked at here."""
     asked = [(word.said, word.by) for word in words.values() if isinstance(word.said, Jwt)]
+    known: list[Jwt] = []
     for said, by in asked[::-1]:
+        if said in known:
+            # One token convinces all who ask for the same.
+            continue
+        known.append(said)
         if said.keys.sha256 is None:
             told = f"the keys of {said.issuer} have not been fetched yet: 503"
             yield Step(stage("jwt", told, by), (503, told))

@@ -28,6 +28,7 @@ BY_USER = {"rate_limit": ONCE | {"by": {"header": "X-User"}}}
 TOKEN = {"jwt": JWT | {"headers": {"X-User": "sub"}}}
 SSO = {"forward_auth": {"cluster": "sso", "copy_headers": ["X-User"]}}
 PASSWORD = {"basic_auth": {"realm": "r", "users": "users.htpasswd", "header": "X-User"}}
+WHO = {"response_headers": {"set": {"X-Who": "<{header:X-User}>"}}}
 FRONTENDS: dict[str, dict[str, Any]] = {
     "token": TOKEN | BY_USER,
     "sso": SSO | BY_USER,
@@ -48,6 +49,14 @@ FRONTENDS: dict[str, dict[str, Any]] = {
     "asked": SSO | {"response_headers": {"set": {"X-Who": "<{header:X-User}>"}}},
     "moved": SSO | {"redirect": {"path": {"full": "/of/{header:X-User}"}}},
     "near": PASSWORD | {"policies": ["sso"]},
+    # What the proxy answers itself, and each with what its client is told of himself.
+    "own-token": TOKEN | BY_USER | WHO | {"respond": {"body": "ok"}},
+    "own-sso": SSO | BY_USER | WHO | {"respond": {"body": "ok"}},
+    "own-both": SSO
+    | {"policies": ["token"]}
+    | BY_USER
+    | WHO
+    | {"redirect": {"hostname": "b.test"}},
 }
 
 
@@ -82,10 +91,11 @@ class KnownSite(TlsSite):
             "every": {"rate_limit": {"requests": 2, "per": "1h"}},
             "each": BY_USER,
             "sso": SSO,
+            "token": {"jwt": JWT},
         }
         document["frontends"] = {
             name: {"listeners": ["h2c", "main", "secure"], "hostname": f"{name}.test"}
-            | ({} if {"split", "redirect"} & keys.keys() else {"cluster": "one"})
+            | ({} if {"split", "redirect", "respond"} & keys.keys() else {"cluster": "one"})
             | keys
             for name, keys in FRONTENDS.items()
         }
@@ -231,6 +241,20 @@ def test_templates_have_what_is_said_of_a_request(site: KnownSite) -> None:
     assert site.get("asked", "X-Cookie: mia").all("x-who") == [b"<mia>"]
     [place] = site.get("moved", "X-Cookie: m/a").all("location")
     assert place.endswith(b"/of/m%2Fa")
+
+
+@pytest.mark.parametrize(
+    ("name", "status"), [("own-token", 200), ("own-sso", 200), ("own-both", 302)]
+)
+def test_answers_of_our_own_go_by_who_asks_as_well(site: KnownSite, name: str, status: int) -> None:
+    shown = [token("mia"), "X-User: lie", "X-Cookie: mia"]
+    first, second = site.get(name, *shown), site.get(name, *shown)
+    assert (first.status, first.all("x-who")) == (status, [b"<mia>"])
+    assert (second.status, second.all("x-who")) == (429, [b"<mia>"])
+    # Who has not been let pass is nobody.
+    with rawclient.Connection(site.address) as client:
+        nobody = client.get("own-token.test", "/", "X-User: lie")
+    assert (nobody.status, nobody.all("x-who")) == (401, [b"<>"])
 
 
 def test_the_backend_is_told_the_user_of_a_password(site: KnownSite) -> None:

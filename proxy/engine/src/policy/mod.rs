@@ -53,6 +53,8 @@ pub struct Answer {
     pub line: Option<Box<str>>,
     /// In place of any page of an error.
     pub page: Option<Page>,
+    /// What is said of the request by those who have let it pass, by which its own lines may go.
+    pub said: Box<[u8]>,
 }
 
 /// A body, and what it is.
@@ -125,6 +127,7 @@ impl Answer {
             limit: None,
             line: None,
             page: None,
+            said: Box::default(),
         }
     }
 }
@@ -252,13 +255,17 @@ fn behind_all(
 ) -> Step {
     let in_time = merged.map_or(Verdict::Continue, |merged| merged.keep_pace_behind(facts));
     let end = || plan.map_or(Verdict::Continue, |plan| plan.end(facts));
-    match in_time.or(end).or(|| general::switching(frontend, facts)) {
-        Verdict::Answer(answer) => Step::Answer(answer),
+    let answer = match in_time.or(end).or(|| general::switching(frontend, facts)) {
+        Verdict::Answer(answer) => answer,
         Verdict::Continue => match changes(plan, merged, facts) {
-            Ok(changes) => Step::Forward(changes),
-            Err(answer) => Step::Answer(answer),
+            Ok(changes) => return Step::Forward(changes),
+            Err(answer) => answer,
         },
-    }
+    };
+    Step::Answer(Answer {
+        said: facts.said.into(),
+        ..answer
+    })
 }
 
 /// What a request that goes to a backend is changed to.

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from reconciler.catalog.policies import merged
-from reconciler.reporting.explaining.admission import Seen
-from reconciler.reporting.explaining.making import made_of
+from reconciler.reporting.explaining.admission import Seen, asked_for
+from reconciler.reporting.explaining.making import Made, made_of
 from reconciler.reporting.explaining.question import asked_by
 from reconciler.reporting.explaining.stages import Course, stages_of
 from schemas.entities.entity import Entity, EntityKey, Provenance
@@ -17,6 +17,7 @@ from schemas.kinds.frontend import Frontend
 from schemas.kinds.listener import Listener
 from schemas.kinds.policy import Policy
 from schemas.messages.control import ExplainRequest
+from schemas.policies.jwt import Jwt
 
 
 def told(
@@ -88,6 +89,28 @@ def test_what_goes_to_a_cluster() -> None:
         "mirror",
         *answered,
     ]
+
+
+def test_a_token_that_two_ask_for_is_told_of_once() -> None:
+    asked = {"issuer": "https://id.test/", "audiences": ["shop"], "keys": "keys.json"}
+
+    def tokens(*said: dict[str, Any]) -> list[str]:
+        """Whose tokens are asked for, of a frontend and of a policy."""
+        named = []
+        keyed = (EntityKey("frontend", "web"), EntityKey("policy", "secure"))
+        for key, model, each in zip(keyed, (Frontend, Policy), said, strict=True):
+            needed = {"listeners": ["web"], "cluster": "c"} if model is Frontend else {}
+            jwt = Jwt.model_validate(each)
+            keys = jwt.keys.model_copy(update={"sha256": "0" * 64})
+            value = model.model_validate(needed)
+            value = value.model_copy(update={"jwt": jwt.model_copy(update={"keys": keys})})
+            named.append([Entity.of(key, value, Provenance("f.yaml", 1, 1))])
+        found = asked_for(merged(named), Seen(Made(), True), unread=False)
+        by = [step.stage["by"] for step in found if step.stage["key"] == "jwt"]
+        return [policy["name"] if policy is not None else "web" for policy in by]
+
+    assert tokens(asked, asked) == ["secure"]
+    assert tokens(asked, asked | {"audiences": ["till"]}) == ["secure", "web"]
 
 
 def test_cookies_of_backends_are_told_of() -> None:

@@ -362,6 +362,10 @@ impl<D: Driver> Engine<D> {
     }
 
     fn refuse_parked(&mut self, id: ExchangeId, decided: policy::Answer) {
+        let decided = match self.say_to_client(id, &decided.said) {
+            Ok(()) => decided,
+            Err(overgrown) => overgrown.into(),
+        };
         let outcome = outcome_of(decided.reason).0;
         self.count_refusal(decided.reason);
         self.count_tokens();
@@ -372,6 +376,20 @@ impl<D: Driver> Engine<D> {
             parked.limit = answer.limit.take();
         }
         self.answer_parked(id, answer, outcome);
+    }
+
+    /// Has the lines of an answer go by who asks, where that is known.
+    fn say_to_client(&mut self, id: ExchangeId, said: &[u8]) -> Result<(), Overgrown> {
+        let exchange = &self.exchanges[id];
+        let Some(parked) = exchange.parked.as_deref().filter(|_| !said.is_empty()) else {
+            return Ok(());
+        };
+        let at = (&parked.head, parked.bytes.as_slice(), said);
+        let (frontend, record) = (&exchange.frontend, &exchange.record);
+        let lines =
+            self.lines_of_answer(exchange.asker, &exchange.listener, at, frontend, record)?;
+        self.exchanges[id].response_lines = lines;
+        Ok(())
     }
 
     /// Takes a request on that waits no more.

@@ -109,6 +109,8 @@ pub(super) struct Answer {
     pub(super) page: Option<Page>,
     /// What a call of gRPC ends with, if its status does not say it.
     pub(super) call: Option<grpc::Status>,
+    /// What is said of the request that it answers.
+    pub(super) said: Box<[u8]>,
 }
 
 impl Answer {
@@ -123,6 +125,7 @@ impl Answer {
             line: None,
             page: None,
             call: None,
+            said: Box::default(),
         }
     }
 
@@ -203,6 +206,7 @@ impl From<policy::Answer> for Answer {
             limit: decided.limit,
             line: decided.line,
             page: decided.page,
+            said: decided.said,
             ..Self::taken(decided.status, outcome)
         }
     }

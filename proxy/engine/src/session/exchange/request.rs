@@ -113,7 +113,7 @@ impl<D: Driver> Engine<D> {
                 page: Some(page),
                 ..Answer::taken(200, Outcome::ChallengeAnswered)
             };
-            let asked = self.asked(asker, listener, None, &record, head, bytes);
+            let asked = self.asked(asker, listener, None, &record, (head, bytes, &[]));
             return self.answer_unbegun(&asked, record, &answer);
         }
         let frontend = self.route(asker, listener, head, bytes);
@@ -128,7 +128,8 @@ impl<D: Driver> Engine<D> {
             Err(own) => {
                 self.in_flight.give_up();
                 let Own { frontend, answer } = *own;
-                let asked = self.asked(asker, listener, frontend, &record, head, bytes);
+                let at = (&*head, bytes, &*answer.said);
+                let asked = self.asked(asker, listener, frontend, &record, at);
                 let answer = asked.in_room(answer);
                 record.reason = answer.fault;
                 return self.answer_unbegun(&asked, record, &answer);
@@ -332,14 +333,16 @@ impl<D: Driver> Engine<D> {
         listener: &Rc<ListenerSettings>,
         frontend: Option<Rc<Frontend>>,
         record: &Record,
-        head: &RequestHead,
-        bytes: &[u8],
+        (head, bytes, said): (&RequestHead, &[u8], &[u8]),
     ) -> Asked {
         let merged = match &frontend {
             Some(frontend) => frontend.merged(listener),
             None => listener.said().map(|(_, merged)| merged),
         };
-        let facts = || self.facts(asker, listener, (head, bytes), frontend.as_deref(), record);
+        let facts = || Facts {
+            said,
+            ..self.facts(asker, listener, (head, bytes), frontend.as_deref(), record)
+        };
         Asked {
             asker,
             listener: listener.clone(),
