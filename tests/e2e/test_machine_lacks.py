@@ -228,7 +228,7 @@ def test_an_access_log_whose_directory_is_gone(
 def test_the_content_of_a_page_is_lost(
     addresses: dict[str, str], daemons: Callable[..., Kakehi], tmp_path: Path
 ) -> None:
-    """No worker takes what runs any more: the next commit goes in place of it."""
+    """What names it says so and answers 503, and the next commit goes in place of it."""
     page = tmp_path / "page.txt"
     page.write_text("hi")
     daemon = daemons(Repo(tmp_path / "repository"), workers=2)
@@ -240,10 +240,11 @@ def test_the_content_of_a_page_is_lost(
     daemon.kill()
     page.unlink()
     shutil.rmtree(daemon.state_dir / "material")
-    daemon.start(wait=False)
-    processes.wait_until(
-        lambda: "no worker is in service" in daemon.run_cli("plan", check=False).stderr, "told", 30
-    )
+    daemon.start()
+    said = [each for each in daemon.status()["warnings"] if str(page) in each]
+    assert any('frontend "one"' in each for each in said), said
+    with rawclient.Connection(addresses["one"]) as client:
+        assert client.get("a.test").status == 503
     daemon.commit({"kakehi.yaml": document(addresses)})
     assert {answers(addresses["one"]) for _ in range(16)} == {b"one"}
 
