@@ -49,6 +49,8 @@ FRONTENDS: dict[str, dict[str, Any]] = {
     "asked": SSO | {"response_headers": {"set": {"X-Who": "<{header:X-User}>"}}},
     "moved": SSO | {"redirect": {"path": {"full": "/of/{header:X-User}"}}},
     "near": PASSWORD | {"policies": ["sso"]},
+    "own-password": PASSWORD,
+    "plain": {},
     # What the proxy answers itself, and each with what its client is told of himself.
     "own-token": TOKEN | BY_USER | WHO | {"respond": {"body": "ok"}},
     "own-sso": SSO | BY_USER | WHO | {"respond": {"body": "ok"}},
@@ -76,7 +78,7 @@ class KnownSite(TlsSite):
         self.release = threading.Event()
         self.behind = {name: RawBackend(self._named(name)) for name in ("one", "two")}
         self.sso = RawBackend(self._judge)
-        self.h2c = ports.address()
+        self.h2c, self.lets = ports.address(), ports.address()
         files = self.files(
             {"all": self.leaf(*(f"{name}.test" for name in FRONTENDS))},
             clusters={
@@ -87,14 +89,16 @@ class KnownSite(TlsSite):
         )
         document: Any = files["kakehi.yaml"]
         document["listeners"]["h2c"] = {"address": self.h2c, "h2c": True}
+        document["listeners"]["lets"] = {"address": self.lets, "policies": ["lets"]}
         document["policies"] = {
+            "lets": {"jwt": JWT, "overridable": True},
             "every": {"rate_limit": {"requests": 2, "per": "1h"}},
             "each": BY_USER,
             "sso": SSO,
             "token": {"jwt": JWT},
         }
         document["frontends"] = {
-            name: {"listeners": ["h2c", "main", "secure"], "hostname": f"{name}.test"}
+            name: {"listeners": ["h2c", "lets", "main", "secure"], "hostname": f"{name}.test"}
             | ({} if {"split", "redirect", "respond"} & keys.keys() else {"cluster": "one"})
             | keys
             for name, keys in FRONTENDS.items()
@@ -261,3 +265,28 @@ def test_the_backend_is_told_the_user_of_a_password(site: KnownSite) -> None:
     assert site.status("near", password("nobody")) == 401
     assert site.status("near", password("léo"), "X-Cookie: far", "X_User: lie") == 200
     assert site.told("x-user") == [b"l%C3%A9o"]
+
+
+def test_a_rate_is_one_over_tls_and_in_clear_text(site: KnownSite) -> None:
+    with site.connect("token.test") as secure:
+        assert secure.get("token.test", "/", token("tls")).status == 200
+        refused = secure.get("token.test", "/", token("tls"))
+        assert (refused.status, refused.all("retry-after")) == (429, [b"3600"])
+        assert secure.get("token.test", "/", token("other")).status == 200
+    assert site.status("token", token("tls")) == 429
+
+
+def test_who_asks_in_another_way_replaces_an_overridable_token(site: KnownSite) -> None:
+    def at(name: str, *fields: str) -> int:
+        with rawclient.Connection(site.lets) as client:
+            return client.get(f"{name}.test", "/", *fields).status
+
+    # By its own password, and by nothing else.
+    assert at("own-password", password("ina")) == 200
+    assert at("own-password", token("ina")) == 401
+    # Of its own token, which is the same, one is asked for.
+    assert at("words", token("mia")) == 200
+    assert at("words") == 401
+    # And who has no word of his own asks for what the listener does.
+    assert at("plain", token("mia")) == 200
+    assert at("plain", password("mia")) == 401
