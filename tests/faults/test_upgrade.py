@@ -282,7 +282,7 @@ def test_renewed_files_wait_behind_a_rollback_and_status_says_so(
     processes.wait_until(lambda: is_told(site, said), "it is told")
     del document["frontends"]["main"]["deny"]
     site.commit({"kakehi.yaml": document})
-    assert not is_told(site, str(chain))
+    processes.wait_until(lambda: not is_told(site, str(chain)), "it is told no more")
 
 
 def is_told(site: Site, what: str) -> bool:

@@ -159,20 +159,23 @@ class Kakehi:
 
     def kill(self) -> list[str]:
         """SIGKILL what is left of this daemon, workers included; return what that was."""
-        self._remember()
         left = []
-        for pid in sorted(self._known_pids):
-            if self._is_ours(pid):
-                with contextlib.suppress(OSError):
-                    command = Path(f"/proc/{pid}/cmdline").read_bytes()
-                    os.kill(pid, signal.SIGKILL)
-                    left.append(f"{pid} ({command.decode(errors='replace')[:200]!r})")
+        for pid in self.left():
+            with contextlib.suppress(OSError):
+                command = Path(f"/proc/{pid}/cmdline").read_bytes()
+                os.kill(pid, signal.SIGKILL)
+                left.append(f"{pid} ({command.decode(errors='replace')[:200]!r})")
         if self.process is not None:
             if self.process.poll() is None:
                 self.process.kill()
                 left.append(str(self.process.pid))
             self.process.wait(END_DEADLINE_S)
         return left
+
+    def left(self) -> list[int]:
+        """The processes of this daemon that live, but for itself."""
+        self._remember()
+        return [pid for pid in sorted(self._known_pids) if self._is_ours(pid)]
 
     def _remember(self) -> None:
         """Note every process that carries this daemon's runtime directory, so that none is lost."""
