@@ -6,6 +6,7 @@ use _engine::protocol::h1::Forward;
 use _engine::protocol::h1::OwnHead;
 use _engine::protocol::h1::RequestHead;
 use _engine::protocol::h1::request::parse;
+use _engine::protocol::h1::via::Via;
 use _engine::protocol::h1::write_request;
 use _engine::protocol::h2::Connection;
 use _engine::protocol::h2::ErrorCode;
@@ -114,6 +115,7 @@ fn check_forwarded(heads: &Heads) {
         upstream_keep_alive: true,
         upgrade: head.upgrade(text).is_some(),
         body: head.body,
+        via: &Via::new("kakehi"),
         changed: Default::default(),
     };
     let mut sent = Vec::new();
