@@ -5,6 +5,7 @@
 mod rig;
 
 use _engine::protocol::h2::{Connection, ErrorCode, Settings};
+use rig::asking::ask;
 use rig::multiplexed::Multiplexed;
 use rig::{Answered, Honest, Peer, Rig, Spoken, answers, requests};
 
@@ -94,7 +95,7 @@ fn requests_in_http_2_arrive_as_they_were_meant() {
         let text = b"POST /a HTTP/1.1\r\nHost: shop\r\n\r\n";
         for (text, ends) in [(text.as_slice(), false), (GET, true)] {
             let (connection, out) = (&mut client.connection, &mut client.out);
-            connection.send_request(out, text, "http", 0, ends).unwrap();
+            ask(connection, out, text, "http", 0, ends).unwrap();
         }
         client.data(1, b"abc", false);
         let (connection, out) = (&mut client.connection, &mut client.out);

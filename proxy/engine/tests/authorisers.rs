@@ -11,6 +11,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use _engine::protocol::h2::{Connection, ErrorCode, Settings};
+use rig::asking::ask;
 use rig::multiplexed::Multiplexed;
 use rig::{Answered, Asked, Peer, Rig, answers, listen, requests};
 use support::{
@@ -40,6 +41,11 @@ impl Asking {
 
     /// With more that is said about the question, and more keys of the frontend.
     fn with(how: &str, more: &str, frontend: String) -> Self {
+        Self::by("http", how, more, frontend)
+    }
+
+    /// By what is spoken with who is asked.
+    fn by(spoken: &str, how: &str, more: &str, frontend: String) -> Self {
         let (door, behind, authoriser) = (listen(), listen(), listen());
         let address = door.local_addr().unwrap();
         let asked = format!(
@@ -51,7 +57,7 @@ impl Asking {
                 .replace("ADDRESS", &address.to_string())
                 .replace(r#""h2c":false"#, r#""h2c":true"#),
             cluster("blue"),
-            cluster("sso"),
+            cluster("sso").replace(r#""protocol":"http""#, &format!(r#""protocol":"{spoken}""#)),
             backend("blue/1", behind.local_addr().unwrap()),
             backend("sso/1", authoriser.local_addr().unwrap()),
             frontend.replace(r#""passthrough""#, &asked),
@@ -293,9 +299,7 @@ fn nobody_says_who_he_is_behind_his_body() {
     let mut other = Multiplexed::new(peer, Connection::client(&Settings::default()));
     let head = b"POST / HTTP/1.1\r\nHost: shop\r\n\r\n";
     let (connection, out) = (&mut other.connection, &mut other.out);
-    connection
-        .send_request(out, head, "http", 0, false)
-        .unwrap();
+    ask(connection, out, head, "http", 0, false).unwrap();
     other.data(1, b"cd", false);
     let (connection, out) = (&mut other.connection, &mut other.out);
     connection.send_trailers(out, 1, b"x-user: root\r\n");
@@ -309,6 +313,41 @@ fn nobody_says_who_he_is_behind_his_body() {
         assert!(!sent.contains("root"), "{sent}");
     }
     drop((client, other, authoriser, behind, next));
+    all.check_empty();
+}
+
+#[test]
+fn who_is_asked_over_http_2_is_told_the_same() {
+    let mut all = Asking::by("h2", "", "", frontend("blue"));
+    let mut client = all.rig.client();
+    all.rig.say(&mut client, POST, usize::MAX);
+    all.rig.say(&mut client, b"abcde", usize::MAX);
+    let peer = all.authoriser().unwrap();
+    let mut authoriser = Multiplexed::new(peer, Connection::server(&Settings::default()));
+    authoriser.say(&mut all.rig, usize::MAX);
+    assert_eq!(authoriser.told(), ["1 GET /verify true"]);
+    let asked = String::from_utf8(authoriser.lines[&1].clone()).unwrap();
+    for line in [
+        ":path: /verify?x=y",
+        ":authority: shop",
+        "cookie: a=b",
+        "x-forwarded-method: POST",
+        "x-forwarded-uri: /a%2Fb?c=d",
+        "x-original-url: http://shop/a%2Fb?c=d",
+    ] {
+        assert!(
+            asked.lines().any(|it| it == line),
+            "{line} is not in {asked}"
+        );
+    }
+    assert!(!asked.contains("root") && !asked.contains("/no"), "{asked}");
+    authoriser.response(1, &PASS[..PASS.len() - 4], false);
+    authoriser.data(1, b"pass", true);
+    authoriser.say(&mut all.rig, usize::MAX);
+    let mut behind = all.rig.backend().unwrap();
+    assert_eq!(requests(&mut behind)[0].body, b"abcde");
+    assert!(has(&lines(&mut behind), "X-User: alice"));
+    drop((client, authoriser, behind));
     all.check_empty();
 }
 
@@ -327,7 +366,7 @@ fn who_leaves_meanwhile_takes_the_question_along() {
     let mut client = Multiplexed::new(peer, Connection::client(&Settings::default()));
     let head = b"GET / HTTP/1.1\r\nHost: shop\r\n\r\n";
     let (connection, out) = (&mut client.connection, &mut client.out);
-    connection.send_request(out, head, "http", 0, true).unwrap();
+    ask(connection, out, head, "http", 0, true).unwrap();
     client.say(&mut all.rig, usize::MAX);
     let mut other = all.authoriser().unwrap();
     client.connection.reset(1, ErrorCode::Cancel);
@@ -396,9 +435,7 @@ fn each_stream_of_http_2_waits_for_itself() {
         let head = b"POST /a HTTP/1.1\r\nHost: shop\r\nX-User: root\r\n\r\n";
         let (connection, out) = (&mut client.connection, &mut client.out);
         for _ in 0..2 {
-            connection
-                .send_request(out, head, "http", 0, false)
-                .unwrap();
+            ask(connection, out, head, "http", 0, false).unwrap();
         }
         client.data(1, b"abc", true);
         client.data(3, b"de", false);

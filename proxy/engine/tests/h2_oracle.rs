@@ -3,6 +3,9 @@
 //! What both sides have to agree on: heads, bodies of all sizes through small windows, trailers,
 //! resets, and the end in good order.
 
+#[path = "rig/asking.rs"]
+mod asking;
+
 use std::collections::HashMap;
 
 use _engine::protocol::h1::Delivery;
@@ -16,6 +19,7 @@ use _engine::protocol::h2::ErrorCode;
 use _engine::protocol::h2::Event;
 use _engine::protocol::h2::Heads;
 use _engine::protocol::h2::Settings;
+use asking::ask;
 use bytes::Bytes;
 use http::HeaderMap;
 use http::Request;
@@ -230,8 +234,14 @@ fn our_client_is_served_by_another_server() {
                 "POST /{length}?a=b HTTP/1.1\r\nHost: shop.example\r\nX-Forwarded-Proto: https\r\n\
                  Content-Length: {length}\r\n\r\n"
             );
-            let stream =
-                client.send_request(&mut out, text.as_bytes(), "https", length as u64, false);
+            let stream = ask(
+                &mut client,
+                &mut out,
+                text.as_bytes(),
+                "https",
+                length as u64,
+                false,
+            );
             let stream = stream.unwrap();
             let mut rest = body(length);
             let sent = client.send_data(&mut out, stream, &rest, true);

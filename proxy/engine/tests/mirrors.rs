@@ -11,6 +11,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use _engine::protocol::h2::{Connection, Event, Heads, Settings};
+use rig::asking::ask;
 use rig::{Answered, Asked, Peer, Rig, answers, listen, requests};
 use support::{
     LISTENER, Proxy, SETTINGS, backend, cluster, connect, frontend, ops, serve, start_backend,
@@ -27,17 +28,24 @@ struct Shadowed {
 
 impl Shadowed {
     fn new(spoken: &str, share: u8) -> Self {
+        Self::beside("http", spoken, share)
+    }
+
+    /// What the backend speaks, and what the mirror does.
+    fn beside(backends: &str, spoken: &str, share: u8) -> Self {
         let (door, behind, shadow) = (listen(), listen(), listen());
         let address = door.local_addr().unwrap();
         let mirror = format!(r#""mirror":{{"cluster":"shadow","share":{share}}},"passthrough""#);
-        let protocol = format!(r#""protocol":"{spoken}""#);
+        let speaking = |cluster: String, spoken: &str| {
+            cluster.replace(r#""protocol":"http""#, &format!(r#""protocol":"{spoken}""#))
+        };
         let puts = [
             SETTINGS.into(),
             LISTENER
                 .replace("ADDRESS", &address.to_string())
                 .replace(r#""h2c":false"#, r#""h2c":true"#),
-            cluster("blue"),
-            cluster("shadow").replace(r#""protocol":"http""#, &protocol),
+            speaking(cluster("blue"), backends),
+            speaking(cluster("shadow"), spoken),
             backend("blue/1", behind.local_addr().unwrap()),
             backend("shadow/1", shadow.local_addr().unwrap()),
             frontend("blue").replace(r#""passthrough""#, &mirror),
@@ -156,9 +164,7 @@ fn a_mirror_of_http_2_gets_bodies_and_trailers_of_either_version() {
         let mut out = Vec::new();
         if of_http_2 {
             let head = b"POST /a HTTP/1.1\r\nHost: shop\r\n\r\n";
-            asking
-                .send_request(&mut out, head, "http", 0, false)
-                .unwrap();
+            ask(&mut asking, &mut out, head, "http", 0, false).unwrap();
             asking.send_data(&mut out, 1, b"abcde", false);
             asking.send_trailers(&mut out, 1, b"x-sum: 5\r\n");
         } else {
@@ -186,6 +192,30 @@ fn a_mirror_of_http_2_gets_bodies_and_trailers_of_either_version() {
         drop((client, behind, shadow));
         all.check_empty();
     }
+}
+
+#[test]
+fn a_mirror_of_http_1_gets_what_a_backend_of_http_2_gets() {
+    let mut all = Shadowed::beside("h2", "http", 100);
+    let mut client = all.rig.client();
+    let head = b"POST /a HTTP/1.1\r\nHost: shop\r\nX-Own: 1\r\nTransfer-Encoding: chunked\r\n\r\n";
+    all.rig.say(&mut client, head, usize::MAX);
+    all.rig
+        .say(&mut client, b"5\r\nabcde\r\n0\r\n\r\n", usize::MAX);
+    let mut shadow = all.shadow().unwrap();
+    let mut behind = all.rig.backend().unwrap();
+    let (mut serving, mut heads) = (Connection::server(&Settings::default()), Heads::new(7));
+    let mut said = Vec::new();
+    serving.flush(&mut said);
+    all.rig.say(&mut behind, &said, usize::MAX);
+    let mut at = 0;
+    let told = told(&mut behind, &mut serving, &mut heads, &mut at);
+    assert_eq!(told, ["/a false", "abcde true"]);
+    assert_eq!(requests(&mut shadow), asked("POST /a HTTP/1.1", b"abcde"));
+    let text = String::from_utf8_lossy(&shadow.got).into_owned();
+    assert!(text.contains("\r\nX-Own: 1\r\n"), "{text}");
+    drop((client, behind, shadow));
+    all.check_empty();
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 
 use _engine::protocol::h2::{Connection, ErrorCode, Settings};
+use rig::asking::ask;
 use rig::multiplexed::Multiplexed;
 use rig::{Answered, Honest, Peer, Rig, Spoken, answers, listen, requests};
 use support::{LISTENER, SETTINGS, backend, cluster, frontend, ops};
@@ -226,7 +227,7 @@ fn nobody_says_for_whom_he_asks_but_who_is_trusted() {
             let mut client = multiplexed(&mut rig);
             if of_http_2 {
                 let (connection, out) = (&mut client.connection, &mut client.out);
-                connection.send_request(out, head, "http", 0, true).unwrap();
+                ask(connection, out, head, "http", 0, true).unwrap();
                 client.say(&mut rig, usize::MAX);
             } else {
                 rig.say(&mut client.peer, head, usize::MAX);
@@ -297,9 +298,7 @@ fn trailers_of_clients_arrive() {
         if of_http_2 {
             let head = b"POST /a HTTP/1.1\r\nHost: shop\r\n\r\n";
             let (connection, out) = (&mut client.connection, &mut client.out);
-            connection
-                .send_request(out, head, "http", 0, false)
-                .unwrap();
+            ask(connection, out, head, "http", 0, false).unwrap();
             connection.send_data(out, 1, b"ab", false);
             connection.send_trailers(out, 1, b"x-sum: 2\r\n");
             client.say(&mut rig, usize::MAX);
@@ -324,7 +323,7 @@ fn bodies_longer_than_any_window_pass() {
     let mut client = multiplexed(&mut rig);
     let asking = format!("POST /a HTTP/1.1\r\nHost: shop\r\nContent-Length: {LARGE}\r\n\r\n");
     let (connection, out) = (&mut client.connection, &mut client.out);
-    connection.send_request(out, asking.as_bytes(), "http", 0, false);
+    ask(connection, out, asking.as_bytes(), "http", 0, false);
     let (mut sent, mut backend) = (0, None);
     for _ in 0..1000 {
         let (connection, out) = (&mut client.connection, &mut client.out);

@@ -16,18 +16,6 @@ pub fn is_call(content_type: &[u8]) -> bool {
         && matches!(rest.first(), None | Some(b'+' | b';' | b' '))
 }
 
-/// The same of a request's head, as `h1::write_request` writes it.
-#[must_use]
-pub fn is_call_head(request: &[u8]) -> bool {
-    const NAME: &[u8] = b"content-type:";
-    request.split(|&byte| byte == b'\n').any(|line| {
-        line.split_at_checked(NAME.len())
-            .is_some_and(|(name, value)| {
-                name.eq_ignore_ascii_case(NAME) && is_call(value.trim_ascii())
-            })
-    })
-}
-
 /// The status that a call ends with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Status(u8);
@@ -88,12 +76,6 @@ mod tests {
         for other in ["application/grpc-web", "application/json", "", "text/plain"] {
             assert!(!is_call(other.as_bytes()), "{other}");
         }
-        assert!(is_call_head(
-            b"POST / HTTP/1.1\r\nHost: a\r\nContent-Type: application/grpc\r\n\r\n"
-        ));
-        assert!(!is_call_head(
-            b"POST / HTTP/1.1\r\nX: application/grpc\r\n\r\n"
-        ));
     }
 
     #[test]

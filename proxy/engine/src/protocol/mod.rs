@@ -12,4 +12,5 @@ pub mod h1;
 pub mod h2;
 pub mod hello;
 pub mod proxy;
+pub mod sent;
 pub mod tls;

@@ -6,6 +6,7 @@
 
 #![allow(dead_code, reason = "each program uses its own part of it")]
 
+pub mod asking;
 pub mod multiplexed;
 
 use std::borrow::Cow;

@@ -7,6 +7,7 @@ use _engine::protocol::h1::{
 };
 use _engine::protocol::h2::{Connection, Event, Heads};
 
+use super::asking::ask;
 use super::{Peer, Rig};
 
 /// A connection of HTTP/2 in the other role, which tells what it has heard.
@@ -20,7 +21,7 @@ pub struct Multiplexed {
     pub out: Vec<u8>,
     /// What has come of the bodies, by stream.
     pub bodies: BTreeMap<u32, Vec<u8>>,
-    /// The lines of the heads of answers, by stream.
+    /// The lines of heads, by stream.
     pub lines: BTreeMap<u32, Vec<u8>>,
     seen: usize,
 }
@@ -65,6 +66,7 @@ impl Multiplexed {
                         self.heads.request.path(text),
                     );
                     let (method, path) = (method.escape_ascii(), path.escape_ascii());
+                    self.lines.insert(stream, text.to_vec());
                     format!("{stream} {method} {path} {ends}")
                 }
                 Event::Response { stream, ends, .. } => {
@@ -102,7 +104,7 @@ impl Multiplexed {
     /// Asks by a head that is here as HTTP/1.1 would have it.
     pub fn ask(&mut self, text: &str) {
         let (connection, out) = (&mut self.connection, &mut self.out);
-        let stream = connection.send_request(out, text.as_bytes(), "http", 0, true);
+        let stream = ask(connection, out, text.as_bytes(), "http", 0, true);
         assert!(stream.is_some());
     }
 

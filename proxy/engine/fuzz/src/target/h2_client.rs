@@ -19,6 +19,7 @@ use super::TIGHT;
 use super::h2::run_all_ways;
 use crate::Behaviour;
 use crate::Target;
+use crate::rig::asking::ask;
 
 /// The target.
 pub const TARGET: Target = Target {
@@ -49,7 +50,7 @@ fn client(settings: &Settings) -> Connection {
     let mut out = Vec::new();
     for (method, ends) in [("GET", true), ("HEAD", true), ("POST", false)] {
         let text = format!("{method} / HTTP/1.1\r\nHost: a\r\n\r\n");
-        let stream = client.send_request(&mut out, text.as_bytes(), "http", HEAD, ends);
+        let stream = ask(&mut client, &mut out, text.as_bytes(), "http", HEAD, ends);
         let stream = stream.expect("a hundred streams may be opened");
         client.set_tag(stream, if method == "HEAD" { HEAD } else { 0 });
     }

@@ -83,7 +83,9 @@ fn check_put(put: &Entry) {
 fn check_frontend(name: &str, frontend: &Frontend) {
     let rule = Rule::compile(name, frontend).expect("the expressions were checked");
     // What cannot be compiled is refused, and nothing falls over it.
-    let _ = Plan::of(frontend, &mut Regexes::default(), |_| Ok(Some(b"".as_slice())));
+    let _ = Plan::of(frontend, &mut Regexes::default(), |_| {
+        Ok(Some(b"".as_slice()))
+    });
     let mut table = Table::new();
     table.insert(rule.clone());
     assert_eq!(table.len(), 1);

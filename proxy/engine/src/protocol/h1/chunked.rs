@@ -377,7 +377,11 @@ impl ChunkedDecoder {
         for field in fields.iter().filter(|_| !self.limits.drops_trailers) {
             let name = field.name.of(&section);
             if may_trail(field, name) {
-                super::forward::write_field(&mut self.trailers, name, field.value.of(&section));
+                super::forward::text::write_field(
+                    &mut self.trailers,
+                    name,
+                    field.value.of(&section),
+                );
             }
         }
         Ok(())

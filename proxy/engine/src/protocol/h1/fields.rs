@@ -20,7 +20,7 @@ pub struct Field {
     /// It is not copied to the next hop: consumed, written anew, or suppressed.
     pub drop: bool,
     /// The line is `name: value CRLF` to the byte, so that it can be copied in one run.
-    pub(super) tidy: bool,
+    pub(in crate::protocol::h1) tidy: bool,
 }
 
 impl Field {

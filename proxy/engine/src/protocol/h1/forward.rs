@@ -1,13 +1,19 @@
 //! The head of a request as it is sent to a backend.
 //!
-//! Rule: every byte written here is either part of a field that was parsed and kept, or our own.
-//! Neighbouring lines that need no change are copied in one run.
+//! Rule: what of a request goes on is told once, here, part by part, to a [`HeadWriter`]: `text` makes
+//! HTTP/1.1 of it, and `protocol::h2::list` what HPACK encodes. Every byte that is told is either part of
+//! a field that was parsed and kept, or our own.
 
+pub mod text;
+pub mod writer;
+
+use self::writer::HeadWriter;
+use self::writer::OwnField;
+use self::writer::RequestLine;
 use super::Field;
 use super::FieldId;
 use super::RequestBody;
 use super::RequestHead;
-use super::Version;
 use super::authority::PORT_DIGITS_MAX;
 use super::via::Via;
 
@@ -55,16 +61,26 @@ pub struct Changed<'a> {
 }
 
 /// Appends the head of `head` as the next hop is to read it.
-pub fn write_request(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead, forward: &Forward<'_>) {
+pub fn write_request(
+    out: &mut impl HeadWriter,
+    buf: &[u8],
+    head: &RequestHead,
+    forward: &Forward<'_>,
+) {
     let authority = head.authority(buf);
-    out.reserve(
+    out.make_room(
         head.line.end()
             + fields_length(&head.fields)
             + 2 * authority.len()
             + forward.changed.lines.len()
             + OWN_BYTES,
     );
-    write_request_line(out, buf, head, forward.changed.target);
+    out.request_line(&RequestLine {
+        buf,
+        head,
+        method: None,
+        target: forward.changed.target,
+    });
     write_fields(out, buf, head, forward);
 }
 
@@ -72,7 +88,7 @@ pub fn write_request(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead, forward:
 /// that request. What is about its body, or about which version of what it asks for its client has, is not told,
 /// and what the client says in the name of the proxy's lines neither: `forward` changes it by those alone.
 pub fn write_question(
-    out: &mut Vec<u8>,
+    out: &mut impl HeadWriter,
     buf: &[u8],
     head: &RequestHead,
     target: &[u8],
@@ -84,9 +100,12 @@ pub fn write_question(
     }
     asked.expect_continue = false;
     asked.te_trailers = false;
-    out.extend_from_slice(b"GET ");
-    out.extend_from_slice(target);
-    out.extend_from_slice(b" HTTP/1.1\r\n");
+    out.request_line(&RequestLine {
+        buf,
+        head,
+        method: Some(b"GET"),
+        target: Some(target),
+    });
     write_fields(out, buf, &asked, forward);
 }
 
@@ -108,17 +127,16 @@ const UNTOLD: [&[u8]; 14] = [
     b"x-original-url",
 ];
 
-fn write_fields(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead, forward: &Forward<'_>) {
+fn write_fields(out: &mut impl HeadWriter, buf: &[u8], head: &RequestHead, forward: &Forward<'_>) {
     let authority = head.authority(buf);
-    out.extend_from_slice(b"Host: ");
-    out.extend_from_slice(forward.changed.host.unwrap_or(authority));
-    out.extend_from_slice(b"\r\n");
+    out.host(forward.changed.host.unwrap_or(authority));
     let is_chunked = forward.body == RequestBody::Chunked;
-    copy_fields(out, buf, &head.fields, |id| match id {
+    let kept = kept(&head.fields, |id| match id {
         FieldId::Trailer => is_chunked,
         FieldId::ForwardedOther | FieldId::ClientCert => forward.trusted,
         _ => false,
     });
+    out.copy(buf, kept);
     if forward.trusted {
         write_forwarding_appended(out, buf, head, forward);
     } else {
@@ -127,53 +145,29 @@ fn write_fields(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead, forward: &For
     let is_told = |field: &Field| field.id == FieldId::ClientCert && !field.drop;
     if let Some(certificate) = forward.client_cert {
         if !(forward.trusted && head.fields.iter().any(is_told)) {
-            write_field(out, b"Client-Cert", certificate.as_bytes());
+            out.field(OwnField::ClientCert, certificate.as_bytes());
         }
     }
     if forward.early {
-        write_field(out, b"Early-Data", b"1");
+        out.field(OwnField::EarlyData, b"1");
     }
-    out.extend_from_slice(forward.via.line(head.version));
-    out.extend_from_slice(request_id(buf, head, forward));
-    out.extend_from_slice(b"\r\n");
-    out.extend_from_slice(forward.changed.lines);
+    out.via(forward.via, head.version, request_id(buf, head, forward));
+    out.lines(forward.changed.lines);
     write_framing(out, buf, head, forward);
-    out.extend_from_slice(b"\r\n");
 }
 
-/// Appends the lines that are kept. `keeps` decides for [`FieldId::is_conditional`] names.
+/// The fields that go on. `keeps` decides for [`FieldId::is_conditional`] names.
 #[inline]
-pub(super) fn copy_fields(
-    out: &mut Vec<u8>,
-    buf: &[u8],
+pub(super) fn kept(
     fields: &[Field],
     keeps: impl Fn(FieldId) -> bool,
-) {
-    let mut run = 0..0;
-    for field in fields {
-        if field.drop || (field.id.is_conditional() && !keeps(field.id)) {
-            continue;
-        }
-        let start = field.name.start();
-        if !field.tidy {
-            // White space around the value is ours to write, not the peer's (T11).
-            out.extend_from_slice(buf.get(run).unwrap_or_default());
-            run = 0..0;
-            write_field(out, field.name.of(buf), field.value.of(buf));
-            continue;
-        }
-        let end = field.value.end() + 2;
-        if run.end == start {
-            run.end = end;
-        } else {
-            out.extend_from_slice(buf.get(run).unwrap_or_default());
-            run = start..end;
-        }
-    }
-    out.extend_from_slice(buf.get(run).unwrap_or_default());
+) -> impl Iterator<Item = &Field> {
+    fields
+        .iter()
+        .filter(move |field| !field.drop && (!field.id.is_conditional() || keeps(field.id)))
 }
 
-/// The bytes that [`copy_fields`] writes at most.
+/// The bytes that [`HeadWriter::copy`] makes text of at most.
 pub(super) fn fields_length(fields: &[Field]) -> usize {
     match (fields.first(), fields.last()) {
         (Some(first), Some(last)) => last.value.end() - first.name.start() + fields.len() + 2,
@@ -181,47 +175,21 @@ pub(super) fn fields_length(fields: &[Field]) -> usize {
     }
 }
 
-pub(super) fn write_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    out.extend_from_slice(name);
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
-    out.extend_from_slice(b"\r\n");
-}
-
-pub(super) fn write_number(out: &mut Vec<u8>, number: u64) {
-    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
-}
-
-fn write_request_line(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead, target: Option<&[u8]>) {
-    if head.target.verbatim && head.version != Version::Http10 && target.is_none() {
-        out.extend_from_slice(head.line.of(buf));
-        return;
-    }
-    out.extend_from_slice(head.method(buf));
-    out.push(b' ');
-    out.extend_from_slice(target.unwrap_or(head.path(buf)));
-    if let Some(query) = head.query(buf).filter(|_| target.is_none()) {
-        out.push(b'?');
-        out.extend_from_slice(query);
-    }
-    out.extend_from_slice(b" HTTP/1.1\r\n");
-}
-
 /// From an untrusted peer, all statements about the client are ours (T22).
-fn write_forwarding(out: &mut Vec<u8>, authority: &[u8], forward: &Forward<'_>) {
-    out.extend_from_slice(b"X-Forwarded-For: ");
-    out.extend_from_slice(forward.client_ip);
-    out.extend_from_slice(b"\r\nX-Forwarded-Proto: ");
-    out.extend_from_slice(forward.scheme.as_bytes());
-    out.extend_from_slice(b"\r\nX-Forwarded-Port: ");
-    write_number(out, u64::from(forward.listener_port));
+fn write_forwarding(out: &mut impl HeadWriter, authority: &[u8], forward: &Forward<'_>) {
+    out.begin(OwnField::XForwardedFor);
+    out.part(forward.client_ip);
+    out.next(OwnField::XForwardedProto);
+    out.part(forward.scheme.as_bytes());
+    out.next(OwnField::XForwardedPort);
+    out.number(u64::from(forward.listener_port));
     if !authority.is_empty() {
-        out.extend_from_slice(b"\r\nX-Forwarded-Host: ");
-        out.extend_from_slice(authority);
+        out.next(OwnField::XForwardedHost);
+        out.part(authority);
     }
-    out.extend_from_slice(b"\r\nForwarded: ");
+    out.next(OwnField::Forwarded);
     write_forwarded_element(out, authority, forward);
-    out.extend_from_slice(b"\r\n");
+    out.end();
 }
 
 /// From a trusted peer, lists get our element at their end, and single values stay as they are;
@@ -229,7 +197,7 @@ fn write_forwarding(out: &mut Vec<u8>, authority: &[u8], forward: &Forward<'_>) 
 /// `Forwarded` and of `X-Forwarded-*`, is not contradicted in the other, where we would have to say
 /// that it is the client (RFC 7239 §7.4).
 fn write_forwarding_appended(
-    out: &mut Vec<u8>,
+    out: &mut impl HeadWriter,
     buf: &[u8],
     head: &RequestHead,
     forward: &Forward<'_>,
@@ -239,10 +207,10 @@ fn write_forwarding_appended(
         write_x_forwarded_appended(out, buf, head, forward);
     }
     if told != Told::Customary {
-        out.extend_from_slice(b"Forwarded: ");
+        out.begin(OwnField::Forwarded);
         write_members(out, buf, &head.fields, FieldId::Forwarded);
         write_forwarded_element(out, head.authority(buf), forward);
-        out.extend_from_slice(b"\r\n");
+        out.end();
     }
 }
 
@@ -280,7 +248,7 @@ impl Told {
 }
 
 fn write_x_forwarded_appended(
-    out: &mut Vec<u8>,
+    out: &mut impl HeadWriter,
     buf: &[u8],
     head: &RequestHead,
     forward: &Forward<'_>,
@@ -288,37 +256,35 @@ fn write_x_forwarded_appended(
     let authority = head.authority(buf);
     // Which port its client has come to only the peer knows: ours may contradict the rest.
     let tells_more = Told::by(&head.fields) == Told::Customary;
-    out.extend_from_slice(b"X-Forwarded-For: ");
+    out.begin(OwnField::XForwardedFor);
     write_members(out, buf, &head.fields, FieldId::XForwardedFor);
-    out.extend_from_slice(forward.client_ip);
-    out.extend_from_slice(b"\r\n");
+    out.part(forward.client_ip);
+    out.next(OwnField::XForwardedProto);
     let proto = last_value(buf, &head.fields, FieldId::XForwardedProto);
-    write_field(
-        out,
-        b"X-Forwarded-Proto",
-        proto.unwrap_or(forward.scheme.as_bytes()),
-    );
+    out.part(proto.unwrap_or(forward.scheme.as_bytes()));
     let port = last_value(buf, &head.fields, FieldId::XForwardedPort);
     if let Some(port) = port {
-        write_field(out, b"X-Forwarded-Port", port);
+        out.next(OwnField::XForwardedPort);
+        out.part(port);
     } else if !tells_more {
-        let mut digits = itoa::Buffer::new();
-        let own_port = digits.format(forward.listener_port).as_bytes();
-        write_field(out, b"X-Forwarded-Port", own_port);
+        out.next(OwnField::XForwardedPort);
+        out.number(u64::from(forward.listener_port));
     }
     let named = last_value(buf, &head.fields, FieldId::XForwardedHost).unwrap_or(authority);
     if !named.is_empty() {
-        write_field(out, b"X-Forwarded-Host", named);
+        out.next(OwnField::XForwardedHost);
+        out.part(named);
     }
+    out.end();
 }
 
 /// The members that a list field has already, in one line, ready for another one.
-fn write_members(out: &mut Vec<u8>, buf: &[u8], fields: &[Field], id: FieldId) {
+fn write_members(out: &mut impl HeadWriter, buf: &[u8], fields: &[Field], id: FieldId) {
     for field in fields.iter().filter(|field| field.id == id && !field.drop) {
         let value = field.value.of(buf);
         if !value.is_empty() {
-            out.extend_from_slice(value);
-            out.extend_from_slice(b", ");
+            out.part(value);
+            out.part(b", ");
         }
     }
 }
@@ -333,7 +299,7 @@ fn last_value<'a>(buf: &'a [u8], fields: &[Field], id: FieldId) -> Option<&'a [u
 }
 
 /// `for=…;host=…;proto=…` (RFC 7239 §4); what is no token is quoted.
-fn write_forwarded_element(out: &mut Vec<u8>, authority: &[u8], forward: &Forward<'_>) {
+fn write_forwarded_element(out: &mut impl HeadWriter, authority: &[u8], forward: &Forward<'_>) {
     let ip = forward.client_ip;
     // No search is worth its call here: it stands among the first, or nowhere.
     let is_ipv6 = ip
@@ -341,29 +307,29 @@ fn write_forwarded_element(out: &mut Vec<u8>, authority: &[u8], forward: &Forwar
         .take(GROUP_DIGITS_MAX + 1)
         .any(|&byte| byte == b':');
     let is_quoted = is_ipv6 || forward.client_port != 0;
-    out.extend_from_slice(if is_quoted { b"for=\"" } else { b"for=" });
+    out.part(if is_quoted { b"for=\"" } else { b"for=" });
     if is_ipv6 {
-        out.push(b'[');
-        out.extend_from_slice(ip);
-        out.push(b']');
+        out.part(b"[");
+        out.part(ip);
+        out.part(b"]");
     } else {
-        out.extend_from_slice(ip);
+        out.part(ip);
     }
     if forward.client_port != 0 {
-        out.push(b':');
-        write_number(out, u64::from(forward.client_port));
+        out.part(b":");
+        out.number(u64::from(forward.client_port));
     }
     if is_quoted {
-        out.push(b'"');
+        out.part(b"\"");
     }
     if !authority.is_empty() {
         let is_token = is_token(authority);
-        out.extend_from_slice(if is_token { b";host=" } else { b";host=\"" });
-        out.extend_from_slice(authority);
-        out.extend_from_slice(if is_token { b"" } else { b"\"" });
+        out.part(if is_token { b";host=" } else { b";host=\"" });
+        out.part(authority);
+        out.part(if is_token { b"" } else { b"\"" });
     }
-    out.extend_from_slice(b";proto=");
-    out.extend_from_slice(forward.scheme.as_bytes());
+    out.part(b";proto=");
+    out.part(forward.scheme.as_bytes());
 }
 
 /// Whether an authority in its normal form is a token: it has neither brackets nor a port, which would be its end.
@@ -382,32 +348,23 @@ fn request_id<'a>(buf: &'a [u8], head: &RequestHead, forward: &Forward<'a>) -> &
     given.unwrap_or(forward.request_id)
 }
 
-fn write_framing(out: &mut Vec<u8>, buf: &[u8], head: &RequestHead, forward: &Forward<'_>) {
+fn write_framing(out: &mut impl HeadWriter, buf: &[u8], head: &RequestHead, forward: &Forward<'_>) {
     match forward.body {
         RequestBody::None => {}
         RequestBody::Length(length) => {
-            out.extend_from_slice(b"Content-Length: ");
-            write_number(out, length);
-            out.extend_from_slice(b"\r\n");
+            out.begin(OwnField::ContentLength);
+            out.number(length);
+            out.end();
         }
-        RequestBody::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+        RequestBody::Chunked => out.chunked(),
     }
     if head.expect_continue {
-        out.extend_from_slice(b"Expect: 100-continue\r\n");
+        out.field(OwnField::Expect, b"100-continue");
     }
-    if let Some(protocol) = head.upgrade(buf).filter(|_| forward.upgrade) {
-        out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: ");
-        out.extend_from_slice(protocol);
-        out.extend_from_slice(b"\r\n");
-        return;
+    match head.upgrade(buf).filter(|_| forward.upgrade) {
+        Some(protocol) => out.finish_switching(protocol),
+        None => out.finish(head.te_trailers, forward.upstream_keep_alive),
     }
-    // RFC 9110 §10.1.4: who sends TE must list it in Connection.
-    out.extend_from_slice(match (head.te_trailers, forward.upstream_keep_alive) {
-        (true, true) => b"TE: trailers\r\nConnection: TE\r\n".as_slice(),
-        (true, false) => b"TE: trailers\r\nConnection: TE, close\r\n",
-        (false, true) => b"",
-        (false, false) => b"Connection: close\r\n",
-    });
 }
 
 /// Bytes of the lines that are always ours, without the authority.

@@ -35,7 +35,7 @@ pub mod target;
 pub mod via;
 
 #[cfg(test)]
-mod properties;
+pub(in crate::protocol) mod properties;
 
 pub use chunked::CHUNK_END;
 pub use chunked::Chunk;

@@ -1,7 +1,7 @@
 //! Responses of our own: the errors that the engine answers with.
 
-use super::forward::write_field;
-use super::forward::write_number;
+use super::forward::text::write_field;
+use super::forward::text::write_number;
 use super::scan::find_control;
 
 /// The head of an answer of our own.

@@ -4,9 +4,10 @@ use super::Delivery;
 use super::FieldId;
 use super::ResponseHead;
 use super::Version;
-use super::forward::copy_fields;
 use super::forward::fields_length;
-use super::forward::write_number;
+use super::forward::kept;
+use super::forward::text::write_number;
+use super::forward::writer::HeadWriter;
 use super::reply::reason_phrase;
 
 /// What the client is told about its connection (RFC 9112 §9.3).
@@ -62,9 +63,8 @@ pub fn write_response(
         out.extend_from_slice(b"\r\n");
     }
     let is_chunked = forward.delivery == Delivery::Chunked;
-    copy_fields(out, buf, &head.fields, |id| {
-        id != FieldId::Trailer || is_chunked
-    });
+    let keeps = |id| id != FieldId::Trailer || is_chunked;
+    out.copy(buf, kept(&head.fields, keeps));
     if head.status >= 200 && !head.has_date && !forward.date.is_empty() {
         out.extend_from_slice(b"Date: ");
         out.extend_from_slice(forward.date);

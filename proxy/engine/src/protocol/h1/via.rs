@@ -34,6 +34,15 @@ impl Via {
         }]
     }
 
+    /// What the line says.
+    pub(crate) fn value(&self, version: Version) -> &[u8] {
+        let line = self.line(version);
+        let value = line
+            .strip_prefix(b"Via: ")
+            .and_then(|value| value.strip_suffix(b"\r\nX-Request-Id: "));
+        value.unwrap_or_default()
+    }
+
     /// Whether a request has been passed on by this instance before.
     #[inline]
     #[must_use]

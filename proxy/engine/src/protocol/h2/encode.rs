@@ -1,13 +1,12 @@
-//! Heads on their way out: from the form that HTTP/1.1 heads have into header blocks.
+//! Heads on their way out: into header blocks.
 //!
-//! Rule: what is sent on is what `protocol::h1` would send on, field by field. A request comes as
-//! the text that `write_request` has made of it: that is written before a backend is chosen, is
-//! kept for another try, and the next backend may speak the other protocol. So it is the text that
-//! is encoded, and the rules on forwarding are in one place. A response comes as its head, whoever has made it,
-//! and has never been a text of HTTP/1.1.
+//! Rule: what is sent on is what `protocol::h1` would send on, field by field. A request comes as the list that
+//! `h1::forward` was told into (`list`), and a response as its head, whoever has made it: neither has ever been a
+//! text of HTTP/1.1. Lines of our own beside them, and trailers, are the only text that is read here.
 
 use super::hpack::Encoder;
 use super::hpack::Policy;
+use super::list::HeaderList;
 use crate::protocol::h1::Delivery;
 use crate::protocol::h1::FieldId;
 use crate::protocol::h1::OwnHead;
@@ -81,38 +80,11 @@ pub(super) fn own(encoder: &mut Encoder, out: &mut Vec<u8>, head: &OwnHead<'_>) 
     }
 }
 
-/// A request whose text `write_request` has written.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct RequestText<'a> {
-    pub(super) method: &'a [u8],
-    path: &'a [u8],
-    authority: &'a [u8],
-    fields: &'a [u8],
-}
-
-impl<'a> RequestText<'a> {
-    pub(super) fn parse(text: &'a [u8]) -> Option<Self> {
-        let method_end = memchr::memchr(b' ', text)?;
-        let (method, rest) = text.split_at_checked(method_end)?;
-        let rest = rest.get(1..)?;
-        let path_end = memchr::memchr(b' ', rest)?;
-        let (path, rest) = rest.split_at_checked(path_end)?;
-        let fields = rest.strip_prefix(b" HTTP/1.1\r\n")?;
-        let host = Lines(fields).find(|(name, _)| name.eq_ignore_ascii_case(b"host"));
-        Some(Self {
-            method,
-            path,
-            authority: host.map_or(b"", |(_, value)| value),
-            fields,
-        })
-    }
-}
-
-/// With a `protocol` it becomes an extended CONNECT (RFC 8441 §4).
+/// A request as it was listed. With a `protocol` it becomes an extended CONNECT (RFC 8441 §4).
 pub(super) fn request(
     encoder: &mut Encoder,
     out: &mut Vec<u8>,
-    request: &RequestText<'_>,
+    request: &HeaderList<'_>,
     scheme: &str,
     protocol: Option<&[u8]>,
 ) {
@@ -127,9 +99,9 @@ pub(super) fn request(
     if let Some(protocol) = protocol {
         encoder.field(out, b":protocol", protocol, Policy::Repeated);
     }
-    // The requests of many clients meet here: what only one of them has sent is not worth an entry,
-    // and would tell it to the others by its length (RFC 7541 §7.1).
-    lines(encoder, out, request.fields, Policy::Once);
+    for (name, value, policy) in request.sent() {
+        encoder.field(out, name, value, policy);
+    }
 }
 
 pub(super) fn trailers(encoder: &mut Encoder, out: &mut Vec<u8>, text: &[u8]) {
@@ -139,23 +111,26 @@ pub(super) fn trailers(encoder: &mut Encoder, out: &mut Vec<u8>, text: &[u8]) {
 /// Encodes field lines of ours, without those that concern a connection of HTTP/1.1.
 fn lines(encoder: &mut Encoder, out: &mut Vec<u8>, text: &[u8], policy: Policy) {
     for (name, value) in Lines(text) {
-        match FieldId::of(name) {
-            FieldId::Connection
-            | FieldId::Host
-            | FieldId::Http2Settings
-            | FieldId::KeepAlive
-            | FieldId::ProxyConnection
-            | FieldId::TransferEncoding
-            | FieldId::Upgrade => continue,
-            // RFC 8441 §5: HTTP/2 has no need of this proof.
-            FieldId::SecWebSocketKey => continue,
-            FieldId::Te if !value.eq_ignore_ascii_case(b"trailers") => continue,
-            // The same for all clients of a listener.
-            FieldId::XForwardedHost | FieldId::XForwardedPort | FieldId::XForwardedProto => {
-                field_of(encoder, out, name, value, Policy::Repeated);
-            }
-            _ => field_of(encoder, out, name, value, policy),
+        if !is_of_connection(FieldId::of(name), value) {
+            field_of(encoder, out, name, value, policy);
         }
+    }
+}
+
+/// Whether a field is about a connection of HTTP/1.1, so that HTTP/2 has none (RFC 9113 §8.2.2).
+pub(super) fn is_of_connection(id: FieldId, value: &[u8]) -> bool {
+    match id {
+        FieldId::Connection
+        | FieldId::Host
+        | FieldId::Http2Settings
+        | FieldId::KeepAlive
+        | FieldId::ProxyConnection
+        | FieldId::TransferEncoding
+        | FieldId::Upgrade => true,
+        // RFC 8441 §5: HTTP/2 has no need of this proof.
+        FieldId::SecWebSocketKey => true,
+        FieldId::Te => !value.eq_ignore_ascii_case(b"trailers"),
+        _ => false,
     }
 }
 
@@ -173,7 +148,7 @@ fn field_of(encoder: &mut Encoder, out: &mut Vec<u8>, name: &[u8], value: &[u8],
 }
 
 /// The `name: value CRLF` lines of a text of ours, up to its end or an empty line.
-struct Lines<'a>(&'a [u8]);
+pub(super) struct Lines<'a>(pub(super) &'a [u8]);
 
 impl<'a> Iterator for Lines<'a> {
     type Item = (&'a [u8], &'a [u8]);

@@ -4,7 +4,7 @@
 //! connection do not allow them. `shared` gives it its connection, `h2` tells what comes for it, and what becomes
 //! of that is in `stream_reply`. The mirror image of `front::stream`.
 
-use crate::protocol::h2::{ErrorCode, Tag};
+use crate::protocol::h2::{ErrorCode, HeaderList, Tag};
 use crate::runtime::buffer::ByteQueue;
 use crate::runtime::driver::Driver;
 use crate::runtime::timer::Deadline;
@@ -92,10 +92,10 @@ impl<D: Driver> Engine<D> {
         let id = vacant.id();
         shared.out(&mut self.pool);
         let (h2, out) = (&mut shared.h2, &mut shared.out);
-        let opened = match &exchange.upgrade {
-            None => h2.send_request(out, &exchange.head, scheme, id.token(), ends),
-            Some(protocol) => h2.send_handshake(out, &exchange.head, scheme, id.token(), protocol),
-        };
+        let opened = HeaderList::of(&exchange.head).and_then(|head| match &exchange.upgrade {
+            None => h2.send_request(out, &head, scheme, id.token(), ends),
+            Some(protocol) => h2.send_handshake(out, &head, scheme, id.token(), protocol),
+        });
         let Some(opened) = opened else {
             return self.ended_early(number, false);
         };

@@ -7,6 +7,7 @@
 use crate::protocol::grpc;
 use crate::protocol::h1::{ResponseBody, ResponseHead};
 use crate::protocol::h2::{ErrorCode, Heads, StreamFault};
+use crate::protocol::sent::Form;
 use crate::runtime::driver::Driver;
 use crate::session::back::carrier::Carrier;
 use crate::session::back::stream::Named;
@@ -222,7 +223,9 @@ impl<D: Driver> Engine<D> {
         self.give_head_back(number);
         let mut kept = self.pool.take();
         kept.append(head);
-        self.exchanges[number].head = kept;
+        let exchange = &mut self.exchanges[number];
+        exchange.head = kept;
+        exchange.head_form = Form::Text;
         let connection = self.back_streams[id].connection;
         if let Some(shared) = self.upstreams[connection].shared.as_mut() {
             shared.heads_kept.push(id);
@@ -329,7 +332,7 @@ impl<D: Driver> Engine<D> {
         let exchange = &mut self.exchanges[number];
         exchange.record.reason = Some(code.as_str());
         let has_begun = exchange.reply.has_begun();
-        let is_told = has_begun || grpc::is_call_head(&exchange.head);
+        let is_told = has_begun || exchange.is_grpc();
         match exchange.asker {
             Asker::Stream(stream) if is_told && !exchange.reply.is_tunnel() => {
                 self.metrics.add(Counter::AbortedByBackendTotal, 1);

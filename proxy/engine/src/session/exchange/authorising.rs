@@ -14,9 +14,9 @@ use crate::policy::guards::basic::{Basic, Shown};
 use crate::policy::merged::{Author, Merged};
 use crate::policy::plan::Changes;
 use crate::policy::{self, Step};
-use crate::protocol::h1::forward::write_question;
 use crate::protocol::h1::request::RequestHead;
 use crate::protocol::h1::{Field, Forward, RequestBody, ResponseBody, ResponseHead, Version};
+use crate::protocol::sent::Form;
 use crate::runtime::driver::Driver;
 use crate::session::engine::Engine;
 use crate::session::exchange::body::Body;
@@ -178,7 +178,8 @@ impl<D: Driver> Engine<D> {
             return self.let_nobody_pass(id, "authoriser_failed");
         };
         self.metrics.add(Counter::AuthorisationsTotal, 1);
-        let text = self.question(exchange, parked, &asked);
+        let form = Form::of(cluster.settings().is_multiplexed());
+        let head = self.question(exchange, parked, &asked, form);
         let beside = exchange.asker;
         let call = self.open_call(beside, Some(Box::default()));
         let exchange = &self.exchanges[id];
@@ -192,7 +193,8 @@ impl<D: Driver> Engine<D> {
             tables: &self.tables,
         };
         let record = self.blank_record(exchange.record.request_id);
-        let mut question = Exchange::new(parties, text, record);
+        let mut question = Exchange::new(parties, record);
+        question.keep_head(head);
         question.replayable = true;
         let ticket = self.wait(id, Wanted::Verdict(call));
         if let Some(heard) = self.calls[call].heard.as_mut() {
@@ -205,7 +207,13 @@ impl<D: Driver> Engine<D> {
     }
 
     /// The head of what is asked: what the request says, and what it is about.
-    fn question(&self, exchange: &Exchange, parked: &Parked, asked: &ForwardAuth) -> Vec<u8> {
+    fn question(
+        &self,
+        exchange: &Exchange,
+        parked: &Parked,
+        asked: &ForwardAuth,
+        form: Form,
+    ) -> Vec<u8> {
         let Parked { head, bytes, .. } = parked;
         let (asker, listener) = (exchange.asker, &exchange.listener);
         let uri = [
@@ -239,9 +247,10 @@ impl<D: Driver> Engine<D> {
             &exchange.record.request_id,
         );
         forward.changed.lines = &lines;
-        let mut text = Vec::with_capacity(bytes.len() + lines.len() + 512);
-        write_question(&mut text, bytes, head, asked.path.as_bytes(), &forward);
-        text
+        let mut out = Vec::with_capacity(bytes.len() + lines.len() + 512);
+        let path = asked.path.as_bytes();
+        form.write_question(&mut out, bytes, head, path, &forward);
+        out
     }
 
     /// More of what was answered to a call, if anybody listens.
@@ -449,20 +458,22 @@ impl<D: Driver> Engine<D> {
         let (asker, listener) = (exchange.asker, exchange.listener.clone());
         let is_switching = exchange.upgrade.is_some();
         let request_id = exchange.record.request_id;
+        let (form, other_form) = (exchange.head_form, exchange.form_for_mirror());
         let merged = exchange.frontend.merged(&listener);
         for name in merged.into_iter().flat_map(Merged::left_out) {
             parked.head.drop_fields(&parked.bytes, name.as_bytes());
         }
         let as_sent = (&parked.head, parked.bytes.as_slice(), is_switching);
-        let text = self.text_of(asker, &listener, as_sent, &request_id, changes.as_deref());
-        self.pool.hold(text.len());
+        let (told, changes) = ((asker, &*listener, &request_id[..]), changes.as_deref());
+        let head = self.head_of(told, as_sent, changes, form);
+        let for_mirror = other_form.map(|it| self.head_of(told, as_sent, changes, it));
+        self.pool.hold(head.len());
         let exchange = &mut self.exchanges[id];
-        exchange.head_bytes = text.len() as u32;
-        self.pool.give(std::mem::replace(&mut exchange.head, text));
+        exchange.keep_head(head);
         // Those that were there when it came may have been taken out meanwhile.
         exchange.backends = exchange.served_by.backends();
         self.await_request_body(id);
-        self.forward(id);
+        self.forward(id, for_mirror);
         if self.exchanges.contains(id) {
             self.wake_asker(asker);
         }

@@ -51,8 +51,8 @@ pub(in crate::session) struct Call {
 
 impl<D: Driver> Engine<D> {
     /// Sends a request that has just gone to its backend to the mirror of its frontend as well, if it is one of its
-    /// share.
-    pub(super) fn begin_mirror(&mut self, id: ExchangeId) {
+    /// share; `head` is for one that is told otherwise.
+    pub(super) fn begin_mirror(&mut self, id: ExchangeId, head: Option<Vec<u8>>) {
         // It may have been answered at once.
         let Some(original) = self.exchanges.get(id) else {
             return;
@@ -71,7 +71,12 @@ impl<D: Driver> Engine<D> {
         }
         let call = self.open_call(self.exchanges[id].asker, None);
         self.mirrors_now += 1;
-        let exchange = self.repeated(id, call, mirror.cluster.clone());
+        let mut exchange = self.repeated(id, call, mirror.cluster.clone());
+        exchange.keep_head(head.unwrap_or_else(|| {
+            let mut copied = self.pool.take();
+            copied.extend_from_slice(&self.exchanges[id].head);
+            copied
+        }));
         self.exchanges[id].mirror = Some(call);
         self.send_call(call, exchange, CALL_MS_MAX);
     }
@@ -104,14 +109,12 @@ impl<D: Driver> Engine<D> {
 
     /// The same request to another cluster, none of whose body has come.
     fn repeated(
-        &mut self,
+        &self,
         id: ExchangeId,
         call: CallId,
         cluster: Rc<crate::upstream::Cluster>,
     ) -> Exchange {
-        let mut text = self.pool.take();
         let original = &self.exchanges[id];
-        text.extend_from_slice(&original.head);
         let record = self.blank_record(original.record.request_id);
         let parties = Parties {
             asker: Asker::Call(call),
@@ -122,7 +125,7 @@ impl<D: Driver> Engine<D> {
             cluster,
             tables: &self.tables,
         };
-        let mut exchange = Exchange::new(parties, text, record);
+        let mut exchange = Exchange::new(parties, record);
         exchange.request = original.request.clone();
         exchange.request_chunked =
             original.request.has_no_length() && !exchange.cluster.is_multiplexed();

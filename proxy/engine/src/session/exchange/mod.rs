@@ -33,6 +33,7 @@ use crate::policy::limits::in_flight::Keys;
 use crate::policy::merged::Merged;
 use crate::protocol::grpc;
 use crate::protocol::h1::Version;
+use crate::protocol::sent::Form;
 use crate::runtime::driver::Driver;
 use crate::session::back::carrier::Carrier;
 use crate::session::engine::Engine;
@@ -233,9 +234,11 @@ pub(in crate::session) struct Exchange {
     pacing: Option<Box<Pacing>>,
     /// Under which keys it is counted while it is in flight, if it is.
     crowd: Option<Keys>,
-    /// The request head as it is sent upstream; kept until the response begins, for another try. Then,
+    /// The request head as its backends get it; kept until the response begins, for another try. Then,
     /// for a moment, the response head that waits for its body's first bytes; see `back::stream_reply`.
     pub(in crate::session) head: Vec<u8>,
+    /// What its bytes are.
+    pub(in crate::session) head_form: Form,
     /// What of it is counted as memory that waits.
     head_bytes: u32,
     /// What is to come of the request body.
@@ -273,8 +276,8 @@ pub(in crate::session) struct Parties<'a> {
 }
 
 impl Exchange {
-    /// A request without a body, whose answer is awaited. `head` is sent to the backend.
-    pub(in crate::session) fn new(parties: Parties<'_>, head: Vec<u8>, record: Record) -> Self {
+    /// A request without a body, whose answer is awaited, and whose head is still to be told.
+    pub(in crate::session) fn new(parties: Parties<'_>, record: Record) -> Self {
         let Parties {
             asker,
             version,
@@ -290,6 +293,7 @@ impl Exchange {
             _ => frontend.merged(&listener).and_then(Merged::bounds),
         };
         let bounds = Bounds::of(said, &listener.entity, &settings.entity.timeouts);
+        let head_form = Form::of(settings.is_multiplexed());
         Self {
             asker,
             version,
@@ -308,8 +312,9 @@ impl Exchange {
             compressing: None,
             pacing: None,
             crowd: None,
-            head_bytes: head.len() as u32,
-            head,
+            head_bytes: 0,
+            head: Vec::new(),
+            head_form,
             request: Body::Done,
             request_chunked: false,
             request_discarded: false,
@@ -324,6 +329,18 @@ impl Exchange {
             record,
             frontend,
         }
+    }
+
+    /// Takes the head as its backends get it.
+    pub(super) fn keep_head(&mut self, head: Vec<u8>) {
+        self.head_bytes = head.len() as u32;
+        self.head = head;
+    }
+
+    /// Whether it is a call of gRPC, which a page of ours says nothing to.
+    pub(in crate::session) fn is_grpc(&self) -> bool {
+        let content_type = self.head_form.value(&self.head, b"content-type");
+        content_type.is_some_and(grpc::is_call)
     }
 
     /// Where its attempt is.
@@ -367,7 +384,7 @@ impl Exchange {
             request_id: Some(self.record.request_id),
             is_grpc: match &self.parked {
                 Some(parked) => parked.is_grpc(),
-                None => grpc::is_call_head(&self.head),
+                None => self.is_grpc(),
             },
             head_only: self.head_only,
             keep_alive: self.keep_alive && self.request_done(),

@@ -12,10 +12,11 @@ use crate::policy::limits::bounds::Bounds;
 use crate::policy::merged::Merged;
 use crate::policy::plan::Changes;
 use crate::policy::{self, Page, Reason, Step};
-use crate::protocol::h1::forward::{self, Changed, Forward};
+use crate::protocol::h1::forward::{Changed, Forward};
 use crate::protocol::h1::reply::DEFAULT_CONTENT_TYPE;
 use crate::protocol::h1::request::RequestHead;
 use crate::protocol::h1::{ChunkLimits, ChunkedDecoder, RequestBody, Version};
+use crate::protocol::sent::Form;
 use crate::runtime::driver::Driver;
 use crate::session::engine::Engine;
 use crate::session::exchange::authorising::Parked;
@@ -135,21 +136,22 @@ impl<D: Driver> Engine<D> {
                 return self.answer_unbegun(&asked, record, &answer);
             }
         };
-        let exchange = self.begin_exchange(asker, listener, head, bytes, admitted, record);
+        let (exchange, for_mirror) =
+            self.begin_exchange(asker, listener, head, bytes, admitted, record);
         self.begin_asking(asker);
         match self.exchanges[exchange].parked {
-            None => self.forward(exchange),
+            None => self.forward(exchange, for_mirror),
             Some(_) => self.ask(exchange),
         }
     }
 
-    /// Gives a request to its backends, and to its mirror.
+    /// Gives a request to its backends, and to its mirror, which has a head of its own if it is told otherwise.
     #[inline]
-    pub(super) fn forward(&mut self, exchange: ExchangeId) {
+    pub(super) fn forward(&mut self, exchange: ExchangeId, for_mirror: Option<Vec<u8>>) {
         let mirrors = self.exchanges[exchange].frontend.mirror().is_some();
         self.try_backend(exchange);
         if mirrors {
-            self.begin_mirror(exchange);
+            self.begin_mirror(exchange, for_mirror);
         }
     }
 
@@ -378,7 +380,7 @@ impl<D: Driver> Engine<D> {
                 .is_some()
     }
 
-    /// From here on one generation serves a request.
+    /// From here on one generation serves a request. And the head for its mirror, if that is another one.
     fn begin_exchange(
         &mut self,
         asker: Asker,
@@ -387,7 +389,7 @@ impl<D: Driver> Engine<D> {
         bytes: &[u8],
         admitted: Admitted,
         record: Record,
-    ) -> ExchangeId {
+    ) -> (ExchangeId, Option<Vec<u8>>) {
         let Admitted {
             frontend,
             cluster,
@@ -408,28 +410,6 @@ impl<D: Driver> Engine<D> {
         let behind = then.changes().and_then(|changes| changes.crowd.as_deref());
         let crowd = self.in_flight.enter_all(crowd, behind);
         let shares = self.shares_of(asker, &frontend.entry().name, merged);
-        let (text, parked) = match then {
-            Then::Ask {
-                next,
-                clusters,
-                ends_here,
-            } => {
-                let parked = Parked::new(head, bytes, next, clusters, ends_here);
-                (Vec::new(), Some(Box::new(parked)))
-            }
-            Then::Forward(changes) => {
-                if let Some(merged) = merged {
-                    for name in merged.left_out() {
-                        head.drop_fields(bytes, name.as_bytes());
-                    }
-                }
-                let as_sent = (&*head, bytes, upgrade.is_some());
-                let changes = changes.as_deref();
-                let text = self.text_of(asker, listener, as_sent, &record.request_id, changes);
-                (text, None)
-            }
-        };
-        let head = &*head;
         let parties = Parties {
             asker,
             version: head.version,
@@ -438,7 +418,37 @@ impl<D: Driver> Engine<D> {
             cluster,
             tables: &self.tables,
         };
-        let mut exchange = Exchange::new(parties, text, record);
+        let mut exchange = Exchange::new(parties, record);
+        exchange.upgrade = upgrade;
+        let mut for_mirror = None;
+        match then {
+            Then::Ask {
+                next,
+                clusters,
+                ends_here,
+            } => {
+                let parked = Parked::new(head, bytes, next, clusters, ends_here);
+                exchange.parked = Some(Box::new(parked));
+            }
+            Then::Forward(changes) => {
+                let merged = exchange.frontend.merged(listener);
+                if let Some(merged) = merged {
+                    for name in merged.left_out() {
+                        head.drop_fields(bytes, name.as_bytes());
+                    }
+                }
+                let as_sent = (&*head, bytes, exchange.upgrade.is_some());
+                let told = (asker, &**listener, &exchange.record.request_id[..]);
+                let changes = changes.as_deref();
+                let form = exchange.head_form;
+                for_mirror = exchange
+                    .form_for_mirror()
+                    .map(|it| self.head_of(told, as_sent, changes, it));
+                let kept = self.head_of(told, as_sent, changes, form);
+                exchange.keep_head(kept);
+            }
+        }
+        let head = &*head;
         let method = head.method(bytes);
         exchange.request = body_of(head, &exchange);
         exchange.request_chunked =
@@ -450,14 +460,12 @@ impl<D: Driver> Engine<D> {
                 method,
                 b"GET" | b"HEAD" | b"OPTIONS" | b"PUT" | b"DELETE" | b"TRACE"
             );
-        exchange.upgrade = upgrade;
         exchange.expects_continue = head.expect_continue;
         exchange.response_lines = lines;
         exchange.compressing = compressing;
         exchange.crowd = crowd;
         self.metrics.add(Counter::RequestsTotal, 1);
-        let waits = parked.as_ref().map(|parked| parked.weight());
-        exchange.parked = parked;
+        let waits = exchange.parked.as_ref().map(|parked| parked.weight());
         let exchange = self.insert_exchange(exchange);
         self.begin_pacing(exchange, shares);
         match waits {
@@ -465,27 +473,26 @@ impl<D: Driver> Engine<D> {
             // Nor is any of its body read.
             Some(weight) => self.pool.hold(weight),
         }
-        exchange
+        (exchange, for_mirror)
     }
 
-    /// The head as it is sent to a backend.
-    pub(super) fn text_of(
+    /// The head as backends get it.
+    pub(super) fn head_of(
         &mut self,
-        asker: Asker,
-        listener: &ListenerSettings,
+        (asker, listener, request_id): (Asker, &ListenerSettings, &[u8]),
         (head, bytes, upgrade): (&RequestHead, &[u8], bool),
-        request_id: &[u8],
         changes: Option<&Changes>,
+        form: Form,
     ) -> Vec<u8> {
-        let mut text = self.pool.take();
+        let mut out = self.pool.take();
         let address = AddressText::new(self.client_of(asker).peer);
         let mut forward = self.told(asker, listener, &address, head.body, request_id);
         forward.upgrade = upgrade;
         if let Some(changes) = changes {
             forward.changed = changes.as_written();
         }
-        forward::write_request(&mut text, bytes, head, &forward);
-        text
+        form.write_request(&mut out, bytes, head, &forward);
+        out
     }
 
     /// What others are told of a request and of its client.
@@ -526,10 +533,20 @@ impl Exchange {
         cluster.begin();
         self.served_by.end();
         self.cluster = cluster.settings();
+        self.head_form = Form::of(self.cluster.is_multiplexed());
         let said = self.merged().and_then(Merged::bounds);
         self.bounds = Bounds::of(said, &self.listener.entity, &self.cluster.entity.timeouts);
         self.request_chunked = head.body == RequestBody::Chunked && !self.cluster.is_multiplexed();
         self.served_by = cluster;
+    }
+}
+
+impl Exchange {
+    /// The form of the head for its mirror, if it is another one than that for its backends.
+    pub(super) fn form_for_mirror(&self) -> Option<Form> {
+        let mirror = self.frontend.mirror()?;
+        let form = Form::of(mirror.cluster.settings().is_multiplexed());
+        (form != self.head_form).then_some(form)
     }
 }
 

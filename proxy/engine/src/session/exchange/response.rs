@@ -6,7 +6,6 @@
 use std::rc::Rc;
 
 use crate::policy::changes::edits::{Made, Reach};
-use crate::protocol::grpc;
 use crate::protocol::h1::response::ResponseHead;
 use crate::protocol::h1::{
     Delivery, Persistence, ResponseBody, ResponseForward, Version, websocket_accept,
@@ -458,7 +457,7 @@ impl Exchange {
             && self
                 .merged()
                 .is_some_and(|merged| merged.intercepts(status))
-            && !grpc::is_call_head(&self.head)
+            && !self.is_grpc()
     }
 
     /// Whose policies have a word about it, if any have; a pair that outlives it.
@@ -485,7 +484,10 @@ fn switch(head: &mut ResponseHead, exchange: &Exchange) -> Option<Vec<u8>> {
         return None;
     }
     head.status = 101;
-    let accept = websocket_accept(&exchange.head)?;
+    let key = exchange
+        .head_form
+        .value(&exchange.head, b"sec-websocket-key");
+    let accept = websocket_accept(key?);
     (exchange.version != Version::Http2)
         .then(|| [b"Sec-WebSocket-Accept: ", accept.as_slice(), b"\r\n"].concat())
 }

@@ -111,7 +111,7 @@ impl<D: Driver> Engine<D> {
             cluster,
             tables: &self.tables,
         };
-        let mut exchange = Exchange::new(parties, Vec::new(), record);
+        let mut exchange = Exchange::new(parties, record);
         exchange.request = Body::UntilClose;
         // Nothing of ours can be said on a connection whose keys are not ours.
         exchange.reply = Reply::Tunnel { ended: false };

@@ -19,6 +19,7 @@ use crate::protocol::h2::frame::FrameHead;
 use crate::protocol::h2::frame::Kind;
 use crate::protocol::h2::frame::STREAM_MAX;
 use crate::protocol::h2::head::Asked;
+use crate::protocol::h2::list::HeaderList;
 use crate::protocol::h2::priority::Priority;
 use crate::protocol::h2::stream::End;
 use crate::protocol::h2::stream::Half;
@@ -67,18 +68,16 @@ impl Connection {
         self.is_established() && self.peer.extended_connect
     }
 
-    /// Client: opens a stream by a request that is here as HTTP/1.1 would have it, which is what
-    /// [`crate::protocol::h1::write_request`] writes before a backend and its protocol are known.
-    /// `None` if no stream can be opened, or the text has no request line of ours.
+    /// Client: opens a stream by a request; `None` if no stream can be opened.
     pub fn send_request(
         &mut self,
         out: &mut Vec<u8>,
-        text: &[u8],
+        request: &HeaderList<'_>,
         scheme: &str,
         tag: Tag,
         ends: bool,
     ) -> Option<u32> {
-        self.open_stream(out, text, scheme, tag, (ends, None))
+        self.open_stream(out, request, scheme, tag, (ends, None))
     }
 
     /// Client: the same for a request that asks for another protocol (RFC 8441 §4). The server has to
@@ -86,18 +85,18 @@ impl Connection {
     pub fn send_handshake(
         &mut self,
         out: &mut Vec<u8>,
-        text: &[u8],
+        request: &HeaderList<'_>,
         scheme: &str,
         tag: Tag,
         protocol: &[u8],
     ) -> Option<u32> {
-        self.open_stream(out, text, scheme, tag, (false, Some(protocol)))
+        self.open_stream(out, request, scheme, tag, (false, Some(protocol)))
     }
 
     fn open_stream(
         &mut self,
         out: &mut Vec<u8>,
-        text: &[u8],
+        request: &HeaderList<'_>,
         scheme: &str,
         tag: Tag,
         (ends, protocol): (bool, Option<&[u8]>),
@@ -105,7 +104,6 @@ impl Connection {
         if self.can_open() == 0 {
             return None;
         }
-        let request = encode::RequestText::parse(text)?;
         let number = self.next_own;
         self.next_own += 2;
         let stream = Stream {
@@ -129,7 +127,7 @@ impl Connection {
         self.newest = number;
         self.budget.opened();
         let start = self.begin_head(out, number, false, ends)?;
-        encode::request(&mut self.encoder, out, &request, scheme, protocol);
+        encode::request(&mut self.encoder, out, request, scheme, protocol);
         self.end_head(out, start, number, ends);
         Some(number)
     }

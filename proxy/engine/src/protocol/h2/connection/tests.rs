@@ -18,6 +18,9 @@ use crate::protocol::h2::frame::FRAME_HEAD_BYTES;
 use crate::protocol::h2::frame::FrameHead;
 use crate::protocol::h2::head::Heads;
 use crate::protocol::h2::hpack::Policy;
+use crate::protocol::h2::list::HeaderList;
+use crate::protocol::h2::list::tests::listed;
+use crate::protocol::h2::stream::Tag;
 
 /// Begins an answer that has a body.
 fn send_ok(server: &mut Connection, out: &mut Vec<u8>, stream: u32) {
@@ -27,6 +30,19 @@ fn send_ok(server: &mut Connection, out: &mut Vec<u8>, stream: u32) {
 /// Sends an answer that is its head.
 fn send_no_content(server: &mut Connection, out: &mut Vec<u8>, stream: u32) {
     send_text(server, out, stream, b"HTTP/1.1 204 No\r\n\r\n", true);
+}
+
+/// Opens a stream by a request that is here as HTTP/1.1 would have it.
+fn ask(
+    client: &mut Connection,
+    out: &mut Vec<u8>,
+    text: &[u8],
+    scheme: &str,
+    tag: Tag,
+    ends: bool,
+) -> Option<u32> {
+    let list = listed(text);
+    client.send_request(out, &HeaderList::of(&list).unwrap(), scheme, tag, ends)
 }
 
 /// Sends a head that a backend of HTTP/1.1 has written.

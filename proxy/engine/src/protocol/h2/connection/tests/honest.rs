@@ -202,7 +202,7 @@ fn a_head_that_is_too_large_costs_its_own_stream() {
     let mut client = client();
     let mut out = Vec::new();
     for _ in 0..2 {
-        client.send_request(&mut out, REQUEST, "http", 0, false);
+        super::ask(&mut client, &mut out, REQUEST, "http", 0, false);
     }
     let mut peer = Peer::default();
     let long = "~".repeat(60_000);
@@ -265,7 +265,7 @@ fn a_backend_may_do_far_more_than_a_stranger() {
     let mut peer = Peer::default();
     for at in 0..1000 {
         let text = REQUEST;
-        let stream = client.send_request(&mut out, text, "http", 0, false);
+        let stream = super::ask(&mut client, &mut out, text, "http", 0, false);
         assert_eq!(stream, Some(2 * at + 1));
         out.clear();
         client.reset(2 * at + 1, ErrorCode::Cancel);

@@ -85,7 +85,7 @@ impl Run {
                 connection, out, ..
             } = &mut self.client;
             let text = text.as_bytes();
-            let stream = connection.send_request(out, text, "http", tag as u64, false);
+            let stream = super::ask(connection, out, text, "http", tag as u64, false);
             self.send(true, stream.unwrap(), tag);
         }
     }
@@ -278,7 +278,7 @@ proptest! {
         }
         let mut client = client();
         for _ in 0..3 {
-            client.send_request(&mut Vec::new(), b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "http", 0, false);
+            super::ask(&mut client, &mut Vec::new(), b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "http", 0, false);
         }
         let _ = feed(&mut client, &input, piece);
     }
