@@ -78,28 +78,31 @@ def differing(
 def test_it_is_as_against_the_backend(backend: str, tmp_path: Path) -> None:
     """Over HTTP/1.1, and over HTTP/2 (RFC 8441) at both sides of the proxy."""
     plain, outer, inner = ports.address(), ports.address(), ports.address()
-    document: dict[str, Any] = {
-        "listeners": {
-            "plain": {"address": plain},
-            "outer": {"address": outer},
-            "inner": {"address": inner, "h2c": True},
-        },
+    first: dict[str, Any] = {
+        "listeners": {"plain": {"address": plain}, "outer": {"address": outer}},
         "clusters": {
             "echo": {"backends": {"one": {"address": backend}}},
-            # What comes over HTTP/1.1 goes on over HTTP/2, to our own listener.
-            "itself": {"protocol": "h2", "backends": {"inner": {"address": inner}}},
+            # What comes over HTTP/1.1 goes on over HTTP/2, to another instance.
+            "second": {"protocol": "h2", "backends": {"inner": {"address": inner}}},
         },
         "frontends": {
-            "direct": {"listeners": ["plain", "inner"], "cluster": "echo"},
-            "twice": {"listeners": ["outer"], "cluster": "itself"},
+            "direct": {"listeners": ["plain"], "cluster": "echo"},
+            "twice": {"listeners": ["outer"], "cluster": "second"},
         },
     }
-    repo = Repo(tmp_path / "repository")
-    repo.commit({"kakehi.yaml": document})
+    second: dict[str, Any] = {
+        "listeners": {"inner": {"address": inner, "h2c": True}},
+        "clusters": {"echo": {"backends": {"one": {"address": backend}}}},
+        "frontends": {"direct": {"listeners": ["inner"], "cluster": "echo"}},
+    }
+    repos = {name: Repo(tmp_path / name) for name in ("first", "second")}
+    repos["first"].commit({"kakehi.yaml": first})
+    repos["second"].commit({"kakehi.yaml": second})
     met = verdicts(backend, tmp_path / "backend")
     expected = {case: {verdict} for case, verdict in met.items()}
     assert len(expected) > _CASES_MIN
-    with Kakehi(repo, workers=1) as daemon:
+    with Kakehi(repos["second"], workers=1) as other, Kakehi(repos["first"], workers=1) as daemon:
         for name, address in (("http1", plain), ("http2", outer)):
             assert differing(address, backend, expected, tmp_path / name) == {}, name
-        assert [worker["restarts"] for worker in daemon.status()["workers"]] == [0]
+        for each in (daemon, other):
+            assert [worker["restarts"] for worker in each.status()["workers"]] == [0]
