@@ -72,9 +72,15 @@ def _live(request: dict[str, Any], descriptors: list[int], control: socket.socke
     os.environ.update(request["environment"])
     sys.argv = request["command"]
     sys.orig_argv[:] = [sys.executable, *request["command"]]
-    sys.stdin = sys.__stdin__ = os.fdopen(0, encoding=sys.stdin.encoding, closefd=False)
-    sys.stdout = sys.__stdout__ = _opened(1, sys.stdout)
-    sys.stderr = sys.__stderr__ = _opened(2, sys.stderr)
+    given = os.fdopen(0, encoding=sys.stdin.encoding, closefd=False)
+    streams_of = {
+        "stdin": given,
+        "stdout": _opened(1, sys.stdout),
+        "stderr": _opened(2, sys.stderr),
+    }
+    for name, stream in streams_of.items():
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
     # It has read its variable.
     importlib.reload(sys.modules["reconciler.faults"])
     gc.enable()
