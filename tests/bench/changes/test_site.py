@@ -18,7 +18,7 @@ def test_every_figure_is_measured_and_judged(
     site.run(12, 3, sampled=True)
     [written] = tmp_path.iterdir()
     figures = json.loads(written.read_text())["figures"]
-    assert len(figures) == 19
+    assert len(figures) == 21
     assert all(each["found"] > 0 for each in figures)
     printed = capsys.readouterr().out
     for each in figures:

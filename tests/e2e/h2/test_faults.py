@@ -76,12 +76,14 @@ def test_a_connection_that_refuses_streams_in_a_row_gets_a_successor(
     front: Front, code: CODES
 ) -> None:
     """As Node's does once what it holds for slow clients is too much, for good."""
-    over = threading.Event()
+    begun, over = threading.Event(), threading.Event()
 
     def script(request: Request) -> None:
         if request.path == "/held":
             request.head()
             request.send(b"held")
+            # Later it would be an answer between those that are refused.
+            begun.set()
             assert over.wait(10)
             request.end()
         elif request.peer is backend.seen[0].peer:
@@ -93,7 +95,7 @@ def test_a_connection_that_refuses_streams_in_a_row_gets_a_successor(
     front.start(backend.address, retries=0)
     with ThreadPoolExecutor(1) as pool, front.connect() as other, front.connect() as client:
         held = pool.submit(other.get, "a", "/held")
-        backend.wait_for(1)
+        assert begun.wait(10)
         statuses = [client.get("a").status for _ in range(6)]
         assert statuses == [502, 502, 502, 200, 200, 200]
         over.set()

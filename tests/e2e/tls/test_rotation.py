@@ -386,8 +386,9 @@ def test_a_damaged_store_is_told_and_mended_by_the_next_rotation(
     site.daemon.return_()
     victim, _ = site.worker_pids()
     os.kill(victim, signal.SIGKILL)
-    processes.wait_until(lambda: "was altered there" in site.daemon.log(), "it is told", 20)
-    # The other one serves, and the commit brings all together again.
+    told = "nowhere else any more"
+    processes.wait_until(lambda: told in site.daemon.log(), "it is told", 20)
+    # The other one serves, its successor shows none, and the commit brings all together again.
     new = site.leaf("www.test")
     sha = site.repo.commit(site.files({"shop": new}))
     processes.wait_until(lambda: site.daemon.outcome(sha, 5) == "applied", "it applies", WAIT_S)
