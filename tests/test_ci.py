@@ -53,8 +53,8 @@ def run(checkout: Path, *, make: str = "", pytest: str = "") -> tuple[int, str, 
 
 CORES = len(os.sched_getaffinity(0))
 _DIST = "--dist loadfile --no-loadscope-reorder"
-PARALLEL = f"python -m pytest -n {2 * CORES + 1} {_DIST} -m not serial and not timed --durations=10"
-TIMED = f"python -m pytest -n {CORES} --dist worksteal -m timed --durations=10"
+PARALLEL = f"python -m pytest -n {2 * CORES + 2} {_DIST} -m not serial and not timed --durations=10"
+TIMED = f"python -m pytest -n {CORES + 1} --dist worksteal -m timed --durations=10"
 SERIAL = "python -m pytest -m serial --durations=10"
 PYTHON = "make --jobs=2 build test-tools compiled-tests lint-python"
 RUST = "make --output-sync=target --jobs=2 lint-rust bench-programs test-engine test-fuzz"

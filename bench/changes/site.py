@@ -59,7 +59,7 @@ class Figure:
         return [self.what, f"{self.found:.3g} {self.unit}", f"{self.wanted:g} {self.unit}", missed]
 
 
-def run(frontends: int, changes: int, *, sampled: bool) -> None:
+def run(frontends: int, changes: int, *, sampled: bool, starts: int = _STARTS) -> None:
     """Measure, print, and write a file for programs."""
     with tempfile.TemporaryDirectory(prefix="kakehi-bench-") as base:
         samples = Path(base, "samples") if sampled else None
@@ -68,7 +68,7 @@ def run(frontends: int, changes: int, *, sampled: bool) -> None:
         figures: list[Figure] = []
         with _sampling(samples):
             try:
-                for figure in Site(subject, samples).figures(changes):
+                for figure in Site(subject, samples, starts).figures(changes):
                     print(f"{figure.what}: {figure.found:.3g} {figure.unit}", flush=True)
                     figures.append(figure)
             finally:
@@ -114,9 +114,10 @@ def _sampling(samples: Path | None) -> Iterator[None]:
 class Site:
     """One site, measured from its first load to its last start."""
 
-    def __init__(self, subject: Subject, samples: Path | None) -> None:
+    def __init__(self, subject: Subject, samples: Path | None, starts: int) -> None:
         self._subject = subject
         self._samples = samples
+        self._starts = starts
 
     def figures(self, changes: int) -> Iterator[Figure]:
         """Yield one figure after the other."""
@@ -153,7 +154,7 @@ class Site:
         """Behind starts, each behind such an end, and the second ones: as long after the first."""
         first_ms, second_ms = list[float](), list[float]()
         with self._step() as spent:
-            for number in range(_STARTS):
+            for number in range(self._starts):
                 if number:
                     end()
                     self._subject.started()
@@ -163,7 +164,7 @@ class Site:
                     # was done before: a first change is compared with one behind such a pause.
                     time.sleep(_SETTLED_S)
                     took_ms.append(self._subject.change().wall_ms)
-        what = f"the first change after it, median of {_STARTS}"
+        what = f"the first change after it, median of {self._starts}"
         yield Figure(what, statistics.median(first_ms), 10, "ms", spent)
         what = f"the second, {_SETTLED_S:g} s later"
         yield Figure(what, statistics.median(second_ms), 10, "ms", spent)

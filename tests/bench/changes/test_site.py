@@ -15,7 +15,7 @@ def test_every_figure_is_measured_and_judged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(report, "RESULTS", tmp_path)
-    site.run(12, 3, sampled=True)
+    site.run(12, 3, sampled=True, starts=2)
     [written] = tmp_path.iterdir()
     figures = json.loads(written.read_text())["figures"]
     assert len(figures) == 21
