@@ -86,7 +86,9 @@ class AppliedRef:
         self._id = self._known_id()
         self._outcomes = outcomes
         self._marked: str | None = None
-        self._has_marked = False
+        self._is_claimed = True
+        """Whether it is known as this process's, or nothing was marked yet."""
+        self._has_claimed = False
         self._wanted: str | None = None
         self._renew_at = 0.0
         self._to_resume: str | None = None
@@ -161,7 +163,8 @@ class AppliedRef:
     def _try(self) -> None:
         is_moved = self._wanted == self._marked
         # Where nothing is to be done it is nothing of ours whether the repository is there.
-        if self._wanted is None or (is_moved and time.monotonic() < self._renew_at):
+        is_said = self._is_claimed and time.monotonic() < self._renew_at
+        if self._wanted is None or (is_moved and is_said):
             return
         try:
             applied = self._source.repository.applied
@@ -169,7 +172,10 @@ class AppliedRef:
             self._outcomes.marked(f"cannot move {APPLIED_REF}: {error}")
             return
         try:
-            if is_moved:
+            if is_moved and not self._is_claimed:
+                applied.claim(self._by)
+                self._is_claimed = self._has_claimed = True
+            elif is_moved:
                 applied.renew(self._wanted, self._by)
                 self._renew_at = time.monotonic() + _RENEW_S
             else:
@@ -182,11 +188,11 @@ class AppliedRef:
 
     def _mark(self, applied: AppliedCommits, commit: str) -> None:
         try:
-            applied.mark(commit, self._by, again=self._has_marked)
+            self._is_claimed = applied.mark(commit, self._by, again=self._has_claimed)
         except TwinError as error:
             self._part_from(error.twin)
-            applied.mark(commit, self._by)
-        self._has_marked = True
+            self._is_claimed = applied.mark(commit, self._by)
+        self._has_claimed = self._has_claimed or self._is_claimed
 
     def _part_from(self, twin: Applier) -> None:
         """Have an id of our own, where the state directory of one of us is the other's copy."""

@@ -288,7 +288,8 @@ class Commits(RuleBasedStateMachine):
             return False
         status = self.site.daemon.ask("status")
         error = status["last_error"]
-        return status["commit"] == sha or (error is not None and error["commit"] == sha)
+        # What runs is known as applied before a look has taken back what was refused since.
+        return status["commit"] == sha if error is None else error["commit"] == sha
 
     def _entities(self) -> dict[tuple[str, str], tuple[dict[str, Any], str]]:
         return self.applied.entities(self.base, self.site.backends.address)

@@ -84,20 +84,35 @@ class AppliedCommits:
         self._git = git
         self._common_dir = common_dir
 
-    def mark(self, commit: str, by: Applier, *, again: bool = False) -> None:
+    def mark(self, commit: str, by: Applier, *, again: bool = False) -> bool:
         """Keeps the applied commit alive; `by` is whose it is. Raises `RepositoryError`.
 
-        `again`: this process has done so before, so that whoever has its id since is a `TwinError`.
+        Returns whether it is known as this very process's. Where it was an earlier one's of the
+        same daemon, that is left to `claim`, for which nobody waits. `again`: it was known as this
+        process's before, so that whoever has its id since is a `TwinError`.
         """
         try:
             former = self._target(_BY)
-            if former != _blob_id(by.text):
-                owner = self._applier(former)
-                if again and owner is not None and by.is_same(owner):
-                    raise TwinError(owner)
-                self._take_over(former, commit, by)
-            else:
+            if former == _blob_id(by.text):
                 self._move(APPLIED_REF, commit)
+                return True
+            owner = self._applier(former)
+            if owner is not None and by.is_same(owner):
+                if again:
+                    raise TwinError(owner)
+                if owner.follows == by.follows:
+                    self._move(APPLIED_REF, commit)
+                    return False
+            self._take_over(former, commit, by)
+            return True
+        except (KeyError, ValueError, pygit2.GitError, OSError) as error:
+            raise RepositoryError(f"cannot move {APPLIED_REF}: {_said(error)}") from None
+
+    def claim(self, by: Applier) -> None:
+        """Have what is this daemon's known as this process's. Raises `RepositoryError`."""
+        try:
+            if by.is_same(self._applier(self._target(_BY))):
+                self._move(_BY, self._git.create_blob(by.text.encode("utf-8", "surrogateescape")))
         except (KeyError, ValueError, pygit2.GitError, OSError) as error:
             raise RepositoryError(f"cannot move {APPLIED_REF}: {_said(error)}") from None
 

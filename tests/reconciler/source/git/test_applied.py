@@ -74,16 +74,20 @@ def test_two_processes_of_one_id_are_two(repo: Repo) -> None:
     old, new = repo.commit({"a.yaml": "1"}), repo.commit({"a.yaml": "2"})
     applied = appliers(repo)
     mine, copied = Applier("me", MAIN, "a:/x", "1"), Applier("me", MAIN, "b:/y", "2")
-    applied.mark(old, mine)
-    applied.mark(new, mine, again=True)
-    # One that has just begun cannot know: it may be what comes behind.
-    applied.mark(old, copied)
+    assert applied.mark(old, mine)
+    assert applied.mark(new, mine, again=True)
+    # One that has just begun cannot know: it may be what comes behind. It says so when nobody waits.
+    assert not applied.mark(old, copied)
+    applied.claim(copied)
     with pytest.raises(TwinError) as raised:
         applied.mark(new, mine, again=True)
     assert raised.value.twin == copied
     assert repo.git("rev-parse", APPLIED_REF) == old
-    applied.mark(new, replace(mine, id="other"))
+    assert applied.mark(new, replace(mine, id="other"))
     assert repo.git("rev-parse", f"{applied.by(copied)}^{{commit}}") == old
+    # What is another's by now is not claimed.
+    applied.claim(copied)
+    assert applied.by(replace(mine, id="other")) == APPLIED_REF
 
 
 def test_those_of_others_are_bounded(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
