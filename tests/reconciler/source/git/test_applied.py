@@ -76,7 +76,7 @@ def test_two_processes_of_one_id_are_two(repo: Repo) -> None:
     mine, copied = Applier("me", MAIN, "a:/x", "1"), Applier("me", MAIN, "b:/y", "2")
     assert applied.mark(old, mine)
     assert applied.mark(new, mine, again=True)
-    # One that has just begun cannot know: it may be what comes behind. It says so when nobody waits.
+    # One that has just begun cannot know: it may be what comes behind. It says so later.
     assert not applied.mark(old, copied)
     applied.claim(copied)
     with pytest.raises(TwinError) as raised:
