@@ -111,7 +111,7 @@ class Expiry:
         self._empty = empty
 
     def _has_none(self, digest: str) -> bool:
-        from reconciler.materials import jwks  # noqa: PLC0415  # as above, of tokens
+        from reconciler.materials import jwks  # noqa: PLC0415  # a start without tokens spares it
 
         try:
             return jwks.is_empty(read_regular(self._store.materials.directory / digest))
