@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -81,14 +82,22 @@ def test_what_a_test_starts_finds_its_modules_compiled(tmp_path: Path) -> None:
 
 
 def session(tests: Path, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """A session of its own, with the conftest of this one."""
-    return subprocess.run(
+    """A session of its own, with the conftest of this one; if it hangs, it says where."""
+    with subprocess.Popen(
         [sys.executable, "-m", "pytest", "-c", "/dev/null", "--rootdir", str(tests)]
         + ["-p", "tests.conftest", "-p", "no:cacheprovider", "-n", "1", "--dist", "loadfile"]
         + [*options, str(tests)],
         cwd=ROOT,
         env={**os.environ, **environment},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=60,
-    )
+    ) as running:
+        try:
+            output, errors = running.communicate(timeout=120)
+        except subprocess.TimeoutExpired:
+            # pytest has Python's own handler of it, which writes where each thread is.
+            running.send_signal(signal.SIGABRT)
+            output, errors = running.communicate()
+            pytest.fail(f"it has not ended:\n{output}{errors}")
+    return subprocess.CompletedProcess(running.args, running.returncode, output, errors)
