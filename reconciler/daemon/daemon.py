@@ -119,6 +119,7 @@ class Daemon:
             await parts.stop(but=[slot.part for slot in self._workers.supervisor.slots])
             self._watcher.stop()
             self._workers.drains.stop()
+        await self._commits.applied_ref.settled()
         await self._leave(drain)
 
     async def _check_source(self) -> None:

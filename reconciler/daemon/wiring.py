@@ -322,6 +322,7 @@ def control_socket(
         commits.runner,
         base.announcing,
         workers.strays.told,
+        lambda: commits.applied_ref.is_settled,
     )
     answers = ControlAnswers(
         source=base.source,

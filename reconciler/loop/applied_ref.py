@@ -1,20 +1,24 @@
 """The ref of the commit that was applied last: what it points to, git's gc leaves alone.
 
-Moved behind the commit record, while workers swap, and so before anybody is told that the commit is
-applied: whoever loses the state directory and all workers right afterwards, comes back to it.
-Where it cannot be moved, `status` says so, and every look tries again. Made by `reconciler.daemon`;
-called by `reconciler.transaction.runner` and `reconciler.loop.reconcile`.
+Moved behind the commit record, while workers swap, and before anybody is told that the commit is
+applied: whoever loses the state directory and all workers right afterwards, comes back to it. A
+thread moves it, since the disk may stand still, and is waited for a second and no longer. Where it
+cannot be moved, or not in time, `status` says so, and every look tries again. Made by
+`reconciler.daemon`; called by `reconciler.transaction.runner` and `reconciler.loop.reconcile`.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from reconciler import log
+from reconciler.own_threads import OwnThread
 from reconciler.reporting.outcomes import Outcomes
 from reconciler.source.git.applied import (
     APPLIED_REF,
@@ -30,6 +34,8 @@ from reconciler.storage.kept.memory import Memory
 
 NAME = "applier"
 _RENEW_S = 86_400.0
+MOVED_WITHIN_S = 1.0
+"""So long a commit waits for it before it is told to be applied; git takes a millisecond."""
 # Each costs a walk through the history.
 _ASKED_MAX = 8
 
@@ -93,6 +99,12 @@ class AppliedRef:
         self._renew_at = 0.0
         self._to_resume: str | None = None
         """What a start has found to run, while the repository cannot be asked."""
+        self._thread = OwnThread("applied ref")
+        self._moving: asyncio.Task[None] | None = None
+        self._asked_at = 0.0
+        """When the thread was asked for what it is at."""
+        self._told_at = 0.0
+        """When what is wanted is told to be applied, wherever the ref points."""
 
     def _known_id(self) -> str:
         fresh = secrets.token_hex(16)
@@ -149,54 +161,98 @@ class AppliedRef:
         return newest_on(self._source, head) if own is None else Applied(own, by, 0.0)
 
     def mark(self, commit: str | None) -> None:
-        """Let the ref point to a commit that runs; nothing is done where it does."""
-        self._wanted, self._to_resume = commit, None
-        self._try()
+        """Have the ref point to a commit that runs; nothing is done where it does."""
+        if commit != self._wanted:
+            self._wanted, self._told_at = commit, time.monotonic() + MOVED_WITHIN_S
+        self._to_resume = None
+        self._begin()
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether what is wanted may be told: it points there, or is not waited for any longer."""
+        is_over = self._moving is None or time.monotonic() >= self._told_at
+        return self._wanted == self._marked or is_over
+
+    async def settled(self) -> None:
+        """Return when that is so."""
+        if self._moving is not None and not self.is_settled:
+            left = max(0.0, self._told_at - time.monotonic())
+            await asyncio.wait([self._moving], timeout=left)
+        self._look_at_the_clock()
 
     def try_again(self) -> None:
         """Do what could not be done before, and now and then say anew whose it is."""
         if self._to_resume is not None:
             commit, self._to_resume = self._to_resume, None
             self.resume(commit)
-        self._try()
+        self._begin()
+        self._look_at_the_clock()
 
-    def _try(self) -> None:
+    def _look_at_the_clock(self) -> None:
         is_moved = self._wanted == self._marked
+        silent_at = self._asked_at + MOVED_WITHIN_S if is_moved else self._told_at
+        if self._moving is not None and time.monotonic() >= silent_at:
+            self._outcomes.marked(
+                f"cannot move {APPLIED_REF}: the repository has not answered in "
+                f"{MOVED_WITHIN_S:g} s: its file system hangs"
+            )
+
+    def _begin(self) -> None:
         # Where nothing is to be done it is nothing of ours whether the repository is there.
         is_said = self._is_claimed and time.monotonic() < self._renew_at
-        if self._wanted is None or (is_moved and is_said):
+        if self._wanted is None or (self._wanted == self._marked and is_said):
             return
+        if self._moving is None:
+            self._asked_at = time.monotonic()
+            self._moving = asyncio.get_running_loop().create_task(self._move())
+
+    async def _move(self) -> None:
         try:
-            applied = self._source.repository.applied
+            applied = self._source.opened.applied_apart
         except RepositoryError as error:
             self._outcomes.marked(f"cannot move {APPLIED_REF}: {error}")
+            self._moving = None
             return
         try:
-            if is_moved and not self._is_claimed:
-                applied.claim(self._by)
-                self._is_claimed = self._has_claimed = True
-            elif is_moved:
-                applied.renew(self._wanted, self._by)
-                self._renew_at = time.monotonic() + _RENEW_S
-            else:
-                self._mark(applied, self._wanted)
-                self._marked = self._wanted
+            if self._wanted == self._marked:
+                await self._say(applied)
+            # What is wanted may be another by then.
+            while self._wanted is not None and self._wanted != self._marked:
+                await self._mark(applied, self._wanted)
         except RepositoryError as error:
             self._outcomes.marked(str(error))
+        except RuntimeError as error:
+            # The system has no thread to give.
+            self._outcomes.marked(f"cannot move {APPLIED_REF}: {error}")
         else:
             self._outcomes.marked(None)
+        finally:
+            self._moving = None
 
-    def _mark(self, applied: AppliedCommits, commit: str) -> None:
+    async def _say(self, applied: AppliedCommits) -> None:
+        """Say whose it is: that it is this process's, or that it is still ours."""
+        self._asked_at = time.monotonic()
+        if not self._is_claimed:
+            await self._thread.run(partial(applied.claim, self._by))
+            self._is_claimed = self._has_claimed = True
+        else:
+            await self._thread.run(partial(applied.renew, self._marked or "", self._by))
+            self._renew_at = time.monotonic() + _RENEW_S
+
+    async def _mark(self, applied: AppliedCommits, commit: str) -> None:
+        self._asked_at = time.monotonic()
+        mark = partial(applied.mark, commit, self._by, again=self._has_claimed)
         try:
-            self._is_claimed = applied.mark(commit, self._by, again=self._has_claimed)
+            self._is_claimed = await self._thread.run(mark)
         except TwinError as error:
             self._part_from(error.twin)
-            self._is_claimed = applied.mark(commit, self._by)
+            return
+        self._marked = commit
         self._has_claimed = self._has_claimed or self._is_claimed
 
     def _part_from(self, twin: Applier) -> None:
         """Have an id of our own, where the state directory of one of us is the other's copy."""
-        self._id = secrets.token_hex(16)
+        self._id, self._has_claimed = secrets.token_hex(16), False
         self.write()
         log.warning("another daemon has our id, this one has another now", other=twin.place)
         self._tell(

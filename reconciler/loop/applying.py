@@ -110,7 +110,7 @@ class Applying:
             return "refused"
         if not staged.changes:
             if head.commit != running.commit or running.tree is None:
-                self.follow(head, staged, began)
+                await self.follow(head, staged, began)
             self.settled()
             return "done"
         plan = planned(head, staged)
@@ -133,6 +133,7 @@ class Applying:
                 self._store.materials.dropped(begun.puts)
             return self._failed(head, began, begun, failure)
         self._retrying.clear()
+        await self._applied_ref.settled()
         # Behind the commit point nothing is undone: one step that fails must not skip the others.
         for doing, step in (
             ("forgetting files", partial(self._store.materials.applied, plan.changes)),
@@ -152,7 +153,7 @@ class Applying:
             return await asyncio.to_thread(making)
         return making()
 
-    def follow(self, head: Head, staged: StagedCommit | None, began: float) -> None:
+    async def follow(self, head: Head, staged: StagedCommit | None, began: float) -> None:
         """It changes no entity: what runs is that of this commit from now on."""
         base = self._store.running.commit
         moved = staged.moved if staged else ()
@@ -164,6 +165,7 @@ class Applying:
         except OSError as error:
             raise self.unwritable("write the state", error) from None
         self._applied_ref.mark(head.commit)
+        await self._applied_ref.settled()
         self._outcomes.unchanged(head, began, base, staged.warnings if staged else ())
         self._announcing.announce()
 

@@ -199,7 +199,7 @@ class Reconciler:
         if not await self._is_to_be_tried(head):
             return
         if head.tree == running.tree:
-            self._applying.follow(head, None, time.monotonic())
+            await self._applying.follow(head, None, time.monotonic())
             self._applying.settled()
             return
         await self._applying.apply(head)

@@ -146,6 +146,13 @@ class Source:
         return self._repository
 
     @property
+    def opened(self) -> Repository:
+        """The repository that a look has opened, asked of nobody. Raises `RepositoryError`."""
+        if self._stalled is None and self._repository is not None:
+            return self._repository
+        return self.repository
+
+    @property
     def _was_opened(self) -> bool:
         # A commit may remove the directory from the working tree while we follow.
         return self._ref is not None

@@ -38,10 +38,10 @@ def counted(thread: int, output: Path) -> Iterator[Counter[str]]:
 
 
 @contextlib.contextmanager
-def told(thread: int, output: Path, names: str) -> Iterator[list[str]]:
-    """Those of some names that are called meanwhile, one by one; filled at the end."""
+def told(process: int, output: Path, names: str) -> Iterator[list[str]]:
+    """Those of some names that its threads call meanwhile, one by one; filled at the end."""
     calls: list[str] = []
-    with _strace(thread, "-e", f"trace={names}", "-s", "200", "-o", str(output)):
+    with _strace(process, "-f", "-e", f"trace={names}", "-s", "200", "-o", str(output)):
         yield calls
     calls += output.read_text().splitlines()
 

@@ -49,6 +49,8 @@ class Waiting:
     announcing: Announcing
     strays: Callable[[], list[str]]
     """What is said of workers that serve and are not ours to lead."""
+    may_be_told: Callable[[], bool]
+    """Whether the repository knows what runs, or is not waited for."""
 
     async def wait(self, request: WaitRequest) -> WaitResult:
         """Returns when the outcome is known, after `timeout_s` at the latest.
@@ -109,7 +111,7 @@ class Waiting:
             message = f"it was refused, and {(running or '')[:12]}, which contains it, runs"
             return self._result("superseded", commit, message)
         if runs:
-            waits = self.laggards() or self._unheard()
+            waits = self.laggards() or self._unheard() or not self.may_be_told()
             told = "; ".join(bound_nowhere(self.supervisor).values())
             return None if waits else self._result("applied", commit, told)
         if head is None:

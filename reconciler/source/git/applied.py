@@ -10,12 +10,13 @@ Opened by `reconciler.source.git.repository`, for `reconciler.loop.applied_ref`.
 from __future__ import annotations
 
 import hashlib
+import re
 import time
-from itertools import islice
 from pathlib import Path
 
-from reconciler.libgit2 import pygit2
 from reconciler.source.git.errors import RepositoryError
+from reconciler.source.git.loose import Loose
+from reconciler.source.git.released import BLOB, TAG, CallError, ReleasedGit
 from schemas.record import record
 
 APPLIED_REF = "refs/kakehi/applied"
@@ -29,6 +30,7 @@ OLD_S = 30 * 86_400.0
 """A daemon that runs says it anew each day (`reconciler.loop.applied_ref`)."""
 # Git holds the lock of a ref for about a millisecond.
 _LOCK_STALE_S = 5.0
+_TAGGED_AT = re.compile(rb"^tagger .*> (\d+) [+-]\d{4}$", re.MULTILINE)
 
 
 @record
@@ -78,10 +80,14 @@ class TwinError(RepositoryError):
 
 
 class AppliedCommits:
-    """The refs of applied commits in one repository, which are the only ones that we move."""
+    """The refs of applied commits in one repository, which are the only ones that we move.
 
-    def __init__(self, git: pygit2.Repository, common_dir: Path) -> None:
-        self._git = git
+    For one thread at a time; a disk that stands still holds up no other.
+    """
+
+    def __init__(self, git_dir: Path, common_dir: Path, loose: Loose) -> None:
+        self._git = ReleasedGit(git_dir)
+        self._loose = loose
         self._common_dir = common_dir
 
     def mark(self, commit: str, by: Applier, *, again: bool = False) -> bool:
@@ -105,30 +111,30 @@ class AppliedCommits:
                     return False
             self._take_over(former, commit, by)
             return True
-        except (KeyError, ValueError, pygit2.GitError, OSError) as error:
-            raise RepositoryError(f"cannot move {APPLIED_REF}: {_said(error)}") from None
+        except (CallError, OSError) as error:
+            raise RepositoryError(f"cannot move {APPLIED_REF}: {error}") from None
 
     def claim(self, by: Applier) -> None:
         """Have what is this daemon's known as this process's. Raises `RepositoryError`."""
         try:
             if by.is_same(self._applier(self._target(_BY))):
-                self._move(_BY, self._git.create_blob(by.text.encode("utf-8", "surrogateescape")))
-        except (KeyError, ValueError, pygit2.GitError, OSError) as error:
-            raise RepositoryError(f"cannot move {APPLIED_REF}: {_said(error)}") from None
+                self._move(_BY, self._git.write(BLOB, _encoded(by.text)))
+        except (CallError, OSError) as error:
+            raise RepositoryError(f"cannot move {APPLIED_REF}: {error}") from None
 
-    def _take_over(self, former: pygit2.Oid | None, commit: str, by: Applier) -> None:
+    def _take_over(self, former: str | None, commit: str, by: Applier) -> None:
         """What was another's becomes ours, and whoever is killed on the way takes nobody's.
 
         A transaction of git moves refs one by one as well, once it has all locks. So the ref is
         nobody's while it moves, and each has its commit in its own place by then.
         """
         owner, last = self._applier(former), self._target(APPLIED_REF)
-        if owner is not None and not by.is_same(owner) and last and last in self._git:
-            self._put(owner, str(last))
+        if owner is not None and not by.is_same(owner) and last and self._git.has(last):
+            self._put(owner, last)
         self._put(by, commit)
-        self._move(_BY, self._git.create_blob(b""))
+        self._move(_BY, self._git.write(BLOB, b""))
         self._move(APPLIED_REF, commit)
-        self._move(_BY, self._git.create_blob(by.text.encode("utf-8", "surrogateescape")))
+        self._move(_BY, self._git.write(BLOB, _encoded(by.text)))
         self._remove(by.ref)
 
     def renew(self, commit: str, by: Applier) -> None:
@@ -140,8 +146,8 @@ class AppliedCommits:
             if not by.is_same(self._applier(self._target(_BY))):
                 self._put(by, commit)
             self._forget_old()
-        except (KeyError, ValueError, pygit2.GitError, OSError) as error:
-            raise RepositoryError(f"cannot move {by.ref}: {_said(error)}") from None
+        except (CallError, OSError) as error:
+            raise RepositoryError(f"cannot move {by.ref}: {error}") from None
 
     def _forget_old(self) -> None:
         others = sorted(self._others(), key=lambda each: each.at, reverse=True)
@@ -172,39 +178,43 @@ class AppliedCommits:
     def _others(self) -> list[Applied]:
         """Those that cannot be read as ours are the oldest."""
         try:
-            listed = list(islice(self._git.references, _REFS_LOOKED_AT_MAX))
-        except (KeyError, ValueError, pygit2.GitError, OSError):
+            listed = self._git.names(f"{_OF_OTHERS}*", _REFS_LOOKED_AT_MAX)
+        except CallError:
             return []
-        return [self._other(name) for name in listed if name.startswith(_OF_OTHERS)]
+        return [self._other(name) for name in listed]
 
     def _other(self, name: str) -> Applied:
-        target = self._target(name)
-        try:
-            tag = self._git[target] if target is not None else None
-        except (KeyError, ValueError, pygit2.GitError, OSError):
-            tag = None
-        if not isinstance(tag, pygit2.Tag) or tag.tagger is None:
+        content = self._content(self._target(name), TAG)
+        tagged_at = _TAGGED_AT.search(content) if content is not None else None
+        if content is None or tagged_at is None:
             return Applied(name, None, 0.0)
-        return Applied(name, _applier_of(_decoded(tag.raw_message)), float(tag.tagger.time))
+        text = content.partition(b"\n\n")[2]
+        return Applied(name, _applier_of(_decoded(text)), float(tagged_at[1]))
 
-    def _changes_hands(self, blob: pygit2.Oid | None) -> bool:
+    def _changes_hands(self, blob: str | None) -> bool:
         return blob is not None and blob == _blob_id("")
 
-    def _applier(self, blob: pygit2.Oid | None) -> Applier | None:
+    def _applier(self, blob: str | None) -> Applier | None:
         """Whose text this is; None as well where it is nobody's."""
+        content = self._content(blob, BLOB)
+        return _applier_of(_decoded(content)) if content is not None else None
+
+    def _content(self, name: str | None, kind: int) -> bytes | None:
+        """What an object of this kind has; None where there is none that can be read."""
+        if name is None:
+            return None
         try:
-            found = self._git[blob] if blob is not None else None
-        except (KeyError, ValueError, pygit2.GitError, OSError):
+            self._loose.expect_whole(name)
+            found = self._git.read(name, _TEXT_BYTES_MAX)
+        except (CallError, RepositoryError):
             return None
-        if not isinstance(found, pygit2.Blob) or found.size > _TEXT_BYTES_MAX:
-            return None
-        return _applier_of(_decoded(found.data))
+        return found[1] if found is not None and found[0] == kind else None
 
     def _put(self, by: Applier, commit: str) -> None:
-        """Have a commit in a daemon's own place. Raises `KeyError` where it is not here."""
-        if commit not in self._git:
+        """Have a commit in a daemon's own place. Raises `CallError` where it is not here."""
+        if not self._git.has(commit):
             # A tag of what is nowhere would end each gc.
-            raise KeyError(f"commit {commit[:12]} is not here")
+            raise CallError(f"commit {commit[:12]} is not here")
         name = by.ref.removeprefix("refs/")
         lines = (
             f"object {commit}",
@@ -214,23 +224,21 @@ class AppliedCommits:
             "",
             by.text,
         )
-        content = "\n".join(lines).encode("utf-8", "surrogateescape")
-        self._move(by.ref, self._git.write(pygit2.enums.ObjectType.TAG, content))
+        self._move(by.ref, self._git.write(TAG, _encoded("\n".join(lines))))
 
-    def _target(self, name: str) -> pygit2.Oid | None:
+    def _target(self, name: str) -> str | None:
         try:
-            found = self._git.lookup_reference(name).target
-        except (KeyError, ValueError, pygit2.GitError, OSError):
+            return self._git.target(name)
+        except CallError:
             return None
-        return found if isinstance(found, pygit2.Oid) else None
 
-    def _move(self, name: str, to: str | pygit2.Oid) -> None:
+    def _move(self, name: str, to: str) -> None:
         self._break_stale_lock(name)
-        self._git.references.create(name, to, force=True)
+        self._git.move(name, to)
 
     def _remove(self, name: str) -> None:
         self._break_stale_lock(name)
-        self._git.references.delete(name)
+        self._git.remove(name)
 
     def _break_stale_lock(self, name: str) -> None:
         """A daemon that was killed while it moved its ref left the lock behind."""
@@ -250,14 +258,15 @@ def _applier_of(text: str) -> Applier | None:
     return Applier(id_, *rest[:3])
 
 
-def _said(error: Exception) -> object:
-    # Of a `KeyError` the text has quotes around it.
-    return error.args[0] if isinstance(error, KeyError) and error.args else error
-
-
 def _decoded(content: bytes) -> str:
     return content.decode("utf-8", "surrogateescape")
 
 
-def _blob_id(text: str) -> pygit2.Oid:
-    return pygit2.hash(text.encode("utf-8", "surrogateescape"))
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _blob_id(text: str) -> str:
+    """What git calls a blob with this content."""
+    content = _encoded(text)
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()

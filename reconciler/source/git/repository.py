@@ -65,7 +65,9 @@ class Repository:
         loose = Loose(self.common_dir / "objects", object_directories())
         self.objects = Objects(self._git, self.git_dir, loose)
         self.refs = Refs(self._git, self.objects, self.git_dir, self.common_dir)
-        self.applied = AppliedCommits(self._git, self.common_dir)
+        self.applied = AppliedCommits(self.git_dir, self.common_dir, loose)
+        self.applied_apart = AppliedCommits(self.git_dir, self.common_dir, loose)
+        """The same for the thread that moves them."""
         self.commits = Commits(self._git, self.objects, self.prefix)
 
     @property
