@@ -8,6 +8,40 @@ use std::mem;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
+/// What this machine lacks for one more connection, whoever it is to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// The process, or the machine, has all descriptors that it may have.
+    Descriptor,
+    /// The kernel has no memory for it.
+    Memory,
+    /// All ports that connections to that address may come from are taken.
+    Port,
+}
+
+impl Want {
+    /// What socket(2), connect(2) or epoll_ctl(2) has failed of; `None`: of what is at the other end.
+    #[must_use]
+    pub fn of(error: &io::Error) -> Option<Self> {
+        match error.raw_os_error()? {
+            libc::EMFILE | libc::ENFILE | libc::ENOSPC => Some(Self::Descriptor),
+            libc::ENOMEM | libc::ENOBUFS => Some(Self::Memory),
+            libc::EADDRNOTAVAIL => Some(Self::Port),
+            _ => None,
+        }
+    }
+
+    /// As the access log says it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Descriptor => "no_descriptor_left",
+            Self::Memory => "no_memory_left",
+            Self::Port => "no_port_left",
+        }
+    }
+}
+
 /// A non-blocking stream socket; closed when dropped.
 pub struct Stream {
     fd: OwnedFd,

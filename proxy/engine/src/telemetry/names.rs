@@ -56,7 +56,9 @@ named_indexes! {
         UpstreamReusesTotal = "upstream_reuses_total",
         /// Upstream connections that failed or took too long to connect.
         UpstreamConnectErrorsTotal = "upstream_connect_errors_total",
-        /// Those of them whose TLS handshake failed.
+        /// Upstream connections for which this machine had no descriptor, port or memory left.
+        UpstreamExhaustedTotal = "upstream_exhausted_total",
+        /// Upstream connections whose TLS handshake failed.
         UpstreamTlsErrorsTotal = "upstream_tls_errors_total",
         /// Upstream connections open, idle ones included.
         UpstreamConnectionsNow = "upstream_connections_now",

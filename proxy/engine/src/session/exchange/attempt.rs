@@ -3,9 +3,11 @@
 //! Rule: another backend is tried only while nothing of the request has gone anywhere; the one
 //! exception is [`Engine::ended_early`].
 
+use std::io;
 use std::rc::Rc;
 
 use crate::runtime::driver::Driver;
+use crate::runtime::socket::Want;
 use crate::session::back::carrier::Carrier;
 use crate::session::engine::Engine;
 use crate::session::exchange::waiting::Place;
@@ -114,12 +116,27 @@ impl<D: Driver> Engine<D> {
             self.begin_attempt(exchange, backend.clone());
             match self.reach(exchange, &backend) {
                 Ok(()) => return,
-                Err(_) => match self.note_connect_failed(exchange, Outcome::ConnectFailed) {
+                Err(error) => match self.note_unreached(exchange, &error) {
                     Next::Try => {}
                     Next::Answered => return,
                 },
             }
         }
+    }
+
+    /// No connection could be begun. What we lack ourselves is no word about the backend, which others may
+    /// reach by connections that are there.
+    fn note_unreached(&mut self, exchange: ExchangeId, error: &io::Error) -> Next {
+        let Some(want) = Want::of(error) else {
+            return self.note_connect_failed(exchange, Outcome::ConnectFailed);
+        };
+        self.metrics.add(Counter::UpstreamExhaustedTotal, 1);
+        self.exchanges[exchange].record.reason = Some(want.as_str());
+        if let Some(backend) = self.end_attempt(exchange) {
+            backend.probe_ended();
+            self.exchanges[exchange].tries.failed.push(backend);
+        }
+        self.next_after(exchange, Outcome::Exhausted)
     }
 
     fn count_retry(&mut self, exchange: ExchangeId) {
@@ -163,6 +180,11 @@ impl<D: Driver> Engine<D> {
                 .slot_add(backend.slot(), Field::ConnectErrors, 1);
             self.exchanges[exchange].tries.failed.push(backend);
         }
+        self.next_after(exchange, outcome)
+    }
+
+    /// Another try, as long as there may be one more.
+    fn next_after(&mut self, exchange: ExchangeId, outcome: Outcome) -> Next {
         let entry = &mut self.exchanges[exchange];
         entry.tries.connect_failure = Some(outcome);
         if entry.tries.failed.len() <= entry.cluster.entity.retries as usize {
@@ -174,12 +196,15 @@ impl<D: Driver> Engine<D> {
 
     /// Answers an exchange that no backend could be reached for.
     fn give_up_connecting(&mut self, exchange: ExchangeId, failure: Outcome) {
-        if failure == Outcome::ConnectTimeout {
-            self.metrics.add(Counter::GatewayTimeout504Total, 1);
-            self.fail_exchange(exchange, 504, failure);
-        } else {
-            self.fail_exchange(exchange, 502, failure);
-        }
+        let status = match failure {
+            Outcome::ConnectTimeout => {
+                self.metrics.add(Counter::GatewayTimeout504Total, 1);
+                504
+            }
+            Outcome::Exhausted => 503,
+            _ => 502,
+        };
+        self.fail_exchange(exchange, status, failure);
     }
 
     /// Says why TLS has failed: in the log, and beside the backend until a handshake succeeds. Where
