@@ -1,8 +1,8 @@
 """Threads in which somebody far away is asked: one may hang, and nobody waits for it at the end.
 
 The loop's own threads would keep a daemon from leaving for as long as an answer takes. Called by
-`reconciler.acme.certifying` and `reconciler.issuers.keeping`; `OwnThread` by
-`reconciler.loop.applied_ref`, whose disk is near, and may stand still.
+`reconciler.acme.certifying`, `reconciler.issuers.keeping` and `reconciler.source.watcher`;
+`OwnThread` by `reconciler.loop.applied_ref`, whose disk is near, and may stand still.
 """
 
 from __future__ import annotations

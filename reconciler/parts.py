@@ -22,6 +22,8 @@ _BACKOFF_MAX_S = 30.0
 # One that has run for so long has got over it: the next failure is the first again.
 STABLE_AFTER_S = 60.0
 
+_EARLY_SHARE = 0.05
+
 _current: ContextVar[Part | None] = ContextVar("part", default=None)
 
 
@@ -30,6 +32,16 @@ def heard_again_within(seconds: float) -> None:
     part = _current.get()
     if part is not None:
         part.due = asyncio.get_running_loop().time() + seconds
+
+
+def until_turn(every_s: float) -> float:
+    """Return the seconds until the next turn of so many seconds, which all have at the same time.
+
+    To wake costs more than most looks: who looks now and then does so together with all others.
+    """
+    left_s = every_s - asyncio.get_running_loop().time() % every_s
+    # A timer may end a moment early: that was the turn.
+    return left_s if left_s > _EARLY_SHARE * every_s else left_s + every_s
 
 
 class Part:

@@ -23,7 +23,7 @@ from reconciler.loop.repair.rebuilding import Rebuilding
 from reconciler.loop.stager import Stager
 from reconciler.materials.completing import Machine
 from reconciler.materials.external import ExternalFiles
-from reconciler.parts import heard_again_within
+from reconciler.parts import heard_again_within, until_turn
 from reconciler.reporting.announcing import Announcing
 from reconciler.reporting.outcomes import Outcomes
 from reconciler.source.git.errors import NoConfigurationError, RepositoryError
@@ -153,7 +153,7 @@ class Reconciler:
             # Who waited for the look has been told.
             garbage.collect_if_due()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(POLL_S):
+                async with asyncio.timeout(until_turn(POLL_S)):
                     await self._wake.wait()
 
     def _hold(self, problem: str, *, told: bool = False) -> None:

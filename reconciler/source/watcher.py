@@ -8,35 +8,26 @@ them and the refs with all below, never the objects and never a working tree.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
-# And not `awatch`, which imports all of anyio for a thread: a tenth of what a start imports.
-from watchfiles import watch
-
 from reconciler import log
+from reconciler.own_threads import OwnThreads
 from reconciler.presence import found_at, is_directory
 from reconciler.source.git.applied import APPLIED_REF
+from reconciler.source.inotify import Directory, Inotify
 from reconciler.stalling import looked_at
 
-# watchfiles looks for quiet in steps; 10 ms wakes us 17 ms after a ref moved and costs 0.6 % of a
-# core when idle. HEAD and packed-refs, in the directory itself, are in less of a hurry.
-_REFS_STEP_MS = 10
-_DIRECTORY_STEP_MS = 50
-_DEBOUNCE_MS = 50
-_TIMEOUT_MS = 10_000
-# Two that watch, and those before them, which take a step to see that they are to end.
-_THREADS_MAX = 6
+# Git moves several files in a few milliseconds, of which one is the ref. The first is looked at at
+# once, the next soon, and the longer it goes on the more seldom.
+_PAUSE_MIN_S = 0.005
+_PAUSE_MAX_S = 0.08
 _RESTART_DELAY_S = 1.0
-# A watch stands long before; what moved until then is found by one look more.
-_STANDS_WITHIN_S = 0.1
-# A watch that silently lost its kernel part would only be noticed by slowness.
-_RENEW_S = 3600.0
+_OURS = f"/{APPLIED_REF}"
+
+_IsNews = Callable[[str], bool]
 
 
 class Watcher:
@@ -47,7 +38,10 @@ class Watcher:
         self._tasks: list[asyncio.Task[None]] = []
         self._watched: tuple[tuple[Path, int], ...] = ()
         self._told: str | None = None
-        self._threads = ThreadPoolExecutor(_THREADS_MAX, "watch")
+        # A file system that does not answer keeps the thread that adds a watch.
+        self._threads = OwnThreads("watch", RuntimeError)
+        self._due: asyncio.TimerHandle | None = None
+        self._woken_at, self._pause_s = 0.0, _PAUSE_MIN_S
 
     def watch(
         self,
@@ -66,12 +60,12 @@ class Watcher:
             return
         self.stop()
         self._watched = watched
-        for paths, recursive, step in (
-            ([*alone, *others], False, _DIRECTORY_STEP_MS),
-            (deep, True, _REFS_STEP_MS),
-        ):
-            if paths:
-                task = asyncio.get_running_loop().create_task(self._run(paths, recursive, step))
+        repository = [*(Directory(path, False) for path in alone)]
+        repository += [Directory(path, True) for path in deep]
+        elsewhere = [Directory(path, False) for path in others]
+        for directories, is_news in ((repository, _is_news), (elsewhere, _any)):
+            if directories:
+                task = asyncio.get_running_loop().create_task(self._run(directories, is_news))
                 self._tasks.append(task)
 
     def stop(self) -> None:
@@ -79,45 +73,55 @@ class Watcher:
         for task in self._tasks:
             task.cancel()
         self._tasks = []
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
 
-    async def _run(self, paths: list[Path], recursive: bool, step: int) -> None:
-        loop = asyncio.get_running_loop()
+    async def _run(self, directories: list[Directory], is_news: _IsNews) -> None:
+        paths = [str(each.path) for each in directories]
         while True:
-            loop.call_later(_STANDS_WITHIN_S, self._woken)
             try:
-                async with asyncio.timeout(_RENEW_S):
-                    await self._watch(paths, recursive, step)
-            except TimeoutError:
-                continue
+                await self._watch(directories, is_news)
             except Exception as error:  # noqa: BLE001  # polling finds what no watch tells
                 self._tell(str(error))
                 await asyncio.sleep(_RESTART_DELAY_S)
-                there = await asyncio.to_thread(looked_at, map(str, paths), is_directory)
-                if not all(there.get(str(path)) for path in paths):
+                there = await asyncio.to_thread(looked_at, paths, is_directory)
+                if not all(there.get(path) for path in paths):
                     # The next look at the source finds what became of it and watches anew.
                     return
 
-    async def _watch(self, paths: list[Path], recursive: bool, step: int) -> None:
-        """Raises `TimeoutError` when the watch is to be made anew. Ends when its thread has."""
-        loop, stop = asyncio.get_running_loop(), threading.Event()
-
-        def moved() -> None:
-            loop.call_soon_threadsafe(self._moved)
-
-        watching = loop.run_in_executor(
-            self._threads, _until_told, paths, recursive, step, stop, moved
-        )
+    async def _watch(self, directories: list[Directory], is_news: _IsNews) -> None:
+        loop, inotify, grown = asyncio.get_running_loop(), Inotify(), asyncio.Event()
+        loop.add_reader(inotify.fileno(), self._read, inotify, is_news, grown)
         try:
-            await asyncio.shield(watching)
+            while True:
+                await self._threads.run(partial(_add, inotify, directories))
+                self._told = None
+                # Whatever moved before they were watched was not told.
+                self._moved()
+                await grown.wait()
+                grown.clear()
         finally:
-            stop.set()
-            # That is a step away. Who ends the loop cancels once more.
-            while not watching.done():
-                with contextlib.suppress(asyncio.CancelledError):
-                    await asyncio.wait([watching])
+            loop.remove_reader(inotify.fileno())
+
+    def _read(self, inotify: Inotify, is_news: _IsNews, grown: asyncio.Event) -> None:
+        for event in inotify.read():
+            if event.grows:
+                grown.set()
+            if is_news(event.path):
+                self._moved()
 
     def _moved(self) -> None:
-        self._told = None
+        if self._due is not None:
+            return
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        is_first = now - self._woken_at > 2 * self._pause_s
+        self._pause_s = _PAUSE_MIN_S if is_first else min(2 * self._pause_s, _PAUSE_MAX_S)
+        self._due = loop.call_at(max(now, self._woken_at + self._pause_s), self._wake)
+
+    def _wake(self) -> None:
+        self._due, self._woken_at = None, asyncio.get_running_loop().time()
         self._woken()
 
     def _tell(self, reason: str) -> None:
@@ -127,50 +131,18 @@ class Watcher:
         self._told = reason
 
 
-def _until_told(
-    paths: list[Path], recursive: bool, step: int, stop: threading.Event, moved: Callable[[], None]
-) -> None:
-    """In a thread of its own: calls `moved` for each event, until `stop` is set."""
-    with _as_text(paths) as named:
-        for _ in watch(
-            *named,
-            # The default filter ignores everything below a `.git`.
-            watch_filter=_is_news,
-            debounce=_DEBOUNCE_MS,
-            step=step,
-            stop_event=stop,
-            rust_timeout=_TIMEOUT_MS,
-            raise_interrupt=False,
-            recursive=recursive,
-            ignore_permission_denied=True,
-        ):
-            moved()
+def _add(inotify: Inotify, directories: list[Directory]) -> None:
+    for directory in directories:
+        inotify.add(directory)
 
 
-@contextlib.contextmanager
-def _as_text(paths: list[Path]) -> Iterator[list[str]]:
-    """The paths, those whose names are not UTF-8 by a descriptor: what watches takes text alone."""
-    with contextlib.ExitStack() as stack:
-        yield [str(path) if _is_text(path) else _opened(path, stack) for path in paths]
+def _is_news(path: str) -> bool:
+    """Neither the refs that we move ourselves, nor the files that git locks others by."""
+    return _OURS not in path and not path.endswith(".lock")
 
 
-def _is_text(path: Path) -> bool:
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        return False
+def _any(_: str) -> bool:
     return True
-
-
-def _opened(path: Path, stack: contextlib.ExitStack) -> str:
-    descriptor = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    stack.callback(os.close, descriptor)
-    return f"/proc/self/fd/{descriptor}"
-
-
-def _is_news(_: object, path: str) -> bool:
-    """The refs that we move ourselves tell us nothing."""
-    return f"/{APPLIED_REF}" not in path
 
 
 def _inode(path: Path) -> int:

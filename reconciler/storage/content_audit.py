@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 
-from reconciler.parts import heard_again_within
+from reconciler.parts import heard_again_within, until_turn
 from reconciler.storage.file.database import DamagedError
 from reconciler.storage.store import Store
 from schemas.entities.entity import EntityKey
@@ -47,7 +47,7 @@ class MaterialAudit:
         pause_s = LOOK_S
         while True:
             heard_again_within(pause_s + _BATCH_WITHIN_S)
-            await asyncio.sleep(pause_s)
+            await asyncio.sleep(until_turn(pause_s))
             pause_s, began = LOOK_S, loop.time()
             is_whole, stamp = began >= due_s, self._store.materials.stamp()
             if not is_whole and stamp == self._seen and began < again_s:

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from tests.harness import processes
+from tests.harness.failing import WATCHES, Failing
 from tests.harness.repo import Repo
 from tests.harness.site import Site
 
@@ -292,11 +293,10 @@ def test_packing_while_it_follows(shared: Site) -> None:
 # F17: no event ever comes
 
 
-def test_the_poll_finds_what_no_event_told(site: Site) -> None:
-    hour_ms = "3600000"
-    site.start(
-        files(site, "red"), WATCHFILES_FORCE_POLLING="true", WATCHFILES_POLL_DELAY_MS=hour_ms
-    )
+def test_the_poll_finds_what_no_event_told(site: Site, tmp_path: Path) -> None:
+    unwatched = Failing(tmp_path, WATCHES, [site.repo.directory])
+    site.start(files(site, "red"), **unwatched.environment)
+    assert "watching the repository failed, polling goes on" in site.daemon.log()
     for backend in ("blue", "red"):
         sha = site.repo.commit(files(site, backend))
         began = time.monotonic()

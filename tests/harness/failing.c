@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/types.h>
@@ -78,6 +79,7 @@ OF_FILE(int, ftruncate, (int file, off_t size), (file, size))
 OF_FILE(int, ftruncate64, (int file, off64_t size), (file, size))
 OF_PATH(rename, (const char *path, const char *to), (path, to))
 OF_PATH(unlink, (const char *path), (path))
+OF_PATH(inotify_add_watch, (int watcher, const char *path, uint32_t mask), (watcher, path, mask))
 OF_PATH(mkdir, (const char *path, mode_t mode), (path, mode))
 
 #define OPEN(name)                                             \

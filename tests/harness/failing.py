@@ -1,6 +1,7 @@
 """A disk that is broken: calls below directories fail with an I/O error by `failing.c`, preloaded.
 
-Used by `tests.faults.test_failing_disk`. Needs the C compiler that the engine's build links with.
+Used by `tests.faults.test_failing_disk` and `tests.faults.test_repository`. Needs the C compiler
+that the engine's build links with.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ SYNCS = "fsync,fdatasync"
 LENGTHS = "ftruncate,ftruncate64"
 NAMES = "create,rename,unlink,mkdir"
 OPENS = "open"
+WATCHES = "inotify_add_watch"
 READS = "read,pread,pread64,sendfile,sendfile64"
 
 

@@ -26,7 +26,7 @@ BIND_ANEW = signal.SIGUSR2
 
 _LISTENS = "00010000"
 _PLACE = re.compile(rf"/{worker_sockets.WORKERS_DIRECTORY}/[0-9]+\.[a-z]+\s*\Z")
-_NAME = re.compile(r"kakehi-w([0-9]+)")
+_NAME = re.compile(rb"kakehi-w([0-9]+)")
 _CAUGHT = re.compile(r"^SigCgt:\s*([0-9a-f]+)$", re.MULTILINE)
 # A worker does it in a turn of its loop; one that hangs is not waited for.
 _WAIT_S = 2.0
@@ -120,20 +120,33 @@ def _holding(sockets: Collection[str]) -> tuple[dict[int, int], dict[int, int]]:
     A worker that may bind to low ports shows them to nobody who may not, not even to its user.
     """
     found, unread = dict[int, int](), dict[int, int]()
-    for process in Path("/proc").glob("[0-9]*") if sockets else ():
+    for pid in _processes() if sockets else ():
         with contextlib.suppress(OSError):
-            name = _NAME.fullmatch((process / "comm").read_text(errors="replace").strip())
+            name = _NAME.fullmatch(_name_of(pid))
             if name is None:
                 continue
-            pid, number = int(process.name), int(name[1])
+            number = int(name[1])
             try:
-                held = {str(link.readlink()) for link in (process / "fd").iterdir()}
+                held = {str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()}
             except PermissionError:
                 unread[pid] = number
                 continue
             if not held.isdisjoint(sockets):
                 found[pid] = number
     return found, unread
+
+
+def _processes() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdecimal()]  # noqa: PTH208  # many
+
+
+def _name_of(pid: int) -> bytes:
+    """Raises `OSError`. Asked of all processes of a machine, now and then: hence no file object."""
+    opened = os.open(f"/proc/{pid}/comm", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(opened, 64).rstrip()
+    finally:
+        os.close(opened)
 
 
 def _bound(runtime_dir: Path) -> set[str]:

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 
 from reconciler import log
+from reconciler.parts import until_turn
 from reconciler.patience import within
 from reconciler.storage.file.database import DamagedError
 from reconciler.storage.kept.history import now
@@ -61,7 +62,7 @@ class Auditing:
     async def run(self) -> None:
         """Audit all workers again and again, until cancelled."""
         while True:
-            await asyncio.sleep(self._every_s)
+            await asyncio.sleep(until_turn(self._every_s))
             for worker in list(self._supervisor.in_service.values()):
                 self._look_for_lost(worker)
                 await self._audit(worker)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 
 from reconciler import log
-from reconciler.parts import heard_again_within
+from reconciler.parts import heard_again_within, until_turn
 from reconciler.storage.store import Store
 from reconciler.workers.linked.link import WorkerGoneError
 from reconciler.workers.linked.worker import Worker
@@ -35,7 +35,7 @@ class Binding:
         """Try again every second, until cancelled."""
         while True:
             heard_again_within(_TURN_WITHIN_S)
-            await asyncio.sleep(TURN_S)
+            await asyncio.sleep(until_turn(TURN_S))
             if any(worker.unbound for worker in self._supervisor.in_service.values()):
                 async with self._supervisor.exclusive:
                     for worker in self._supervisor.in_service.values():

@@ -14,7 +14,7 @@ import asyncio
 from collections.abc import Callable
 
 from reconciler import log
-from reconciler.parts import heard_again_within
+from reconciler.parts import heard_again_within, until_turn
 from reconciler.workers.linked.worker import Worker
 from reconciler.workers.slots.supervisor import Supervisor
 from schemas.messages import wire
@@ -40,7 +40,7 @@ class Liveness:
         """Look at all workers every second, until cancelled."""
         while True:
             heard_again_within(_TURN_WITHIN_S)
-            await asyncio.sleep(_TURN_S)
+            await asyncio.sleep(until_turn(_TURN_S))
             self.look()
 
     def look(self) -> None:

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from reconciler import log
 from reconciler.errors import MachineError
-from reconciler.parts import heard_again_within
+from reconciler.parts import heard_again_within, until_turn
 from reconciler.presence import is_directory
 from reconciler.storage.file.place import holds_lock, lock_directory
 from reconciler.workers.processes import lost_sockets
@@ -68,7 +68,7 @@ class RuntimeDirectory:
         """Until cancelled: makes anew what is gone."""
         while True:
             heard_again_within(_LOOK_WITHIN_S)
-            await asyncio.sleep(_LOOK_EVERY_S)
+            await asyncio.sleep(until_turn(_LOOK_EVERY_S))
             try:
                 self._restore()
                 if not control.is_found:

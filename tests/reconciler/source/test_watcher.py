@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +15,10 @@ from reconciler.source.source import Source
 from reconciler.source.watcher import Watcher
 from tests.harness.repo import Repo
 
-# An event takes about 20 ms; the poll behind it takes a second. In between lies what is tested.
+# An event takes some milliseconds; the poll behind it a second. In between lies what is tested.
 WOKEN_S = 0.8
+# In a second, of this process: five are its own.
+SWITCHES_MAX = 40
 
 
 def merge(repo: Repo) -> None:
@@ -59,8 +62,8 @@ async def woken_by(source: Source, action: Callable[[], object]) -> bool:
     woken = asyncio.Event()
     watcher = Watcher(woken.set)
     watcher.watch(*source.watched())
-    # inotify is set up in a thread; nothing tells when it is done.
-    await asyncio.sleep(0.3)
+    await woken.wait()  # It stands.
+    # Neither is anybody woken by the look.
     before = source.head().commit
     woken.clear()
     await asyncio.to_thread(action)
@@ -135,7 +138,6 @@ def test_it_wakes_where_the_git_directory_lies_elsewhere(tmp_path: Path, place: 
 def test_it_wakes_in_a_repository_whose_name_is_not_utf_8(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """What watches takes text alone."""
     directory = os.fsencode(tmp_path) + b"/caf\xe9"
     repo = Repo(Path(os.fsdecode(directory)))
     repo.commit({"a.yaml": "1"})
@@ -215,3 +217,49 @@ def test_watching_what_is_watched_already_changes_nothing(repo: Repo) -> None:
         watcher.stop()
 
     asyncio.run(twice())
+
+
+def test_nobody_is_woken_while_nothing_moves(repo: Repo) -> None:
+    """Nor by what a look reads."""
+    repo.commit({"a.yaml": "1"})
+    source = Source(repo.directory, None)
+    told: list[None] = []
+
+    async def idle() -> int:
+        watcher = Watcher(lambda: told.append(None))
+        watcher.watch(*source.watched())
+        await asyncio.sleep(0.3)
+        told.clear()
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw
+        for _ in range(5):
+            source.head()
+            await asyncio.sleep(0.2)
+        watcher.stop()
+        return resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw - before
+
+    switches = asyncio.run(idle())
+    print(f"{switches} switches in a second")
+    assert (told, switches < SWITCHES_MAX) == ([], True)
+
+
+def test_a_storm_of_events_is_looked_at_now_and_then(repo: Repo) -> None:
+    repo.commit({"a.yaml": "1"})
+    told: list[float] = []
+
+    async def storm() -> None:
+        loop = asyncio.get_running_loop()
+        watcher = Watcher(lambda: told.append(loop.time()))
+        watcher.watch(*Source(repo.directory, None).watched())
+        await asyncio.sleep(0.3)
+        told.clear()
+        ends = loop.time() + 1.0
+        while loop.time() < ends:
+            (repo.directory / ".git" / "FETCH_HEAD").write_text("")
+            await asyncio.sleep(0.002)
+        moved = loop.time()
+        await asyncio.sleep(0.2)
+        watcher.stop()
+        assert 5 < len(told) < 25
+        assert told[-1] >= moved - 0.002, "what moved last is looked at as well"
+
+    asyncio.run(storm())
