@@ -82,9 +82,14 @@ def test_what_a_test_starts_finds_its_modules_compiled(tmp_path: Path) -> None:
 
 
 def session(tests: Path, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """A session of its own, with the conftest of this one; if it hangs, it says where."""
+    """A session of its own, with the conftest of this one; if it hangs, it says where.
+
+    Its temporary directories are its own too: among those of all sessions it would delete what
+    earlier ones have left before it says how it ended, and that may take a minute.
+    """
     with subprocess.Popen(
         [sys.executable, "-m", "pytest", "-c", "/dev/null", "--rootdir", str(tests)]
+        + ["--basetemp", str(tests / "temporary")]
         + ["-p", "tests.conftest", "-p", "no:cacheprovider", "-n", "1", "--dist", "loadfile"]
         + [*options, str(tests)],
         cwd=ROOT,
