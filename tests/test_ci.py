@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness import processes
+
 ROOT = Path(__file__).resolve().parent.parent
 FAILED = ".pytest_cache/v/cache/lastfailed"
 STUB = '#!/bin/bash\necho "{name} $*" >> "$PWD/called"\n{script}\n'
@@ -114,6 +116,18 @@ def test_a_part_that_ended_without_a_record_is_not_excused_by_the_one_before(
     flaky = f"{FIRST_OF_PARALLEL} {{ {RECORD} exit 1; }}; {FIRST_OF_SERIAL} exit 1; exit 0"
     code, _, called = run(checkout, pytest=flaky)
     assert (code, called) == (1, [*EVERYTHING[:5], PARALLEL + AGAIN, TIMED, SERIAL])
+
+
+def test_each_part_writes_into_a_directory_of_its_own_that_is_gone_in_the_end(
+    checkout: Path,
+) -> None:
+    """pytest deletes what earlier sessions have left in the one of all, and that takes minutes."""
+    note = 'echo "$PYTEST_DEBUG_TEMPROOT" >> "$PWD/wrote"; : > "$PYTEST_DEBUG_TEMPROOT/left"'
+    assert run(checkout, pytest=note)[0] == 0
+    wrote = [Path(line) for line in (checkout / "wrote").read_text().splitlines()]
+    assert len(set(wrote)) == 3
+    [together] = {path.parent for path in wrote}
+    processes.wait_until(lambda: not os.path.lexists(together), "they are deleted")
 
 
 def test_what_an_earlier_run_left_is_not_repeated(checkout: Path) -> None:
