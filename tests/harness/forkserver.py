@@ -1,10 +1,10 @@
-"""The process that forks daemons for tests: it has imported what each start of one imports.
+"""The process that forks daemons for tests: it has made what each start of one makes anew.
 
-That is half of the processor time of a start, and some thousand tests begin with one. What is
-forked lives the daemon's own `main` and is what executing it would leave: command line,
-environment, directory, descriptors, signals, limits, umask and name are its own, and no thread is
-there before. It has what was imported, and the seed of hashes, from here. Run as a script by
-`tests.harness.forked`, which tells when a daemon is executed instead.
+Imports and models are most of the processor time of a start, and some thousand tests begin with
+one. What is forked lives the daemon's own `main` and is what executing it would leave: command
+line, environment, directory, descriptors, signals, limits, umask and name are its own, and no
+thread is there before. It has what was imported and built, and the seed of hashes, from here. Run
+as a script by `tests.harness.forked`, which tells when a daemon is executed instead.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ _IMPORTED = (
     "proxy.zygote",
     "reconciler.daemon.starting",
     "reconciler.planning.differ",
+    "reconciler.materials.pem",
 )
 _REQUEST_MAX = 1 << 16
 _DESCRIPTORS = 4
@@ -56,6 +57,19 @@ def serve(control: socket.socket) -> int:
             for descriptor in descriptors:
                 os.close(descriptor)
         control.send(str(answer).encode())
+
+
+def _build() -> None:
+    """Build the models, and find out how each is made of a value: at their first use, otherwise."""
+    base = sys.modules["schemas.base"]
+    for model in _below(base.BaseModel):
+        model.model_rebuild()
+        if issubclass(model, base.Plain):
+            list(base.not_there_yet(model.model_construct()))
+
+
+def _below(model: Any) -> list[Any]:
+    return [each for child in model.__subclasses__() for each in (child, *_below(child))]
 
 
 def _live(request: dict[str, Any], descriptors: list[int], control: socket.socket) -> int:
@@ -129,6 +143,7 @@ if __name__ == "__main__":
     for name in _IMPORTED:
         importlib.import_module(name)
     sys.modules["reconciler.planning.differ"].load()
+    _build()
     # What is imported stays: no collection copies its pages.
     gc.freeze()
     assert len(os.listdir("/proc/self/task")) == 1, "with threads nothing can be forked"
