@@ -246,7 +246,7 @@ def commit_plane(base: Ground, workers: WorkerPlane, observer: Observer) -> Comm
     applied_ref = AppliedRef(
         base.source, base.outcomes, store, base.options.state_dir, store.notes.add
     )
-    runner = Runner(store, supervisor, workers.sockets, admin, recorded=applied_ref.mark)
+    runner = Runner(store, supervisor, workers.sockets, admin, recorded=applied_ref.recorded)
     reconciler = Reconciler(
         base.source,
         store,

@@ -99,6 +99,8 @@ class AppliedRef:
         self._renew_at = 0.0
         self._to_resume: str | None = None
         """What a start has found to run, while the repository cannot be asked."""
+        self._older: str | None = None
+        """What a start has found to run, where the ref has what was applied after it."""
         self._thread = OwnThread("applied ref")
         self._moving: asyncio.Task[None] | None = None
         self._asked_at = 0.0
@@ -143,7 +145,10 @@ class AppliedRef:
                 applied = self._source.head_of(ref).commit
                 if applied == commit:
                     self._wanted = self._marked = commit
-                if applied == commit or self._source.is_descendant(applied, commit):
+                if applied == commit:
+                    return
+                if self._source.is_descendant(applied, commit):
+                    self._older = commit
                     return
         except RepositoryError:
             # Told by the looks, which need it as well.
@@ -160,8 +165,22 @@ class AppliedRef:
         own = self._source.repository.applied.by(by)
         return newest_on(self._source, head) if own is None else Applied(own, by, 0.0)
 
+    def is_older(self, commit: str | None) -> bool:
+        """Whether this is what a start has found to run, and the ref has something later."""
+        self._resume_again()
+        return commit is not None and commit == self._older
+
+    def recorded(self, commit: str | None) -> None:
+        """Mark what a commit record names, unless that is older than what the ref has.
+
+        Files outside were taken over by it then: nobody has asked for the commit.
+        """
+        if not self.is_older(commit):
+            self.mark(commit)
+
     def mark(self, commit: str | None) -> None:
         """Have the ref point to a commit that runs; nothing is done where it does."""
+        self._older = None
         if commit != self._wanted:
             self._wanted, self._told_at = commit, time.monotonic() + MOVED_WITHIN_S
         self._to_resume = None
@@ -182,11 +201,14 @@ class AppliedRef:
 
     def try_again(self) -> None:
         """Do what could not be done before, and now and then say anew whose it is."""
+        self._resume_again()
+        self._begin()
+        self._look_at_the_clock()
+
+    def _resume_again(self) -> None:
         if self._to_resume is not None:
             commit, self._to_resume = self._to_resume, None
             self.resume(commit)
-        self._begin()
-        self._look_at_the_clock()
 
     def _look_at_the_clock(self) -> None:
         is_moved = self._wanted == self._marked

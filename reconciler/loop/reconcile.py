@@ -128,9 +128,6 @@ class Reconciler:
             except UnfetchedError as error:
                 waiting = self._source.fetch_problem is None
                 self._hold(str(error), told=True)
-            except NoConfigurationError as error:
-                self._hold(str(error))
-                self._refuse_empty(error)
             except RepositoryError as error:
                 self._hold(str(error))
             except DamagedError as error:
@@ -171,6 +168,15 @@ class Reconciler:
         self.wake()
 
     async def _look(self) -> None:
+        try:
+            await self._look_at_newest()
+        except NoConfigurationError as error:
+            refused = self._refuse_empty(error)
+            if refused is not None:
+                await self._serve_applied(refused)
+            self._hold(str(error))
+
+    async def _look_at_newest(self) -> None:
         self._store.look()
         if (damage := self._rebuilding.due()) is not None:
             raise damage
@@ -203,8 +209,8 @@ class Reconciler:
             self._applying.settled()
             return
         await self._applying.apply(head)
-        if self.retrying.given_up == head.commit and running.commit is None:
-            await self._serve_applied(head)
+        if self.retrying.given_up == head.commit:
+            await self._serve_applied(head.commit)
 
     async def _is_to_be_tried(self, head: Head) -> bool:
         """Not what was refused, unless what was missing has come, nor what shall wait."""
@@ -217,23 +223,33 @@ class Reconciler:
             self.retrying.take_up()
         return head.commit != self.retrying.given_up and is_due
 
-    async def _serve_applied(self, head: Head) -> None:
-        """The state was lost and nobody serves: what was applied last is better than nothing."""
-        last = self._applied_ref.last(head.commit)
+    async def _serve_applied(self, refused: str) -> None:
+        """Where the state was lost, or is older, what was applied last is better than that.
+
+        Workers that serve something later have been asked before.
+        """
+        running = self._store.running.commit
+        is_older = self._applied_ref.is_older(running)
+        if running is not None and not is_older:
+            return
+        last = self._applied_ref.last(refused)
         if last is None:
             return
         applied = self._source.head_of(last.ref)
-        if applied != head and self._source.is_descendant(head.commit, applied.commit):
+        # By its own id, which an older state has, it is known as ours wherever the branch is now.
+        is_ours = is_older or self._source.is_descendant(refused, applied.commit)
+        if applied.commit != refused and is_ours:
+            what = "what ran last is lost" if is_older else "nothing is known of what ran"
             log.warning(
                 "serving the commit that was applied last",
                 commit=applied.commit[:12],
                 by=(last.by and last.by.place) or "unknown",
-                reason=f"nothing is known of what ran, and {head.commit[:12]} is refused",
+                reason=f"{what}, and {refused[:12]} is refused",
             )
-            refusal, is_final = self.outcomes.last_error, not self.retrying.waits_for(head.commit)
+            refusal, is_final = self.outcomes.last_error, not self.retrying.waits_for(refused)
             await self._applying.apply(applied)
             if is_final:
-                self.retrying.give_up(head.commit)
+                self.retrying.give_up(refused)
             self.outcomes.restore(refusal)
 
     async def _rebuild(self, damage: DamagedError) -> None:
@@ -252,12 +268,17 @@ class Reconciler:
         if await self._rebuilding.run(confirmed):
             self.wake()
 
-    def _refuse_empty(self, error: NoConfigurationError) -> None:
-        """Held like what cannot be read, and refused: somebody may wait for this very commit."""
+    def _refuse_empty(self, error: NoConfigurationError) -> str | None:
+        """Held like what cannot be read, and refused: somebody may wait for this very commit.
+
+        Return it, where it was not refused before.
+        """
         commit = error.commit or (self.head.commit if self.head else None)
-        if commit is not None and commit != self.retrying.given_up:
-            head, reason = Head(commit, ""), str(error)
-            self._applying.refuse(head, lambda: self.outcomes.empty(head, reason))
+        if commit is None or commit == self.retrying.given_up:
+            return None
+        head, reason = Head(commit, ""), str(error)
+        self._applying.refuse(head, lambda: self.outcomes.empty(head, reason))
+        return commit
 
     def _hold_internally(self, doing: str, error: Exception) -> str:
         """A program error may come at each look: it is told once, and in status while it lasts."""
