@@ -78,6 +78,7 @@ class Daemon:
 
     async def run(self) -> None:
         """From the first socket to the last."""
+        self._base.store.write_apart()
         await self._check_source()
         self._commits.applied_ref.resume(self._base.store.running.commit)
         for number, drain in ((signal.SIGINT, True), (signal.SIGTERM, False)):
@@ -120,6 +121,7 @@ class Daemon:
             self._watcher.stop()
             self._workers.drains.stop()
         await self._commits.applied_ref.settled()
+        await self._base.store.settled()
         await self._leave(drain)
 
     async def _check_source(self) -> None:

@@ -144,6 +144,7 @@ class Applying:
                 step()
             except Exception as error:  # noqa: BLE001  # whatever it is, the commit is applied
                 log.internal_error(f"{doing} behind a commit", error)
+        await self._store.settled()
         self._announcing.announce()
         return "done"
 
@@ -161,12 +162,15 @@ class Applying:
         whole = staged is not None and staged.whole
         bulk = staged.bulk if staged else None
         try:
-            self._store.follow(head.commit, head.tree, moved, now(), files, whole=whole, bulk=bulk)
+            await self._store.follow(
+                head.commit, head.tree, moved, now(), files, whole=whole, bulk=bulk
+            )
         except OSError as error:
             raise self.unwritable("write the state", error) from None
         self._applied_ref.mark(head.commit)
         await self._applied_ref.settled()
         self._outcomes.unchanged(head, began, base, staged.warnings if staged else ())
+        await self._store.settled()
         self._announcing.announce()
 
     def settled(self) -> None:

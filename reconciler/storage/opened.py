@@ -161,8 +161,9 @@ class Opened:
             self._probe()
 
     def restore(self, texts: Mapping[str, str], history: Iterable[HistoryRow]) -> None:
-        """Write what other parts keep. Raises `OSError`."""
-        with self.writing():
+        """Write what other parts keep; the history alone is not worth a sync. Raises `OSError`."""
+        sync = contextlib.nullcontext() if texts else self.writer.unsynced()
+        with sync, self.writing():
             for name, text in texts.items():
                 self.writer.keep(name, text)
             for row in history:

@@ -8,6 +8,9 @@ prepare. Behind it the row `unfinished` says what workers may still be at, until
 Where the database is, and what a start makes of what it finds, is the business of `opened`. While
 the directory cannot be written commits wait, unless nothing would be served without them.
 
+Its disk may stand still in the midst of a write, so a thread writes, in the order in which it was
+asked: `commit`, `follow` and `done` wait for it, and what other parts have to say is put off to it.
+
 Called by `reconciler.transaction` (commit, done), `reconciler.loop` (follow), and by every
 part that asks what runs (`running`).
 """
@@ -17,12 +20,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 from reconciler import faults, log
 from reconciler.durable import rename_durably
+from reconciler.own_threads import OwnThread
+from reconciler.stalling import PATIENCE_S
 from reconciler.storage.file.checkpoints import Checkpoints
 from reconciler.storage.file.database import (
     FILE_NAME,
@@ -49,6 +57,7 @@ from schemas.kinds.settings import Settings
 
 # The longest that takes its time is a worker that is brought up with a very large state.
 SNAPSHOT_S_MAX = 600.0
+Result = TypeVar("Result")
 # A file of some hundred entities; what its rows take holds up the loop.
 _REHEARSED_CHARS_MAX = 16 * 1024
 
@@ -56,6 +65,12 @@ _REHEARSED_CHARS_MAX = 16 * 1024
 def unrelated(_: Entity) -> Iterable[tuple[str, str, str]]:
     """For whoever asks for no relations."""
     return ()
+
+
+def _heard(ended: asyncio.Future[Any]) -> None:
+    """Whoever waited may have been cancelled, and asks no more for what went wrong."""
+    if not ended.cancelled():
+        ended.exception()
 
 
 class Store:
@@ -72,10 +87,14 @@ class Store:
         # (generation, digest) of workers that hold the state in the form of another version.
         self.former = opened.former
         self._newcomers: list[StateSince] = []
-        self._writing_apart = False
-        # What others have to write while a thread has the writer.
+        self._thread = OwnThread("state")
+        self._is_apart = False
+        # So many writes the thread has been asked for.
+        self._writing = 0
+        # What others have to write, behind what the thread is at.
         self._put_off: dict[str, str] = {}
-        self._unrecorded: list[HistoryRow] = []
+        self._unrecorded: list[tuple[HistoryRow, Callable[[], None]]] = []
+        self._restoring: asyncio.Task[None] | None = None
         self._checkpoints = Checkpoints()
 
     @property
@@ -117,7 +136,7 @@ class Store:
         self.look()
         with self.snapshot() as seen, self.materials.kept():
             # A thread may have committed what the loop has not been told of yet.
-            now = seen.moment if self._writing_apart else self.running.moment
+            now = seen.moment if self._writing else self.running.moment
             since = StateSince(now, Whole(seen.state))
             self._newcomers.append(since)
             try:
@@ -146,14 +165,26 @@ class Store:
             self._opened.start_elsewhere(error)
         self.unfinished, self.former = self._opened.unfinished, self._opened.former
 
+    def write_apart(self) -> None:
+        """From here on a loop runs, and nothing of it waits for what other parts have to say."""
+        self._is_apart = True
+
+    async def settled(self) -> None:
+        """Return when what others have put off is written, or fails, or hangs: that is told."""
+        if self._restoring is not None:
+            await asyncio.wait([self._restoring], timeout=PATIENCE_S)
+
     def close(self) -> None:
         """Gives the lock back."""
+        if self._writing:
+            # The disk stands still: what has the files open ends with the process.
+            return
         self._checkpoints.finish()
         self._opened.close()
 
     def look(self) -> None:
         """Now and then: what was deleted, replaced or could not be written is written anew."""
-        if not self._writing_apart:
+        if not self._writing:
             self._opened.look()
 
     async def is_well(self) -> bool:
@@ -179,10 +210,14 @@ class Store:
         return self._opened.database.path.parent
 
     def keep(self, name: str, text: str) -> None:
-        """Remembers a text of another part over restarts. Raises `OSError`."""
-        if self._writing_apart:
-            # The writer is at it in a thread, for some seconds: this is durable right behind.
+        """Remembers a text of another part over restarts. Raises `OSError`.
+
+        Where the thread writes it, it is durable when `settled` returns, or `place` has a problem.
+        """
+        if self._is_apart or self._writing:
+            self._opened.refuse_silent()
             self._put_off[name] = text
+            self._restore()
             return
         with self._opened.writing():
             self._opened.writer.keep(name, text)
@@ -203,13 +238,64 @@ class Store:
             raise OSError(errno.EIO, self.place.problem or "the state directory cannot be read")
         return text
 
-    def record(self, row: HistoryRow) -> None:
-        """Add to the history. Raises `OSError`."""
-        if self._writing_apart:
-            self._unrecorded.append(row)
+    def record(self, row: HistoryRow, lost: Callable[[], None] = lambda: None) -> None:
+        """Add to the history; `lost` is called where the thread could not. Raises `OSError`."""
+        if self._is_apart or self._writing:
+            self._opened.refuse_silent()
+            self._unrecorded.append((row, lost))
+            self._restore()
             return
-        with self._opened.writer.unsynced(), self._opened.writing():
-            self._opened.writer.record(row)
+        self._opened.restore({}, (row,))
+
+    def _restore(self) -> None:
+        if self._restoring is None:
+            self._restoring = asyncio.get_running_loop().create_task(self._restore_all())
+
+    async def _restore_all(self) -> None:
+        try:
+            while self._put_off or self._unrecorded:
+                texts, rows = self._put_off.copy(), self._unrecorded.copy()
+                try:
+                    write = partial(self._opened.restore, texts, [row for row, _ in rows])
+                    await self._apart(write)
+                except OSError as error:
+                    log.warning("the state directory cannot be written", reason=error.strerror)
+                    for _, lost in rows:
+                        lost()
+                del self._unrecorded[: len(rows)]
+                for name, text in texts.items():
+                    if self._put_off[name] == text:
+                        del self._put_off[name]
+        finally:
+            self._restoring = None
+
+    async def _apart(self, work: Callable[[], Result]) -> Result:
+        """Have the thread do what writes, behind what it was asked for before."""
+        loop = asyncio.get_running_loop()
+        silent = loop.call_later(PATIENCE_S, self.place.fell_silent)
+        self._writing += 1
+        working = asyncio.ensure_future(self._thread.run(work))
+        working.add_done_callback(_heard)
+        working.add_done_callback(self._worked)
+        try:
+            return await asyncio.shield(working)
+        except asyncio.CancelledError:
+            # What is written cannot be left half way: the next start finds it, or not.
+            await asyncio.wait([working], timeout=PATIENCE_S)
+            raise
+        except RuntimeError:
+            reason = errno.EAGAIN
+            raise OSError(reason, os.strerror(reason)) from None
+        finally:
+            silent.cancel()
+
+    def _worked(self, _: object) -> None:
+        self._writing -= 1
+
+    async def _quiet(self) -> None:
+        """Return when the thread is at nothing: where the database is may change then."""
+        while self._writing:
+            await self._apart(lambda: None)
 
     def outrank(self, epoch: int) -> None:
         """Workers know a later daemon than these files: theirs were lost, we come after it."""
@@ -252,7 +338,7 @@ class Store:
 
         So the first commit finds at hand what all of them need. Raises `OSError`, `DamagedError`.
         """
-        if self._writing_apart:
+        if self._writing:
             return
         now, state, writer = self.running, self.running.state, self._opened.writer
         for path, defines, _ in state.files_after("", 1):
@@ -278,35 +364,12 @@ class Store:
                 writer.unfinished(begun)
                 writer.header(self._opened.header())
 
-    def commit(self, begun: Begun) -> None:
+    async def commit(self, begun: Begun) -> None:
         """The commit point: nothing is written before. Raises `OSError` when it was not passed."""
+        await self._quiet()
         changes = self._before_commit(begun)
-        self._write_commit(begun)
+        await self._apart(partial(self._write_commit, begun))
         self._behind_commit(begun, changes)
-
-    async def commit_apart(self, begun: Begun) -> None:
-        """The same for a large change: it is written in a thread, while the loop is free."""
-        changes = self._before_commit(begun)
-        writing = asyncio.ensure_future(asyncio.to_thread(self._write_commit, begun))
-        self._writing_apart = True
-        try:
-            await asyncio.shield(writing)
-        except asyncio.CancelledError:
-            # What is written cannot be left half way: the next start finds it, or not.
-            await writing
-            raise
-        finally:
-            self._writing_apart = False
-            self._keep_put_off()
-        self._behind_commit(begun, changes)
-
-    def _keep_put_off(self) -> None:
-        put_off, self._put_off = self._put_off, {}
-        unrecorded, self._unrecorded = self._unrecorded, []
-        try:
-            self._opened.restore(put_off, unrecorded)
-        except OSError as error:
-            log.warning("the state directory cannot be written", reason=error.strerror)
 
     def _before_commit(self, begun: Begun) -> list[Change]:
         faults.point("journal.commit")
@@ -359,14 +422,18 @@ class Store:
         """
         self._checkpoints.begin_if_due(self._opened.database, self._opened.index)
 
-    def done(self) -> None:
+    async def done(self) -> None:
         """All workers are through. May be lost: doing it again is harmless."""
         self.unfinished = None
         faults.point("journal.done")
         with self.damage.noted():
-            self._opened.writer.finished()
+            finishing = asyncio.ensure_future(self._apart(self._opened.writer.finished))
+            finishing.add_done_callback(_heard)
+            await asyncio.wait([finishing], timeout=PATIENCE_S)
+            if finishing.done():
+                finishing.result()
 
-    def follow(
+    async def follow(
         self,
         commit: str,
         tree: str,
@@ -378,17 +445,20 @@ class Store:
         bulk: Bulk | None = None,
     ) -> None:
         """`commit` changes no entity, only where some are written. Raises `OSError`."""
+        await self._quiet()
         self._opened.be_home()
-        running = self.running
-        with self._opened.writer.attached(bulk), self._opened.writing():
-            if bulk is not None:
-                self._opened.writer.bulk_places(whole=whole)
-            else:
-                self._opened.writer.files(files or {}, whole=whole)
-                self._opened.writer.places(moved)
-            self._opened.writer.header(
-                replace(self._opened.header(), commit=commit, tree=tree, applied_at=at)
-            )
+        running, followed = self.running, replace(self._opened.header(), commit=commit, tree=tree)
+
+        def write() -> None:
+            with self._opened.writer.attached(bulk), self._opened.writing():
+                if bulk is not None:
+                    self._opened.writer.bulk_places(whole=whole)
+                else:
+                    self._opened.writer.files(files or {}, whole=whole)
+                    self._opened.writer.places(moved)
+                self._opened.writer.header(replace(followed, applied_at=at))
+
+        await self._apart(write)
         running.commit, running.tree, running.applied_at = commit, tree, at
         self.notes.applied()
         self._checkpoints.begin_if_due(self._opened.database, self._opened.index)
@@ -413,6 +483,7 @@ class Store:
                 await asyncio.to_thread(fresh.fill, self._relate, header, entities, files)
             except OSError as error:
                 return self._take_over(error, entities, files, instead)
+            await self._quiet()
             return self._take_over(fresh.path, entities, files, instead)
 
     def _take_over(

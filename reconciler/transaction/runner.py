@@ -49,9 +49,6 @@ COMPLETE_WAIT_S = 10.0
 SERVICE_WAIT_S = 30.0
 PARTING_WAIT_S = 2.0
 
-# Writing so many takes some 10 ms.
-_INLINE_CHANGES_MAX = 200
-
 _DEADLINES_S = {
     Phase.PREPARING: PREPARE_DEADLINE_S,
     Phase.COMMITTING: COMMIT_DEADLINE_S,
@@ -142,7 +139,7 @@ class Runner:
             for worker in self._supervisor.in_service.values():
                 message = wire.Release(transaction=0, generation=begun.generation)
                 worker.link.ask(message)
-            self._note_done()
+            await self._note_done()
             self._settle_sockets()
 
     async def settle_in(self) -> None:
@@ -157,11 +154,11 @@ class Runner:
 
         Nobody serves, so that there is nothing to lose; and otherwise nothing could ever mend it.
         """
-        recorded = await self._record_commit_apart(begun)
+        recorded = await self._record_commit(begun)
         if isinstance(recorded, events.RecordFailed):
             return Failure(recorded.reason, transient=True)
         self._tell_recorded(begun)
-        self._note_done()
+        await self._note_done()
         self._settle_sockets()
         return None
 
@@ -261,7 +258,6 @@ class Runner:
         self._numbers += 1
         machine = Transaction(frozenset(workers), begun.digest)
         attempt = Attempt(self._numbers, begun, workers, sockets, self._store.materials.directory)
-        large = len(begun.puts) + len(begun.removes) > _INLINE_CHANGES_MAX
         self.open, self.begun = machine, begun
         faults.point("transaction.begin")
         attempt.inbox.put_nowait(events.Started())
@@ -269,8 +265,11 @@ class Runner:
             while not machine.finished:
                 event = await attempt.inbox.get()
                 for command in machine.handle(event):
-                    if large and isinstance(command, events.RecordCommit):
-                        attempt.inbox.put_nowait(await self._record_commit_apart(begun))
+                    # What happens meanwhile waits in the inbox.
+                    if isinstance(command, events.RecordCommit):
+                        attempt.inbox.put_nowait(await self._record_commit(begun))
+                    elif isinstance(command, events.RecordDone):
+                        await self._note_done()
                     else:
                         self._execute(attempt, begun, command)
                 if isinstance(event, events.CommitRecorded):
@@ -282,10 +281,6 @@ class Runner:
 
     def _execute(self, attempt: Attempt, begun: Begun, command: Command) -> None:
         match command:
-            case events.RecordCommit():
-                attempt.inbox.put_nowait(self._record_commit(begun))
-            case events.RecordDone():
-                self._note_done()
             case events.SetDeadline(phase=phase):
                 swapped = len(begun.puts) if phase is Phase.COMMITTING else 0
                 attempt.set_timer(_DEADLINES_S[phase] + swapped * COMMIT_ENTITY_S)
@@ -307,27 +302,17 @@ class Runner:
         except Exception as error:  # noqa: BLE001  # whatever it is, the commit goes forward
             log.internal_error("telling of a commit that is recorded", error)
 
-    # The sync is about 0.4 ms; for a few entities a thread would cost more than it hides.
-
-    def _record_commit(self, begun: Begun) -> Event:
+    async def _record_commit(self, begun: Begun) -> Event:
         try:
-            self._store.commit(begun)
+            await self._store.commit(begun)
         except (OSError, DamagedError) as error:
             return _unrecorded(error)
         return events.CommitRecorded()
 
-    async def _record_commit_apart(self, begun: Begun) -> Event:
-        """What happens meanwhile waits in the inbox."""
-        try:
-            await self._store.commit_apart(begun)
-        except (OSError, DamagedError) as error:
-            return _unrecorded(error)
-        return events.CommitRecorded()
-
-    def _note_done(self) -> None:
+    async def _note_done(self) -> None:
         """Nothing depends on these: the next start would do them again."""
         try:
-            self._store.done()
+            await self._store.done()
         except (OSError, DamagedError) as error:
             log.warning("cannot write the state directory", reason=_reason(error))
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.harness import control, ports
-from tests.harness.hanging import Hanging
+from tests.harness.hanging import SYNCS, Hanging
 from tests.reconciler.live import Shop, eventually, serves
 
 SILENT = "it does not answer: its file system hangs"
@@ -124,3 +124,69 @@ def test_a_start_serves_without_it(scene: Scene, workers: bool) -> None:
     scene.commit(1)
     assert scene.served_by() == 1
     assert "internal error" not in scene.daemon.log()
+
+
+@pytest.fixture
+def still(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
+    """A disk that reads and takes what is written, and has nothing of it synced for a while."""
+    made = Scene(tmp_path)
+    made.disk = Hanging(tmp_path, made.daemon.state_dir, SYNCS)
+    for name, value in made.disk.environment.items():
+        monkeypatch.setenv(name, value)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.disk.answer()
+        made.stop()
+
+
+def test_the_loop_goes_on_while_a_commit_is_written(still: Scene) -> None:
+    scene, generation = still, still.daemon.generation
+    scene.disk.hang()
+    waiting = scene.repo.commit(scene.files(1))
+    began = time.monotonic()
+    while time.monotonic() - began < 2:
+        assert scene.ask("status", within_s=1)["generation"] == generation
+    assert scene.is_told()
+    assert scene.served_by() == 0
+    told = scene.ask("wait", commit=waiting, timeout_s=0.5)
+    assert told["outcome"] == "timeout"
+    # What is said meanwhile holds, and is told as not kept yet.
+    drained = scene.ask("drain", backend="shop/one", owner="me", ttl_s=60.0, wait=False)
+    assert SILENT in drained["not_kept"]
+    assert scene.ask("undrain", backend="shop/one")["backend"] == "shop/one"
+    scene.disk.answer()
+    applied = scene.ask("wait", within_s=25, commit=waiting, timeout_s=20.0)
+    assert applied["outcome"] == "applied"
+    assert scene.served_by() == 1
+    eventually(scene.is_told_no_more, 10)
+    assert scene.daemon.generation == generation + 1
+    assert "internal error" not in scene.daemon.log()
+    outcomes = [each["outcome"] for each in scene.ask("history", limit=5)["entries"]]
+    assert outcomes == ["applied", "applied"]
+
+
+def test_the_loop_goes_on_while_a_drain_is_written(still: Scene) -> None:
+    scene = still
+    scene.disk.hang()
+    began = time.monotonic()
+    drained = scene.ask("drain", backend="shop/one", owner="me", ttl_s=60.0, wait=False)
+    assert SILENT in drained["not_kept"]
+    assert 0.5 < time.monotonic() - began < 3
+    scene.quick(lambda: scene.ask("status", within_s=1))
+    scene.disk.answer()
+    eventually(scene.is_told_no_more, 10)
+    # It is written by now.
+    scene.crash()
+    scene.daemon.start()
+    assert [each["backend"] for each in scene.ask("status")["drains"]] == ["shop/one"]
+
+
+def test_a_daemon_ends_while_a_commit_is_written(still: Scene) -> None:
+    still.disk.hang()
+    still.repo.commit(still.files(1))
+    eventually(still.is_told, 10)
+    began = time.monotonic()
+    still.stop()
+    assert time.monotonic() - began < 8

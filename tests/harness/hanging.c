@@ -1,7 +1,7 @@
 /* Lets a process that loads it wait at files below a directory, as a file system does that hangs.
  *
- * Preloaded by tests.harness.hanging. HANGING_UNDER says how their paths begin, and they hang as
- * long as there is the file HANGING_WHILE.
+ * Preloaded by tests.harness.hanging. HANGING_UNDER says how their paths begin, HANGING_CALLS which
+ * calls wait (all, where it is not set), and they hang as long as there is the file HANGING_WHILE.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -16,9 +16,19 @@
 #include <time.h>
 #include <unistd.h>
 
-static void wait_at(const char *path) {
+static int is_meant(const char *call) {
+  const char *calls = getenv("HANGING_CALLS");
+  size_t length = strlen(call);
+  for (const char *at = calls; at != NULL; at = strchr(at, ',')) {
+    if (*at == ',') at++;
+    if (strncmp(at, call, length) == 0 && (at[length] == ',' || at[length] == 0)) return 1;
+  }
+  return calls == NULL;
+}
+
+static void wait_at(const char *call, const char *path) {
   const char *under = getenv("HANGING_UNDER"), *hanging = getenv("HANGING_WHILE");
-  if (path == NULL || under == NULL || hanging == NULL) return;
+  if (path == NULL || under == NULL || hanging == NULL || !is_meant(call)) return;
   size_t length = strlen(under);
   /* The directory itself is a part of its file system. */
   if (strncmp(path, under, strlen(path) == length - 1 ? length - 1 : length) != 0) return;
@@ -28,7 +38,7 @@ static void wait_at(const char *path) {
   }
 }
 
-static void wait_for(int file) {
+static void wait_for(const char *call, int file) {
   const char *hanging = getenv("HANGING_WHILE");
   char link[64], path[4096];
   if (hanging == NULL || access(hanging, F_OK) != 0) return;
@@ -36,7 +46,7 @@ static void wait_for(int file) {
   ssize_t length = readlink(link, path, sizeof path - 1);
   if (length < 0) return;
   path[length] = 0;
-  wait_at(path);
+  wait_at(call, path);
 }
 
 #define REAL(name)                \
@@ -56,7 +66,7 @@ static void wait_for(int file) {
   int name(const char *path, int flags, ...) { \
     REAL(name);                                \
     MODE                                       \
-    wait_at(path);                             \
+    wait_at(#name, path);                      \
     return real(path, flags, mode);            \
   }
 OPEN(open)
@@ -65,7 +75,7 @@ OPEN(open64)
 #define STAT(name, buffer)                       \
   int name(const char *path, struct buffer *to) { \
     REAL(name);                                  \
-    wait_at(path);                               \
+    wait_at(#name, path);                        \
     return real(path, to);                       \
   }
 STAT(stat, stat)
@@ -76,7 +86,7 @@ STAT(lstat64, stat64)
 #define STAT_AT(name, buffer)                                        \
   int name(int from, const char *path, struct buffer *to, int flags) { \
     REAL(name);                                                      \
-    wait_at(path);                                                   \
+    wait_at(#name, path);                                            \
     return real(from, path, to, flags);                              \
   }
 STAT_AT(fstatat, stat)
@@ -84,7 +94,7 @@ STAT_AT(fstatat64, stat64)
 
 int inotify_add_watch(int watcher, const char *path, uint32_t mask) {
   REAL(inotify_add_watch);
-  wait_at(path);
+  wait_at("inotify_add_watch", path);
   return real(watcher, path, mask);
 }
 
@@ -92,7 +102,7 @@ int inotify_add_watch(int watcher, const char *path, uint32_t mask) {
 #define ON_FILE(result, name, parameters, ...) \
   result name parameters {                     \
     REAL(name);                                \
-    wait_for(file);                            \
+    wait_for(#name, file);                     \
     return real(__VA_ARGS__);                  \
   }
 ON_FILE(ssize_t, pread, (int file, void *to, size_t size, off_t at), file, to, size, at)
@@ -105,7 +115,7 @@ ON_FILE(int, fdatasync, (int file), file)
 #define ON_PATH(result, name, parameters, ...) \
   result name parameters {                     \
     REAL(name);                                \
-    wait_at(path);                             \
+    wait_at(#name, path);                      \
     return real(__VA_ARGS__);                  \
   }
 ON_PATH(DIR *, opendir, (const char *path), path)

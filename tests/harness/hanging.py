@@ -9,17 +9,23 @@ from pathlib import Path
 
 from tests.harness.killer import compile_library
 
+SYNCS = "fsync,fdatasync"
+
 
 class Hanging:
-    """Holds up whoever is started in `environment`, from `hang` on until `answer`."""
+    """Holds up whoever is started in `environment`, from `hang` on until `answer`.
 
-    def __init__(self, directory: Path, under: Path) -> None:
+    `calls`: these alone, as on a disk that reads from memory and writes nothing.
+    """
+
+    def __init__(self, directory: Path, under: Path, calls: str = "") -> None:
         library = compile_library(Path(__file__).with_name("hanging.c"), directory)
         self._hanging = directory / "hanging"
         self.environment = {
             "LD_PRELOAD": str(library),
             "HANGING_UNDER": f"{under}/",
             "HANGING_WHILE": str(self._hanging),
+            **({"HANGING_CALLS": calls} if calls else {}),
         }
 
     def hang(self) -> None:

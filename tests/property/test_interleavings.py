@@ -28,6 +28,7 @@ from reconciler.storage.writing.begun import Begun
 from schemas.changes.change import Change
 from schemas.changes.state import State
 from schemas.entities.entity import Entity, EntityKey
+from tests.reconciler.entities import at_once
 
 LONG = bool(os.environ.get("KAKEHI_TEST_LONG"))
 EXAMPLES, STEPS = (200, 50) if LONG else (12, 25)
@@ -142,22 +143,24 @@ class Interleavings(RuleBasedStateMachine):
         running = self.store.running
         generation = running.generation + 1
         moved: tuple[Entity, ...] = tuple(pending.candidate.moved.values())
-        self.store.commit(
-            Begun(
-                generation=generation,
-                base_generation=running.generation,
-                base_digest=running.state.digest,
-                digest=digest_after(running.state.digest, pending.changes),
-                commit=f"{generation:040x}",
-                tree=f"{generation:040x}",
-                at="2026-01-01T00:00:00.000+00:00",
-                puts=tuple(each.after for each in pending.changes if each.after is not None),
-                removes=tuple(each.key for each in pending.changes if each.after is None),
-                moved=moved,
-                files=pending.candidate.files,
+        at_once(
+            self.store.commit(
+                Begun(
+                    generation=generation,
+                    base_generation=running.generation,
+                    base_digest=running.state.digest,
+                    digest=digest_after(running.state.digest, pending.changes),
+                    commit=f"{generation:040x}",
+                    tree=f"{generation:040x}",
+                    at="2026-01-01T00:00:00.000+00:00",
+                    puts=tuple(each.after for each in pending.changes if each.after is not None),
+                    removes=tuple(each.key for each in pending.changes if each.after is None),
+                    moved=moved,
+                    files=pending.candidate.files,
+                )
             )
         )
-        self.store.done()
+        at_once(self.store.done())
         self.accepted = pending.wanted
 
     def _check(self, pending: Pending) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from reconciler.loop.stager import digest_after
 from reconciler.storage.file.database import FILE_NAME
@@ -50,10 +53,16 @@ def begun(
     )
 
 
+def at_once(doing: Coroutine[Any, Any, object]) -> None:
+    """What a loop would wait for, for who has none, or shall not let go of his."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, doing).result()
+
+
 def run(store: Store, puts: Iterable[Entity], removes: tuple[EntityKey, ...] = ()) -> None:
     """One transaction through the store, as the runner does it."""
-    store.commit(begun(store.running, tuple(puts), removes))
-    store.done()
+    at_once(store.commit(begun(store.running, tuple(puts), removes)))
+    at_once(store.done())
 
 
 def leave(
@@ -67,8 +76,8 @@ def leave(
     store = Store(directory)
     puts = tuple(entities)
     made = begun(store.running, puts, tuple({*store.running.state} - {each.key for each in puts}))
-    store.commit(replace(made, commit=commit or made.commit, tree=tree or made.tree))
-    store.done()
+    at_once(store.commit(replace(made, commit=commit or made.commit, tree=tree or made.tree)))
+    at_once(store.done())
     digest = store.running.state.digest
     store.close()
     with contextlib.closing(sqlite3.connect(directory / FILE_NAME)) as database:

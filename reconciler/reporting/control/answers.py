@@ -70,6 +70,7 @@ class ControlAnswers:
             case control.WaitRequest():
                 return await self._wait(request)
             case control.HistoryRequest(limit=limit):
+                await self.store.settled()
                 return await asyncio.to_thread(self.reconciler.outcomes.history.answer, limit)
             case control.ShowRequest():
                 return self._show(request)

@@ -56,6 +56,7 @@ class Draining:
         log.info("draining", backend=",".join(backends), owner=request.owner)
         drained = [found for each in backends if (found := self.drains.get(each)) is not None]
         self.outcomes.overlaid("drained", drained)
+        await self.store.settled()
         await self.overlaying.taken()
         timed_out = False
         if request.wait:
@@ -79,6 +80,7 @@ class Draining:
             log.warning("the drain will come back at a restart", reason=error.strerror or error)
         log.info("drained no longer", backend=",".join(each.backend for each in ended))
         self.outcomes.overlaid("undrained", ended)
+        await self.store.settled()
         await self.overlaying.taken()
         return await self._result(backend, [each.backend for each in ended])
 

@@ -97,9 +97,7 @@ class Place:
         named = {str(path): path for path in paths}
         found = looked_at([self._inside, *named], _identity_or_error)
         if len(found) <= len(named):
-            error = OSError(errno.ETIMEDOUT, _SILENT, str(self.directory))
-            self.failed(error)
-            raise error
+            raise self.fell_silent()
         self._answered_at = time.monotonic()
         return {named[path]: each for path, each in found.items() if path in named}
 
@@ -165,6 +163,12 @@ class Place:
             if path != self.directory and found != self._files[path]:
                 return f"{path} was replaced by another file"
         return None
+
+    def fell_silent(self) -> OSError:
+        """What was asked there has not answered; returns it as an error."""
+        error = OSError(errno.ETIMEDOUT, _SILENT, str(self.directory))
+        self.failed(error)
+        return error
 
     def failed(self, error: Exception) -> None:
         """Something could not be written, or read."""

@@ -128,8 +128,11 @@ class Recording(Protocol):
     def snapshot(self) -> AbstractContextManager[HasHistory]:
         """What is stored, for any thread."""
 
-    def record(self, row: HistoryRow) -> None:
-        """Write a row. Raises `OSError` and `DamagedError`."""
+    def record(self, row: HistoryRow, lost: Callable[[], None]) -> None:
+        """Write a row, now or soon: `lost` is called where it could not be then.
+
+        Raises `OSError` and `DamagedError`.
+        """
 
 
 class History:
@@ -146,7 +149,7 @@ class History:
             if entry["outcome"] in _TOLD_ONCE and self._last_told() == row.told:
                 return
             self._write()
-            self._store.record(row)
+            self._record(row, entry)
         except (DamagedError, OSError) as error:
             log.warning("cannot write the history", reason=error)
             self._unwritten.append(_without_changes(entry))
@@ -160,8 +163,11 @@ class History:
 
     def _write(self) -> None:
         while self._unwritten:
-            self._store.record(row_of(self._unwritten[0]))
+            self._record(row_of(self._unwritten[0]), self._unwritten[0])
             self._unwritten.popleft()
+
+    def _record(self, row: HistoryRow, entry: HistoryEntry) -> None:
+        self._store.record(row, lambda: self._unwritten.append(_without_changes(entry)))
 
     def answer(self, limit: int) -> HistoryResult:
         """Return the newest entries, and what became of drains meanwhile; for any thread.

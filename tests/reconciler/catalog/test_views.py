@@ -12,7 +12,7 @@ from reconciler.catalog.relations import View, relations_of
 from reconciler.catalog.views import MemoryView, StagedView, laid_over
 from reconciler.storage.store import Store
 from schemas.entities.entity import KINDS, Entity, EntityKey
-from tests.reconciler.entities import begun
+from tests.reconciler.entities import at_once, begun
 from tests.schemas.strategies import ENTITY_MAPS
 
 Map = dict[EntityKey, Entity]
@@ -64,8 +64,8 @@ def test_the_database_answers_like_memory(
     removes = tuple(list(before)[::2])
     kept = {key: each for key, each in before.items() if key not in removes or key in after}
     for puts, gone in ((before, ()), (after, tuple(key for key in removes if key not in after))):
-        store.commit(begun(store.running, tuple(puts.values()), gone))
-        store.done()
+        at_once(store.commit(begun(store.running, tuple(puts.values()), gone)))
+        at_once(store.done())
     every = [*before.values(), *after.values()]
     whole = MemoryView((kept | after).values())
     try:

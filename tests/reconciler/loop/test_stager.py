@@ -15,7 +15,7 @@ from reconciler.source.git.objects import Objects
 from reconciler.source.source import Source
 from reconciler.storage.store import Store
 from tests.harness.repo import Repo
-from tests.reconciler.entities import begun
+from tests.reconciler.entities import at_once, begun
 
 # So many names are a tree that is worth to be kept.
 _FILES = 600
@@ -39,8 +39,8 @@ def running(store: Store, source: Source, stager: Stager) -> None:
     found = stager.whole(head.tree)
     puts = tuple(each for each in found.desired.values() if each is not None)
     order = begun(store.running, puts)
-    store.commit(replace(order, commit=head.commit, tree=head.tree, files=found.files))
-    store.done()
+    at_once(store.commit(replace(order, commit=head.commit, tree=head.tree, files=found.files)))
+    at_once(store.done())
 
 
 def test_the_first_change_reads_what_is_new_alone(

@@ -11,7 +11,7 @@ from reconciler.catalog.relations import relations_of
 from reconciler.storage.file.database import FILE_NAME
 from reconciler.storage.store import Store
 from schemas.entities.entity import Mark
-from tests.reconciler.entities import backend, begun
+from tests.reconciler.entities import at_once, backend, begun
 
 
 def rows(directory: Path) -> list[str]:
@@ -23,8 +23,8 @@ def test_nothing_is_written(tmp_path: Path) -> None:
     store = Store(tmp_path, relations_of)
     puts = (backend("shop/a", 1), backend("shop/b", 2))
     marks = {each.key: Mark(b"f", 1, 1) for each in puts}
-    store.commit(replace(begun(store.running, puts), files={"a.yaml": marks}))
-    store.done()
+    at_once(store.commit(replace(begun(store.running, puts), files={"a.yaml": marks})))
+    at_once(store.done())
     log = tmp_path / f"{FILE_NAME}-wal"
     before, size, digest = rows(tmp_path), log.stat().st_size, store.running.state.digest
     said: list[str] = []
@@ -35,7 +35,7 @@ def test_nothing_is_written(tmp_path: Path) -> None:
     assert (rows(tmp_path), log.stat().st_size) == (before, size)
     assert (store.running.generation, store.running.state.digest) == (1, digest)
     # And the next commit is as any other.
-    store.commit(begun(store.running, (backend("shop/a", 3),)))
+    at_once(store.commit(begun(store.running, (backend("shop/a", 3),))))
     assert store.running.generation == 2
     store.close()
 

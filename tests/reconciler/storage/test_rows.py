@@ -20,6 +20,7 @@ from reconciler.storage.store import Store
 from schemas.entities.entity import Entity, EntityKey, Mark
 from tests.harness.daemon import EXECUTABLE
 from tests.reconciler.building import entity, frontend
+from tests.reconciler.entities import at_once
 from tests.reconciler.entities import run as apply
 from tests.reconciler.live import Shop, eventually, serves, shop
 from tests.reconciler.storage.kept.test_history import entry as told
@@ -89,7 +90,7 @@ def store(tmp_path: Path) -> Store:
     made = Store(tmp_path, relations_of)
     apply(made, whole())
     marks = {EntityKey("frontend", "f000"): Mark(b"hash", 3, 1)}
-    made.follow("0" * 40, "0" * 40, (), "2026-01-01", {"a.yaml": marks})
+    at_once(made.follow("0" * 40, "0" * 40, (), "2026-01-01", {"a.yaml": marks}))
     History(made).add(told("0" * 40))
     return made
 

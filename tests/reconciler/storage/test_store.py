@@ -20,7 +20,7 @@ from reconciler.storage.file.database import FILE_NAME, DamagedError, Database
 from reconciler.storage.store import Store
 from schemas.changes.state import EMPTY_DIGEST, State
 from schemas.entities.entity import Entity
-from tests.reconciler.entities import backend, begun
+from tests.reconciler.entities import at_once, backend, begun
 
 
 def apply(store: Store, *changes: tuple[str, int], removes: tuple[str, ...] = ()) -> None:
@@ -28,8 +28,8 @@ def apply(store: Store, *changes: tuple[str, int], removes: tuple[str, ...] = ()
     running = store.running
     puts = tuple(backend(name, port) for name, port in changes)
     keys = tuple(backend(name, 1).key for name in removes)
-    store.commit(begun(running, puts, keys))
-    store.done()
+    at_once(store.commit(begun(running, puts, keys)))
+    at_once(store.done())
 
 
 def ports(store: Store) -> dict[str, str]:
@@ -67,7 +67,7 @@ def test_a_commit_without_done_is_finished_by_the_next_start(tmp_path: Path) -> 
     store = Store(tmp_path)
     apply(store, ("shop/a", 1))
     order = begun(store.running, (backend("shop/a", 9),))
-    store.commit(order)
+    at_once(store.commit(order))
     store = reopened(store, tmp_path)
     found = store.unfinished
     assert found is not None
@@ -75,7 +75,7 @@ def test_a_commit_without_done_is_finished_by_the_next_start(tmp_path: Path) -> 
     assert (found.base_digest, found.digest) == (order.base_digest, order.digest)
     assert (found.puts, found.removes) == (order.puts, order.removes)
     assert ports(store) == {"shop/a": "127.0.0.1:9"}
-    store.done()
+    at_once(store.done())
     store = reopened(store, tmp_path)
     assert store.unfinished is None
     store.close()
@@ -100,7 +100,7 @@ def test_a_commit_that_changes_nothing_only_moves_the_commit(tmp_path: Path) -> 
     store = Store(tmp_path)
     apply(store, ("shop/a", 1))
     digest = store.running.state.digest
-    store.follow("c" * 40, "d" * 40, [backend("shop/a", 1, line=7)], "now")
+    at_once(store.follow("c" * 40, "d" * 40, [backend("shop/a", 1, line=7)], "now"))
     store = reopened(store, tmp_path)
     running = store.running
     assert (running.commit, running.tree, running.generation) == ("c" * 40, "d" * 40, 1)
@@ -312,7 +312,7 @@ def test_a_disk_that_is_full_at_begin_changes_nothing(
         patched.setattr("reconciler.faults.point", full)
         order = begun(store.running, (backend("shop/a", 9),))
         with pytest.raises(OSError, match="no space"):
-            store.commit(order)
+            at_once(store.commit(order))
     apply(store, ("shop/a", 2))
     store = reopened(store, tmp_path)
     assert (store.running.generation, ports(store)) == (2, {"shop/a": "127.0.0.1:2"})

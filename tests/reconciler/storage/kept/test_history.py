@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 import tracemalloc
@@ -154,7 +155,7 @@ def test_a_disk_that_is_full_costs_nothing_but_time(
     history.add(entry("a"))
     record = store.record
 
-    def full(_: HistoryRow) -> None:
+    def full(_: HistoryRow, __: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(store, "record", full)
@@ -172,14 +173,40 @@ def test_a_disk_that_is_full_costs_nothing_but_time(
     assert commits(History(store)) == ["d", "c", "b", "a"], "they are written when it goes again"
 
 
-def test_what_comes_while_a_thread_writes_is_written_behind(store: Store) -> None:
+def test_what_a_thread_writes_is_there_when_it_is_settled(store: Store) -> None:
     history = History(store)
-    store._writing_apart = True
-    history.add(entry("a"))
-    assert commits(history) == []
-    store._writing_apart = False
-    store._keep_put_off()
-    assert commits(history) == ["a"]
+
+    async def run() -> None:
+        store.write_apart()
+        history.add(entry("a"))
+        assert commits(history) == []
+        await store.settled()
+        assert commits(history) == ["a"]
+
+    asyncio.run(run())
+
+
+def test_what_a_thread_could_not_write_is_written_when_it_can(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history = History(store)
+
+    def full() -> None:
+        raise OSError(28, "No space left on device")
+
+    async def run() -> None:
+        store.write_apart()
+        with monkeypatch.context() as disk:
+            disk.setattr(store._opened, "writing", full)
+            history.add(entry("a"))
+            store.keep("name", "text")
+            await store.settled()
+        history.write()
+        assert store.kept("name") is None
+        await store.settled()
+        assert commits(history) == ["a"]
+
+    asyncio.run(run())
 
 
 def test_commits_of_many_changes_do_not_stay_in_memory(store: Store) -> None:

@@ -17,7 +17,7 @@ from reconciler.storage.reading.running import Running
 from reconciler.storage.reading.state import SnapshotState
 from reconciler.storage.store import Store
 from schemas.entities.entity import EntityKey
-from tests.reconciler.entities import backend, begun, run
+from tests.reconciler.entities import at_once, backend, begun, run
 
 COUNT = 200
 
@@ -43,8 +43,8 @@ def loaded(directory: Path) -> Store:
         found = stage(seen.state, {**tenants(COUNT, 1000), "listeners.yaml": listeners})
     assert found.ok, found.diagnostics
     puts = tuple(entity for entity in found.desired.values() if entity is not None)
-    store.commit(replace(begun(store.running, puts), files=found.files))
-    store.done()
+    at_once(store.commit(replace(begun(store.running, puts), files=found.files)))
+    at_once(store.done())
     return store
 
 

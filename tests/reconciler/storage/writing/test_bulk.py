@@ -27,7 +27,7 @@ from schemas.changes.ops import chunks
 from schemas.changes.plan import Plan
 from schemas.changes.state import State
 from schemas.entities.entity import KINDS, Entity, EntityKey, Mark, Provenance
-from tests.reconciler.entities import backend, begun, run
+from tests.reconciler.entities import at_once, backend, begun, run
 from tests.schemas.strategies import ENTITY_MAPS
 
 Map = dict[EntityKey, Entity]
@@ -114,12 +114,12 @@ def test_a_commit_of_rows_leaves_the_same_database(before: Map, after: Map) -> N
             files=files(after, before),
             moved=tuple(moved(before, after)),
         )
-        plain.commit(ordinary)
+        at_once(plain.commit(ordinary))
 
         rows = written(apart_dir, before, after)
         assert rows.digest == ordinary.digest
         large = replace(ordinary, puts=rows.puts, removes=rows.removes, bulk=rows)
-        asyncio.run(apart.commit_apart(large))
+        asyncio.run(apart.commit(large))
         rows.close()
 
         found, expected = contents(apart_dir), contents(plain_dir)
@@ -175,7 +175,7 @@ def test_an_unfinished_load_is_the_whole_state_at_the_next_start(tmp_path: Path)
     store = Store(tmp_path, relations_of)
     rows = written(tmp_path, {}, after)
     found = begun(store.running, tuple(after.values()))
-    asyncio.run(store.commit_apart(replace(found, puts=rows.puts, bulk=rows, whole=True)))
+    asyncio.run(store.commit(replace(found, puts=rows.puts, bulk=rows, whole=True)))
     rows.close()
     store.close()
     store = Store(tmp_path, relations_of)
@@ -194,7 +194,7 @@ def test_a_commit_of_rows_that_cannot_be_written_was_never_made(tmp_path: Path) 
         connection.execute("DROP TABLE files")
     found = begun(store.running, (backend("shop/b", 2),))
     with pytest.raises(Exception, match="cannot be read: no such table"):
-        asyncio.run(store.commit_apart(replace(found, puts=rows.puts, bulk=rows)))
+        asyncio.run(store.commit(replace(found, puts=rows.puts, bulk=rows)))
     assert contents(tmp_path) == before
     assert store.running.generation == 1
     run(store, [backend("shop/c", 3)])
@@ -209,7 +209,7 @@ def test_nothing_of_a_moved_file_is_another_entity(tmp_path: Path) -> None:
     there = replace(one, provenance=Provenance("other.yaml", 7, 3))
     rows = written(tmp_path, {one.key: one}, {one.key: there})
     assert not rows.changes
-    store.follow("c" * 40, "d" * 40, (), "2026-01-01T00:00:00+00:00", bulk=rows)
+    at_once(store.follow("c" * 40, "d" * 40, (), "2026-01-01T00:00:00+00:00", bulk=rows))
     rows.close()
     assert store.running.state[one.key] == there
     assert store.running.state.paths() == {"other.yaml"}

@@ -21,7 +21,7 @@ from schemas.entities.entity import Entity, EntityKey, Provenance
 from tests.harness.ports import address
 from tests.harness.rawclient import Connection
 from tests.proxy.worker import state
-from tests.reconciler.entities import backend, begun
+from tests.reconciler.entities import at_once, backend, begun
 from tests.reconciler.workers.slots.test_supervisor import (
     Plane,
     _reaped,  # noqa: F401  # an autouse fixture
@@ -67,8 +67,8 @@ def listener(name: str) -> Entity:
 
 def commit(made: Plane, *puts: Entity, removes: tuple[EntityKey, ...] = ()) -> None:
     """What a transaction with the workers in service leaves, when there are none."""
-    made.store.commit(begun(made.store.running, puts, removes))
-    made.store.done()
+    at_once(made.store.commit(begun(made.store.running, puts, removes)))
+    at_once(made.store.done())
 
 
 async def stopped_in_mid_stream(made: Plane) -> int:

@@ -32,7 +32,7 @@ from schemas.messages.challenges import ANSWERS_MAX, ChallengeAnswers
 from tests.harness.ports import address
 from tests.harness.rawclient import Connection
 from tests.proxy.worker import state
-from tests.reconciler.entities import begun
+from tests.reconciler.entities import at_once, begun
 
 CHILDREN: list[int] = []
 
@@ -96,8 +96,8 @@ class Plane:
 
     def run(self, wanted: State) -> None:
         """Make a state the running one, as a finished transaction does."""
-        self.store.commit(begun(self.store.running, tuple(wanted.entities.values())))
-        self.store.done()
+        at_once(self.store.commit(begun(self.store.running, tuple(wanted.entities.values()))))
+        at_once(self.store.done())
 
     def workers(self) -> Iterable[Worker]:
         return self.supervisor.in_service.values()
@@ -200,7 +200,7 @@ def test_an_adopted_worker_in_mid_transaction_is_led_to_its_end(tmp_path: Path) 
             for key, entity in wanted.entities.items()
             if store.running.state[key].value != entity.value
         )
-        store.commit(begun(store.running, changed))
+        at_once(store.commit(begun(store.running, changed)))
         store.close()
         second = Plane(tmp_path)
         assert second.store.unfinished is not None
@@ -223,8 +223,8 @@ def test_a_worker_that_holds_something_else_is_replaced(tmp_path: Path) -> None:
         await first.leave()
         for _ in range(2):
             store = Store(tmp_path / "state")
-            store.commit(begun(store.running, tuple(store.running.state.values())))
-            store.done()
+            at_once(store.commit(begun(store.running, tuple(store.running.state.values()))))
+            at_once(store.done())
             store.close()
         second = Plane(tmp_path)
         second.supervisor.scale(1)
