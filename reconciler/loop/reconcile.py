@@ -177,6 +177,7 @@ class Reconciler:
             self._hold(str(error))
 
     async def _look_at_newest(self) -> None:
+        await self._store.asked()
         self._store.look()
         if (damage := self._rebuilding.due()) is not None:
             raise damage

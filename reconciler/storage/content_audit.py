@@ -48,6 +48,7 @@ class MaterialAudit:
         while True:
             heard_again_within(pause_s + _BATCH_WITHIN_S)
             await asyncio.sleep(until_turn(pause_s))
+            await self._store.asked()
             pause_s, began = LOOK_S, loop.time()
             is_whole, stamp = began >= due_s, self._store.materials.stamp()
             if not is_whole and stamp == self._seen and began < again_s:

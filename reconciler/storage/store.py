@@ -88,6 +88,7 @@ class Store:
         self.former = opened.former
         self._newcomers: list[StateSince] = []
         self._thread = OwnThread("state")
+        self._looks = OwnThread("state directory")
         self._is_apart = False
         # So many writes the thread has been asked for.
         self._writing = 0
@@ -181,6 +182,15 @@ class Store:
             return
         self._checkpoints.finish()
         self._opened.close()
+
+    async def asked(self) -> None:
+        """Have a thread see whether the directory answers, so that nobody waits on the loop.
+
+        What does not is told to whoever reads then, or writes.
+        """
+        # Where the system has no thread to give, he asks himself.
+        with contextlib.suppress(RuntimeError):
+            await self._looks.run(self.place.look_ahead)
 
     def look(self) -> None:
         """Now and then: what was deleted, replaced or could not be written is written anew."""
@@ -367,6 +377,7 @@ class Store:
     async def commit(self, begun: Begun) -> None:
         """The commit point: nothing is written before. Raises `OSError` when it was not passed."""
         await self._quiet()
+        await self.asked()
         changes = self._before_commit(begun)
         await self._apart(partial(self._write_commit, begun))
         self._behind_commit(begun, changes)
@@ -446,6 +457,7 @@ class Store:
     ) -> None:
         """`commit` changes no entity, only where some are written. Raises `OSError`."""
         await self._quiet()
+        await self.asked()
         self._opened.be_home()
         running, followed = self.running, replace(self._opened.header(), commit=commit, tree=tree)
 

@@ -190,3 +190,19 @@ def test_a_daemon_ends_while_a_commit_is_written(still: Scene) -> None:
     began = time.monotonic()
     still.stop()
     assert time.monotonic() - began < 8
+
+
+def test_the_loop_waits_for_no_look(scene: Scene) -> None:
+    scene.start()
+    scene.hang()
+    waiting = scene.repo.commit(scene.files(1))
+    slowest, until = 0.0, time.monotonic() + 5
+    while time.monotonic() < until:
+        began = time.monotonic()
+        scene.get(scene.admin, "/healthz")
+        slowest = max(slowest, time.monotonic() - began)
+    # The machine may be busy; a look is waited for a second.
+    assert slowest < 0.7
+    scene.disk.answer()
+    applied = scene.ask("wait", within_s=25, commit=waiting, timeout_s=20.0)
+    assert applied["outcome"] == "applied"

@@ -62,6 +62,12 @@ class ControlAnswers:
 
     async def answer(self, request: control.Request) -> Any:
         """The result, or an iterator of the parts of a line. Raises `RefusedRequestError`."""
+        # Who waits has an end of his own.
+        if not isinstance(request, control.WaitRequest):
+            await self.store.asked()
+        return await self._answer(request)
+
+    async def _answer(self, request: control.Request) -> Any:
         match request:
             case control.StatusRequest():
                 return await self.status.answer()

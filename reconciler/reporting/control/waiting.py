@@ -57,9 +57,10 @@ class Waiting:
 
         Raises `NoCommitError`.
         """
-        self._check(request.commit)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + max(0.0, request.timeout_s)
+        await self.store.asked()
+        self._check(request.commit)
         # What was committed a moment ago may not have been noticed yet.
         self.reconciler.wake()
         while True:

@@ -64,6 +64,8 @@ class Place:
         # What is in a directory is what may hang, whoever has looked at it from outside.
         self._inside = f"{directory}/."
         self._answered_at = -_ANSWERED_S
+        # What a thread has found a moment ago, and when.
+        self._ahead: tuple[float, str | None] | None = None
         try:
             self.ask()
         except OSError:
@@ -92,8 +94,21 @@ class Place:
         if time.monotonic() - self._answered_at > _ANSWERED_S:
             self._identities(())
 
+    def look_ahead(self) -> None:
+        """In a thread: find out what `ask` and the next `moved` are asked within a moment."""
+        if self.is_silent:
+            return
+        # Whoever asks then is told.
+        with contextlib.suppress(OSError):
+            self._ahead = None
+            found = self.moved()
+            self._ahead = time.monotonic(), found
+
     def _identities(self, paths: Iterable[Path]) -> dict[Path, tuple[int, int] | OSError]:
         """What is at these places. Raises `OSError` where nothing answers."""
+        if self.is_silent:
+            # Somebody waits for it already.
+            raise self.fell_silent()
         named = {str(path): path for path in paths}
         found = looked_at([self._inside, *named], _identity_or_error)
         if len(found) <= len(named):
@@ -152,6 +167,9 @@ class Place:
 
         Raises `OSError` where the disk does not say what is there.
         """
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None and time.monotonic() - ahead[0] < _ANSWERED_S:
+            return ahead[1]
         for path, found in self._identities((self.directory, *self._files)).items():
             if isinstance(found, OSError):
                 if found.errno == errno.EIO:
