@@ -15,9 +15,10 @@ import contextlib
 import os
 import socket
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
 from proxy.engine_api import EngineApi
 from proxy.replies import Replies
@@ -35,7 +36,11 @@ _SHORT_CHARS = 4 * 1024
 _UNSPOKEN_S = 60.0
 # So soon it is tried again when there was no descriptor to accept with.
 _AGAIN_S = 0.05
+# A step that takes longer than a second says so each second, and for no longer than ten minutes.
+_WORKING_EVERY_S = 1.0
+_WORKING_MAX = 600
 _PEERCRED = struct.Struct("3i")
+_P = ParamSpec("_P")
 
 
 @dataclass(eq=False, slots=True)
@@ -276,11 +281,11 @@ class Shell:
                 if self._is_short:
                     reply = self._replies.stage(message)
                 else:
-                    reply = await asyncio.to_thread(self._replies.stage, message)
+                    reply = await self._work(peer, self._replies.stage, message)
             case wire.Prepare() if self._is_short:
                 reply = self._replies.prepare(message, descriptors)
             case wire.Prepare():
-                reply = await asyncio.to_thread(self._replies.prepare, message, descriptors)
+                reply = await self._work(peer, self._replies.prepare, message, descriptors)
             case wire.Serve() | wire.RateTable():
                 reply = self._replies.take(message, descriptors)
             case wire.Audit():
@@ -293,6 +298,18 @@ class Shell:
             case _:
                 reply = self._replies.quick(message)
         self._send(peer, reply)
+
+    async def _work(
+        self, peer: _Peer, step: Callable[_P, wire.FromWorker], *args: _P.args, **more: _P.kwargs
+    ) -> wire.FromWorker:
+        """Do in a thread what may take long, and say meanwhile that we are at it."""
+        working = asyncio.ensure_future(asyncio.to_thread(step, *args, **more))
+        for _ in range(_WORKING_MAX):
+            done, _ = await asyncio.wait([working], timeout=_WORKING_EVERY_S)
+            if done:
+                break
+            self._send(peer, wire.Working())
+        return await working
 
     def _greet(self, peer: _Peer, hello: wire.Hello) -> None:
         if hello.epoch < self._epoch:

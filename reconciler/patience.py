@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 
 _SLICE_S = 0.5
 # A slice that is late by more than this says that we did not run.
@@ -49,13 +50,29 @@ class Countdown:
 
 
 @contextlib.asynccontextmanager
-async def within(seconds: float | None) -> AsyncIterator[None]:
-    """Like `asyncio.timeout`: raises `TimeoutError` when we have run for so long. None: never."""
+async def within(
+    seconds: float | None, is_excused: Callable[[], bool] = lambda: False
+) -> AsyncIterator[None]:
+    """Like `asyncio.timeout`: raises `TimeoutError` when we have run for so long. None: never.
+
+    `is_excused`: whoever is waited for then may take as long again.
+    """
     loop = asyncio.get_running_loop()
+    countdown: Countdown | None = None
     async with asyncio.timeout(None) as scope:
-        countdown = None
+
+        def begin(seconds: float) -> None:
+            nonlocal countdown
+            countdown = Countdown(seconds, partial(end, seconds))
+
+        def end(seconds: float) -> None:
+            if is_excused():
+                begin(seconds)
+            else:
+                scope.reschedule(loop.time())
+
         if seconds is not None:
-            countdown = Countdown(seconds, lambda: scope.reschedule(loop.time()))
+            begin(seconds)
         try:
             yield
         finally:

@@ -69,8 +69,14 @@ class Attempt:
         self._timer_s = delay_s
         if self._timer is not None:
             self._timer.cancel()
-        passed = partial(self.inbox.put_nowait, events.DeadlinePassed())
-        self._timer = Countdown(delay_s, passed)
+        self._timer = Countdown(delay_s, self._time_is_up)
+
+    def _time_is_up(self) -> None:
+        """Whoever says that he works has as long again: he says it no longer than he may."""
+        if any(worker.link.is_working() for worker in self._workers.values()):
+            self.set_timer(self._timer_s)
+        else:
+            self.inbox.put_nowait(events.DeadlinePassed())
 
     def prepare(self, number: int) -> None:
         """Sends the whole change, with the sockets that it needs; to all who are told in one turn

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from schemas.messages.frames import DESCRIPTORS_MAX, WireError, framed
 
-PROTOCOL = 35
+PROTOCOL = 36
 """Grows with every change of these messages that the other side would not understand."""
 
 LANGUAGE = "a7a2a176579481d7"
@@ -388,6 +388,12 @@ class Leaving(_Message):
     type: Literal["leaving"] = "leaving"
 
 
+class Working(_Message):
+    """The answer to what was asked takes its time. Said every second, for a few minutes at most."""
+
+    type: Literal["working"] = "working"
+
+
 class Failed(_Message):
     """The worker could not do what a message asked for and did not expect it. It ends itself."""
 
@@ -433,6 +439,7 @@ FromWorker = (
     | Recalled
     | Limited
     | Leaving
+    | Working
     | Failed
 )
 

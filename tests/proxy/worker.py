@@ -29,6 +29,8 @@ class Connection:
         connection.connect(str(path))
         self.channel = Channel(connection)
         self._waiting: list[bytes] = []
+        self.worked = 0
+        """How often it has said that it is at it."""
 
     def send(self, message: wire.ToWorker, descriptors: list[int] | None = None) -> None:
         self.channel.send(wire.encode(message), descriptors)
@@ -41,7 +43,12 @@ class Connection:
         self.channel.send(len(body).to_bytes(4, "big") + body)
 
     def receive(self) -> wire.FromWorker | None:
-        """The next message; None when the worker closed the connection."""
+        """The next answer; None when the worker closed the connection."""
+        while isinstance(message := self._next(), wire.Working):
+            self.worked += 1
+        return message
+
+    def _next(self) -> wire.FromWorker | None:
         deadline = time.monotonic() + DEADLINE_S
         while not self._waiting:
             assert time.monotonic() < deadline, "the worker says nothing"

@@ -85,3 +85,22 @@ def test_it_is_a_timeout_and_leaves_nothing_behind() -> None:
         await asyncio.sleep(0.3)
 
     asyncio.run(main())
+
+
+def test_who_is_excused_has_as_long_again() -> None:
+    async def main() -> int:
+        asked = 0
+
+        def is_excused() -> bool:
+            nonlocal asked
+            asked += 1
+            return asked < 3
+
+        began = time.monotonic()
+        with pytest.raises(TimeoutError):
+            async with within(0.05, is_excused):
+                await asyncio.sleep(30)
+        assert 0.15 <= time.monotonic() - began < 5
+        return asked
+
+    assert asyncio.run(main()) == 3

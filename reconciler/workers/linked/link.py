@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import math
 import socket
 from collections import deque
 from collections.abc import Callable
@@ -37,6 +38,8 @@ class Question:
 
 # A worker stages a part of a change in some milliseconds, and looks at it again when it prepares.
 _WORK_CHUNK_S = 0.1
+# What it says each second, and has not said for so long, it does not say any more.
+_WORKED_S = 3.0
 
 
 class OutrankedError(WorkerGoneError):
@@ -66,6 +69,7 @@ class Link:
         self._welcome_descriptors: list[int] = []
         self.outranked_by: int | None = None
         """The epoch of a daemon that the worker has been spoken to by since."""
+        self._worked_at = -math.inf
         self._watching: list[Callable[[str], None]] = []
         self._loop.add_reader(self._channel.fileno(), self._read)
 
@@ -91,6 +95,10 @@ class Link:
     def awaited(self) -> Question | None:
         """The oldest question that has no answer yet."""
         return self._questions[0] if self._questions else None
+
+    def is_working(self) -> bool:
+        """Whether it has just said that it is at what it was asked: as it does each second."""
+        return bool(self._asked) and self._loop.time() - self._worked_at < _WORKED_S
 
     def ask(
         self, message: wire.ToWorker, descriptors: list[int] | None = None
@@ -171,6 +179,13 @@ class Link:
         if isinstance(message, wire.Welcome):
             count = len(message.listeners) + 1
             self._welcome_descriptors = self._channel.take_descriptors(count)
+        if isinstance(message, wire.Working):
+            self._worked_at = self._loop.time()
+            if self._questions:
+                # It is as if it had been asked just now.
+                work_s = self._questions[0].work_s
+                self._questions[0] = Question(next(self._numbers), work_s)
+            return
         if isinstance(message, _UNASKED):
             if isinstance(message, wire.Stale):
                 self.outranked_by = message.epoch

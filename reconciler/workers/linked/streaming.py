@@ -57,9 +57,7 @@ class Streaming:
         for chunk in chunks:
             if len(unanswered) == WINDOW:
                 oldest = unanswered.popleft()
-                _, waiting = await asyncio.wait(oldest, timeout=patience_s)
-                if waiting:
-                    raise WorkerGoneError(f"it took no part of the state in {patience_s:g} s")
+                await _answers(oldest, links, patience_s)
                 for answer in (reply.result() for reply in oldest):
                     if not isinstance(answer, wire.Staged):
                         return answer
@@ -84,3 +82,12 @@ class Streaming:
             materials=chunk.materials,
             lost=sorted(self.lost.intersection(chunk.materials)),
         )
+
+
+async def _answers(replies: list[Reply], links: Sequence[Link], patience_s: float | None) -> None:
+    """Wait for them, and for whoever says that he works. Raises `WorkerGoneError`."""
+    waiting: set[Reply] = {*replies}
+    while waiting:
+        _, waiting = await asyncio.wait(waiting, timeout=patience_s)
+        if waiting and not any(link.is_working() for link in links):
+            raise WorkerGoneError(f"it took no part of the state in {patience_s:g} s")

@@ -140,7 +140,7 @@ class Bringup:
             return
         limit_s = _ENTER_S + since.missed_count * _ENTITY_S
         try:
-            async with within(limit_s):
+            async with within(limit_s, worker.link.is_working):
                 await self._enter(worker, since, stands_by=stands_by)
         except TimeoutError:
             raise WorkerGoneError(f"its last step took longer than {limit_s:g} s") from None
@@ -327,7 +327,7 @@ async def _reply(
     worker: Worker, message: wire.ToWorker, timeout_s: float, descriptors: list[int] | None = None
 ) -> wire.FromWorker:
     try:
-        async with within(timeout_s):
+        async with within(timeout_s, worker.link.is_working):
             return await worker.link.ask(message, descriptors)
     except TimeoutError:
         raise WorkerGoneError(f"it did not answer {message.type} in {timeout_s:g} s") from None

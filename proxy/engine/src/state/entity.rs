@@ -12,6 +12,7 @@ use std::collections::HashMap;
 
 use regex::bytes::Regex;
 use regex::bytes::RegexBuilder;
+use regex_syntax::ParserBuilder;
 
 pub use crate::state::kinds::backend::Backend;
 pub use crate::state::kinds::certificate::{Acme, Certificate, Staple};
@@ -78,17 +79,19 @@ language! {
 /// The engine of `regex` is linear in the length of the value, whatever the expression; what can
 /// still be large is the compiled program, so that is limited.
 pub fn compile_regex(pattern: &str, ignore_case: bool) -> Result<Regex, String> {
-    let build = |text: &str| {
-        RegexBuilder::new(text)
-            .case_insensitive(ignore_case)
-            .size_limit(REGEX_PROGRAM_BYTES_MAX)
-            .dfa_size_limit(REGEX_CACHE_BYTES_MAX)
-            .build()
-            .map_err(|error| format!("regex {pattern:?}: {error}"))
-    };
     // Alone first: `a)|(b` would become two balanced groups inside the anchors.
-    build(pattern)?;
-    build(&format!(r"\A(?:{pattern})\z"))
+    ParserBuilder::new()
+        .utf8(false)
+        .case_insensitive(ignore_case)
+        .build()
+        .parse(pattern)
+        .map_err(|error| format!("regex {pattern:?}: {error}"))?;
+    RegexBuilder::new(&format!(r"\A(?:{pattern})\z"))
+        .case_insensitive(ignore_case)
+        .size_limit(REGEX_PROGRAM_BYTES_MAX)
+        .dfa_size_limit(REGEX_CACHE_BYTES_MAX)
+        .build()
+        .map_err(|error| format!("regex {pattern:?}: {error}"))
 }
 
 /// Largest compiled expression. The crate's own default is ten times that, for one expression;

@@ -52,3 +52,27 @@ def test_what_has_come_is_read_before_a_question_that_cannot_be_sent_ends_it() -
         return link.outranked_by, heard
 
     assert asyncio.run(converse()) == (7, ["stale"])
+
+
+def test_who_says_that_he_works_is_asked_anew_so_to_speak() -> None:
+    """Whoever counts how long a question is open begins again, and it is answered by its answer."""
+
+    async def converse() -> None:
+        ours, theirs = socket.socketpair()
+        link = Link(ours)
+        answer = link.ask(wire.Overlay(drained=[]))
+        asked = link.awaited
+        assert not link.is_working()
+        theirs.sendall(wire.encode(wire.Working()))
+        while link.awaited == asked:  # noqa: ASYNC110  # the link tells nobody
+            await asyncio.sleep(0)
+        assert link.is_working()
+        assert not answer.done()
+        theirs.sendall(wire.encode(wire.Overlaid(drained=[])))
+        assert await answer == wire.Overlaid(drained=[])
+        assert link.awaited is None
+        assert not link.is_working()
+        link.close("it is over")
+        theirs.close()
+
+    asyncio.run(converse())
