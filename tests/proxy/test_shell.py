@@ -144,20 +144,6 @@ def test_nobody_waits_for_an_audit_of_a_large_state(connection: Connection, serv
     assert connection.ask(wire.Audit()) == whole
 
 
-def test_a_step_that_takes_long_says_so(connection: Connection, served: Served) -> None:
-    """Nobody takes a worker for dead that has expressions to compile for some seconds."""
-    connection.descriptors(connection.greet())
-    wanted, heavy = [*served.state.entities.values()], "([a-z]{1000}){12}"
-    frontend = served.state[EntityKey("frontend", "web")]
-    for number in range(800):
-        value = {**frontend.value, "path": {"regex": f"/{number}/{heavy}"}}
-        key = EntityKey("frontend", f"web-{number}")
-        wanted.append(replace(frontend, key=key, value=value))
-    prepared = connection.prepare(State(wanted))
-    assert isinstance(prepared, wire.Prepared)
-    assert connection.worked >= 1
-
-
 def test_what_is_held_is_told_in_bounded_parts(connection: Connection, served: Served) -> None:
     connection.descriptors(connection.greet())
     nothing = wire.Recited(generation=0, digest=EMPTY_DIGEST, entities="[]", next=0, last=True)

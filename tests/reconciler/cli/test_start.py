@@ -137,6 +137,7 @@ NEVER = {
     "sqlite3",
     "subprocess",
     "uvloop",
+    "watchfiles",
 }
 # pydantic, told that there are no plugins, imports what would look for them all the same.
 WITH_PYDANTIC = {"email", "importlib.metadata"}
