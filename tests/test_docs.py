@@ -53,3 +53,24 @@ def test_every_link_leads_somewhere(path: Path) -> None:
     targets = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text())
     local = [target for target in targets if "://" not in target]
     assert [target for target in local if not (path.parent / target).exists()] == []
+
+
+def test_each_attack_is_held_by_tests_that_name_it() -> None:
+    """By one of the files at least; those of a range name its ends."""
+    rows = re.findall(
+        r"^\| ([TD]\d\d.*?) \| .* \| (.*) \|$",
+        (ROOT / "docs" / "security.md").read_text(),
+        re.MULTILINE,
+    )
+    assert len(rows) > 20
+    for numbers, held_by in rows:
+        files = re.findall(r"`([\w/]+\.(?:py|rs))`", held_by)
+        directory, found = Path(), []
+        for name in files:
+            if "/" in name:
+                directory = Path(name).parent
+            path = directory / Path(name).name
+            base = ROOT / "proxy" / "engine" / "src" if name.endswith(".rs") else ROOT / "tests"
+            found.append((base / path).read_text())
+        for number in re.findall(r"[TD]\d\d", numbers):
+            assert any(re.search(rf"\b{number}\b", text) for text in found), (number, files)

@@ -1,4 +1,4 @@
-"""What a commit or an operator takes out of service gets no new request, and ends its old ones."""
+"""What a commit or an operator takes out of service gets no new request, and ends the old (D12)."""
 
 from __future__ import annotations
 

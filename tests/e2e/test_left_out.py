@@ -1,4 +1,4 @@
-"""What looks like configuration and is none: validate, plan and the daemon name the same files."""
+"""What looks like configuration and is none: validate, plan and the daemon name the same (T40)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A state that runs goes on where the machine lacks a part of what it needs at a start.
+"""A state that runs goes on where the machine lacks a part of what it needs at a start (T45).
 
 An address that somebody else has by now, a directory of the access log that is gone: the rest is
 served, it is told, and what is missing is taken up when it is there.

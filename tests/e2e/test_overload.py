@@ -1,4 +1,4 @@
-"""More than it can take: refused at once and counted, while the others are served as before.
+"""More than it can take: refused at once and counted, while the others are served as before (D10).
 
 Whatever came in must come out once: accepted = served + refused, by the clients' count, by the
 backend's, by the access log's and by the metrics'.

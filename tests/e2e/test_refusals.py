@@ -1,4 +1,4 @@
-"""A commit that fails at whatever stage changes nothing, says where and why, and is overcome."""
+"""A commit that fails at whatever stage changes nothing, says why, and is overcome (D03)."""
 
 from __future__ import annotations
 

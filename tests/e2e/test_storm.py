@@ -1,4 +1,4 @@
-"""A hundred commits under load: whoever is not concerned does not notice a single one."""
+"""A hundred commits under load: whoever is not concerned does not notice one (D01, D02, D11)."""
 
 from __future__ import annotations
 

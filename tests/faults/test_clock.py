@@ -1,4 +1,4 @@
-"""F22: the wall clock jumps. Deadlines are monotonic, so nothing may come too early or too late."""
+"""F22, T44, D14: the wall clock jumps. Deadlines are monotonic: nothing comes too early or late."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Descriptors run out: a commit that wants more is refused, and whoever asks is answered."""
+"""Descriptors run out: a commit that wants more is refused, and whoever asks is answered (T43)."""
 
 from __future__ import annotations
 

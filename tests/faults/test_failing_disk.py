@@ -1,4 +1,4 @@
-"""The disk of the state directory fails, at a start or for a while: F31, as where it is full.
+"""The disk of the state directory fails, at a start or for a while: F31, as where it is full (T43).
 
 Whatever call it is that fails, what was recorded is served, told and mended by itself. What cannot
 be read for a while is not damaged: nothing of it is lost, and nothing that was recorded meanwhile.

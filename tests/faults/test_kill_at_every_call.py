@@ -1,4 +1,4 @@
-"""The daemon is killed at each call of one apply, before it."""
+"""The daemon is killed at each call of one apply, before it (D04)."""
 
 from __future__ import annotations
 

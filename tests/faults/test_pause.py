@@ -1,4 +1,4 @@
-"""The daemon is paused (SIGSTOP, a suspended machine) at a point where it waits for answers.
+"""The daemon is paused (SIGSTOP, a suspended machine) at a point where it waits for answers (T44).
 
 They have come meanwhile: no healthy worker is replaced, and no request is lost.
 """

@@ -1,4 +1,4 @@
-"""What a repository may do to us while traffic flows: F2, F15 to F19 and F25.
+"""What a repository may do to us while traffic flows: F2, F15 to F19 and F25 (D13).
 
 History is never more than two trees that differ; what cannot be read is held, never deleted.
 """

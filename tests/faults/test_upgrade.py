@@ -1,4 +1,4 @@
-"""F24: all is restarted as another version, and finds what the last one has left.
+"""F24: all is restarted as another version, and finds what the last one has left (D05).
 
 A state in another form, and workers that speak another protocol.
 """

@@ -1,4 +1,4 @@
-"""A worker dies or stands still at a named point of a transaction: F4, F5, F6 and F7.
+"""A worker dies or stands still at a named point of a transaction: F4, F5, F6 and F7 (T44).
 
 Before the commit record its death aborts the attempt, and the commit is tried again with its
 successor. Behind it the others go on, and the successor starts at the new generation.

@@ -1,4 +1,4 @@
-"""What an idle keep-alive connection costs a worker: buffers are borrowed while bytes flow only."""
+"""What an idle connection costs a worker: buffers are borrowed while bytes flow only (D15)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rates over two workers: one number for the host, whoever of them is asked, ends or begins.
+"""Rates over two workers: one number for the host, whoever of them is asked, ends or begins (T34).
 
 Each request comes by a connection of its own, so that the kernel gives both workers some.
 """

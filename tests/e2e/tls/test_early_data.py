@@ -1,4 +1,4 @@
-"""Early data (0-RTT): off unless a frontend asks for it, and then by the rules of RFC 8470.
+"""Early data (0-RTT): off unless a frontend asks for it, and then by the rules of RFC 8470 (T31).
 
 One worker, as sessions for early data are known to the one that made them. The client is OpenSSL's.
 """

@@ -1,4 +1,4 @@
-"""The two profiles, by what OpenSSL can agree on with them: versions, suites, groups.
+"""The two profiles, by what OpenSSL can agree on with them: versions, suites, groups (T31).
 
 Every version and suite of OpenSSL is tried against the list here; `suites/test_sslyze` judges by
 Mozilla's own.

@@ -1,4 +1,4 @@
-"""Rotation under load, from every place that a certificate may lie at."""
+"""Rotation under load, from every place that a certificate may lie at (D06)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A private key is in the material store and nowhere else that we write or say."""
+"""A private key is in the material store and nowhere else that we write or say (T41)."""
 
 from __future__ import annotations
 

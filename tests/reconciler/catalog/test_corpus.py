@@ -1,4 +1,4 @@
-"""The corpus: every file or folder of `tests/configs/bad` has one fault and is named for it.
+"""The corpus: every file or folder of `tests/configs/bad` has one fault and is named for it (T40).
 
 What is said about it stands in a text file beside it; `odd` has what is valid and warned about. To
 take over changed wording, run this module as a program and read the difference.

@@ -1,4 +1,4 @@
-"""The control socket's protocol, with answers that the test makes up."""
+"""The control socket's protocol, with answers that the test makes up (T39)."""
 
 from __future__ import annotations
 
