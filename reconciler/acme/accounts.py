@@ -35,19 +35,23 @@ class Accounts:
         self._memory = memory
         self._tell = tell
 
-    def expect(self, order: Order) -> None:
+    def has_key(self, order: Order) -> bool:
+        """Whether there is a key for an order; in a thread, since the disk may hang."""
+        return is_there(path_of(order, self.directory))
+
+    def expect(self, order: Order, *, has_key: bool) -> None:
         """Before it is asked for: tell where there was a key, and is none."""
         path = path_of(order, self.directory)
-        if not is_there(path) and path.stem in self._known():
+        if not has_key and path.stem in self._known():
             told = f"the key of the account at {order.directory} is gone: a new account is made"
             log.warning(told, path=path)
             self._tell(told)
 
-    def note(self, order: Order) -> None:
+    def note(self, order: Order, *, has_key: bool) -> None:
         """There is one now, if the order came as far as that."""
         path = path_of(order, self.directory)
         known = self._known()
-        if path.stem in known or not is_there(path):
+        if path.stem in known or not has_key:
             return
         try:
             self._memory.keep(NAME, "\n".join([*known, path.stem][-_KNOWN_MAX:]))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -27,7 +27,7 @@ from reconciler.own_threads import OwnThreads
 from reconciler.parts import heard_again_within
 from reconciler.patience import within
 from reconciler.presence import is_there
-from reconciler.stalling import HurriedError, hurried
+from reconciler.stalling import HurriedError, hurried, looked_at
 from reconciler.storage.kept.memory import Memory
 from reconciler.workers.telling.challenges import ChallengeKeeper
 from schemas.entities.entity import Entity, EntityKey
@@ -61,6 +61,8 @@ _ADVICE_PAUSE = timedelta(hours=6)
 # A clock that jumps, and a file that somebody took away, are noticed after this.
 _LOOK_S = 60.0
 _LOOK_PAUSE_MIN_S = 0.05
+# Of a file of ours, or its disk hangs.
+_FILES_WITHIN_S = 10.0
 # While an order has failed, the file with the authorities to trust is looked at so often.
 _LOOK_AT_FILE_S = 1.0
 
@@ -116,12 +118,12 @@ class Certifying:
         challenges: ChallengeKeeper,
         ordered: Callable[[], list[Entity]],
         claims: Callable[[str], bool],
-        served: Callable[[EntityKey], bytes | None],
+        served: Callable[[EntityKey], Callable[[], bytes | None]],
         memory: Memory,
         tell: Callable[[str], None],
         issued: Callable[[], None],
     ) -> None:
-        """`served` gives the file that a certificate is served from, if it is one for both parts;
+        """`served` gives who reads what a certificate is served from, if it is one for both parts;
         `issued` is called when a file is there that was not; `tell` has a sentence for `status`.
         """
         self._accounts = Accounts(state_dir / DIRECTORY / ACCOUNTS, memory, tell)
@@ -168,7 +170,7 @@ class Certifying:
             while True:
                 heard_again_within(2 * _LOOK_S)
                 self._wake.clear()
-                self._look(_now())
+                await self._look(_now())
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self._pause_s(_now())):
                         await self._wake.wait()
@@ -176,22 +178,30 @@ class Certifying:
             for each in self._watched.values():
                 each.leave()
 
-    def _look(self, now: datetime) -> None:
+    async def _look(self, now: datetime) -> None:
         entities = self._ordered()
         orders = {order.name: order for each in entities if (order := self._order_of(each))}
         for name in self._watched.keys() - orders.keys():
             self._watched.pop(name).leave()
+        for name in await self._gone(self._watched.keys() & orders.keys()):
+            # Somebody took it away: what is served is written anew.
+            with contextlib.suppress(OrderError, TimeoutError):
+                async with within(_FILES_WITHIN_S):
+                    await self._chain(orders[name])
         for name, order in orders.items():
             known = self._watched.get(name)
-            if known is not None and not is_there(self._path(name)):
-                # Somebody took it away: what is served is written anew.
-                self._chain(order)
             if known is None or (known.order != order and not self._goes_on(known, order)):
                 known = self._watched[name] = _Watched(order, due=now)
             if known.waits_for_file and _looks_otherwise(order.ca or "", known.trusted):
                 known.due = now
             if known.due <= now and not known.running:
                 known.task = asyncio.get_running_loop().create_task(self._attend(known))
+
+    async def _gone(self, names: Iterable[str]) -> list[str]:
+        """Those whose files are not there; of a directory that does not answer nobody knows."""
+        paths = {str(self._path(name)): name for name in names}
+        there = await asyncio.to_thread(looked_at, paths, is_there) if paths else {}
+        return sorted(paths[path] for path, is_so in there.items() if not is_so)
 
     def _goes_on(self, known: _Watched, order: Order) -> bool:
         """Whether what runs shall end before what is wanted now; it is left otherwise."""
@@ -218,28 +228,38 @@ class Certifying:
             max(left.total_seconds(), _LOOK_PAUSE_MIN_S), _LOOK_AT_FILE_S if waits else _LOOK_S
         )
 
-    def _chain(self, order: Order) -> list[x509.Certificate] | None:
+    async def _chain(self, order: Order) -> list[x509.Certificate] | None:
         """What was issued last; written anew from what is served, when somebody took it away.
 
-        None for what another authority has issued, such as one to practise with.
+        None for what another authority has issued, such as one to practise with. Raises
+        `OrderError` when too many threads hang.
         """
+        served = self._served(EntityKey("certificate", order.name))
+        chain, is_anew = await self._threads.run(partial(self._read_chain, order, served))
+        if is_anew:
+            self._on_issued()
+        return chain
+
+    def _read_chain(
+        self, order: Order, served: Callable[[], bytes | None]
+    ) -> tuple[list[x509.Certificate] | None, bool]:
+        """In a thread: the chain, and whether its file was written anew."""
         from reconciler.materials import pem  # noqa: PLC0415  # 50 ms, and most have no certificates
 
         path = self._path(order.name)
         try:
-            served = partial(self._served, EntityKey("certificate", order.name))
-            content = read_regular(path) if is_there(path) else served()
+            is_gone = not is_there(path)
+            content = served() if is_gone else read_regular(path)
             if content is None or _authority(content) not in (None, order.directory):
-                return None
+                return None, False
             chain = pem.read_chain(content)
             if pem.check_key(chain, content):
-                return None
-            if not is_there(path):
+                return None, False
+            if is_gone:
                 self._keep(order.name, content)
-                self._on_issued()
         except (OSError, ValueError):
-            return None
-        return chain
+            return None, False
+        return chain, is_gone
 
     def _path(self, name: str) -> Path:
         return self._issued / f"{name}.pem"
@@ -272,7 +292,7 @@ class Certifying:
         from reconciler.materials import pem  # noqa: PLC0415  # 50 ms, and most have no certificates
 
         order = watched.order
-        chain = self._chain(order)
+        chain = await self._chain(order)
         if chain is not None and set(order.hostnames) <= set(pem.dns_names(chain[0])):
             await self._ask_when(watched, chain)
             assert watched.renewal is not None, "it was asked for"
@@ -284,14 +304,18 @@ class Certifying:
             watched.due = watched.issued_at + _REORDER_PAUSE
             return
         log.info("ordering a certificate", name=order.name, hostnames=",".join(order.hostnames))
-        self._accounts.expect(order)
+        has_key = partial(self._accounts.has_key, order)
+        self._accounts.expect(order, has_key=await self._threads.run(has_key))
         obtaining = partial(obtain, order, self._accounts.directory, self._publisher(watched))
         try:
             content = await self._threads.run(obtaining)
         finally:
-            self._accounts.note(order)
+            with contextlib.suppress(OrderError, TimeoutError):
+                async with within(_FILES_WITHIN_S):
+                    self._accounts.note(order, has_key=await self._threads.run(has_key))
         try:
-            self._keep(order.name, f"{_ORDERED_FROM}{order.directory}\n".encode() + content)
+            content = f"{_ORDERED_FROM}{order.directory}\n".encode() + content
+            await self._threads.run(partial(self._keep, order.name, content))
         except OSError as error:
             raise OrderError(f"it cannot be kept: {error.strerror or error}") from None
         watched.failures, watched.problem = 0, None
@@ -311,7 +335,8 @@ class Certifying:
         watched.renewal = leaf.not_valid_after_utc - lifetime * _LEFT_AT_RENEWAL
         watched.ask_again = _now() + _ADVICE_PAUSE
         try:
-            content = read_regular(self._path(watched.order.name))
+            read = partial(read_regular, self._path(watched.order.name))
+            content = await self._threads.run(read)
             at, again = await self._threads.run(partial(suggested_renewal, watched.order, content))
         except (OrderError, OSError) as error:
             # There is time: what the lifetime says stands.

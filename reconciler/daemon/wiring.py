@@ -196,7 +196,7 @@ def worker_plane(base: Ground, observer: WorkerObserver) -> WorkerPlane:
             challenges,
             lambda: ordered(store.running.state),
             lambda hostname: claims(store.running.state, hostname),
-            lambda key: store.materials.content_of(store.running.state.get(key)),
+            lambda key: partial(store.materials.content_of, store.running.state.get(key)),
             memory=store,
             tell=store.notes.add,
             issued=base.wake.set,

@@ -14,6 +14,7 @@ import contextlib
 import random
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -76,6 +77,8 @@ class _Kept:
     tried: float = -HINT_PAUSE_S
     failures: int = 0
     problem: str | None = None
+    since: datetime | None = None
+    """When what lies there was fetched, as of the last attempt."""
     task: asyncio.Task[None] | None = None
 
     @property
@@ -225,6 +228,7 @@ class IssuerKeys:
             # A name that is looked up for ever is ended by nobody else.
             line = self._again_at_once if kept.failures else self._at_once
             async with line, within(2 * FETCH_TIMEOUT_S):
+                kept.since = await self._threads.run(partial(fetched_at, wanted.path))
                 content = await self._threads.run(partial(_fetched, wanted))
                 keep = partial(self._stored.keep, Path(wanted.path), content)
                 is_new = await self._threads.run(keep)
@@ -252,9 +256,8 @@ class IssuerKeys:
         kept.due = self._loop.time() + _spread(min(pause, REFRESH_S))
 
     def _meanwhile(self, kept: _Kept) -> str:
-        at = fetched_at(kept.wanted.path)
-        if at is not None:
-            return f"those of {at:%Y-%m-%d %H:%M} UTC count"
+        if kept.since is not None:
+            return f"those of {kept.since:%Y-%m-%d %H:%M} UTC count"
         return "requests that need them get 503"
 
 

@@ -22,6 +22,9 @@ LOOK_S = 2.0
 EVERY_S = 6 * 3600.0
 # Where some are missing and cannot be had: a file may be back. No pause is longer, either.
 _AGAIN_S = 60.0
+# So few can be tried to be had so often.
+_FEW = 64
+_FEW_AGAIN_S = 4.0
 # A look rests so many times as long as it took: each commit of a certificate is a change.
 _PAUSE_SHARE = 20.0
 _CONTENTS = 50
@@ -43,8 +46,8 @@ class MaterialAudit:
     async def run(self) -> None:
         """Look as long as the daemon runs."""
         loop = asyncio.get_running_loop()
-        due_s, again_s = 0.0, float("inf")
-        pause_s = LOOK_S
+        due_s, again_s, few_again_s = 0.0, float("inf"), float("inf")
+        pause_s, missing = LOOK_S, list[EntityKey]()
         while True:
             heard_again_within(pause_s + _BATCH_WITHIN_S)
             await asyncio.sleep(until_turn(pause_s))
@@ -52,18 +55,24 @@ class MaterialAudit:
             pause_s, began = LOOK_S, loop.time()
             is_whole, stamp = began >= due_s, self._store.materials.stamp()
             if not is_whole and stamp == self._seen and began < again_s:
+                if began >= few_again_s:
+                    # What is had is written, which is a change of the directory.
+                    few_again_s = began + _FEW_AGAIN_S
+                    with contextlib.suppress(DamagedError, OSError):
+                        await self._mend(missing)
                 continue
-            again_s = float("inf")
+            again_s = few_again_s = float("inf")
             # The database is another part's, and so is a directory that cannot be read.
             with contextlib.suppress(DamagedError, OSError):
                 missing = await self.look(contents=is_whole)
                 self._seen = stamp
                 due_s = began + EVERY_S if is_whole else due_s
                 again_s = loop.time() + _AGAIN_S if missing else again_s
+                few_again_s = began + _FEW_AGAIN_S if 0 < len(missing) <= _FEW else few_again_s
             pause_s = min(max(LOOK_S, _PAUSE_SHARE * (loop.time() - began)), _AGAIN_S)
 
-    async def look(self, *, contents: bool) -> bool:
-        """Mend what is missing, or altered; tell whether anything was.
+    async def look(self, *, contents: bool) -> list[EntityKey]:
+        """Mend what is missing, or altered; return whose contents were.
 
         Raises `DamagedError`, `OSError`.
         """
@@ -71,7 +80,7 @@ class MaterialAudit:
         names = await asyncio.to_thread(materials.names)
         if names is None:
             # Whoever keeps the state directory writes all of it anew.
-            return False
+            return []
         after: str | None = ""
         missing: dict[EntityKey, None] = {}
         while after is not None:
@@ -81,7 +90,7 @@ class MaterialAudit:
             await asyncio.sleep(_PAUSE_S if after is not None else 0.0)
         if missing:
             await self._mend(list(missing))
-        return bool(missing)
+        return list(missing)
 
     def _batch(
         self, names: frozenset[str], after: str, contents: bool

@@ -140,3 +140,40 @@ def test_no_worker_opens_an_access_log_that_hangs(scene: Scene) -> None:
     scene.disk.answer()
     eventually(lambda: scene.daemon.status()["commit"] == commit)
     assert scene.daemon.json("status")["workers"][0]["pid"] == before
+
+
+def test_files_of_ordered_certificates_hold_up_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was issued, and keys of accounts, lie in the state directory: a disk of its own."""
+    shop, admin = Shop(tmp_path, workers=1), ports.address()
+    disk = Hanging(tmp_path, shop.daemon.state_dir / "acme")
+    files = shop.files(0, admin=admin)
+    acme = {"directory": f"https://{ports.address()}/nobody"}
+    files["tls.yaml"] = {
+        "certificates": {"own": {"acme": acme, "hostnames": ["shop.test"]}},
+        "listeners": {"secure": {"address": ports.address(), "protocol": "https"}},
+    }
+    files["shop.yaml"]["frontends"]["web"] |= {"listeners": ["public", "secure"]}
+    shop.repo.commit(files)
+    for name, value in disk.environment.items():
+        monkeypatch.setenv(name, value)
+
+    def failed() -> list[str]:
+        return [each for each in shop.daemon.status()["warnings"] if "was issued" in each]
+
+    try:
+        shop.daemon.start()
+        eventually(failed)
+        disk.hang()
+        shop.daemon.run_cli("retry", check=True)
+        slowest, until = 0.0, time.monotonic() + 4
+        while time.monotonic() < until:
+            began = time.monotonic()
+            shop.get(admin, "/healthz")
+            slowest = max(slowest, time.monotonic() - began)
+        assert slowest < 0.7
+        shop.daemon.commit({**files, **shop.files(1, admin=admin), "shop.yaml": files["shop.yaml"]})
+    finally:
+        disk.answer()
+        shop.stop()

@@ -29,6 +29,8 @@ _ANSWER_S = 30.0
 _AGAIN_S = 0.2
 _TRIES = 20
 _NAMED_MAX = 3
+# Of nearly all workers it is a look at an empty set.
+_LOST_EVERY_S = 2.0
 
 
 @record
@@ -61,10 +63,18 @@ class Auditing:
 
     async def run(self) -> None:
         """Audit all workers again and again, until cancelled."""
+        loop = asyncio.get_running_loop()
+        turn_s = min(_LOST_EVERY_S, self._every_s)
+        due = loop.time() + self._every_s
         while True:
-            await asyncio.sleep(until_turn(self._every_s))
+            await asyncio.sleep(until_turn(turn_s))
             for worker in list(self._supervisor.in_service.values()):
-                self._look_for_lost(worker)
+                if worker.without:
+                    self._look_for_lost(worker)
+            if loop.time() < due - turn_s / 2:
+                continue
+            due = loop.time() + self._every_s
+            for worker in list(self._supervisor.in_service.values()):
                 await self._audit(worker)
 
     def _look_for_lost(self, worker: Worker) -> None:

@@ -46,7 +46,7 @@ class Scene:
             challenges,
             self.ordered,
             claims=lambda _: True,
-            served=lambda _: None,
+            served=lambda _: lambda: None,
             memory=self.store,
             tell=self.store.notes.add,
             issued=lambda: None,

@@ -55,7 +55,7 @@ def looked(store: Store, *, contents: bool) -> list[str]:
         told.extend(keys)
 
     is_found = asyncio.run(MaterialAudit(store, mend).look(contents=contents))
-    assert is_found == bool(told)
+    assert is_found == told
     return sorted(key.name for key in told)
 
 
