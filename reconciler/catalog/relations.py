@@ -244,15 +244,21 @@ def is_aside(view: View, cluster: str) -> bool:
     Of more than can be looked at some may wait; so they do where nobody leads to it.
     """
     found = users(view, EntityKey("cluster", cluster))
-    return 0 < len(found) <= LOOKED_AT_MAX and not any(_waits(view[key], cluster) for key in found)
+    waits = (cluster in waited_for(view[key]) for key in found)
+    return 0 < len(found) <= LOOKED_AT_MAX and not any(waits)
 
 
-def _waits(user: Entity, cluster: str) -> bool:
-    if user.key.kind != "frontend":
-        return True
-    frontend = user.typed(Frontend)
-    leads_there = cluster == frontend.cluster or frontend.split.get(cluster, 0) > 0
-    return leads_there or cluster in _asked_first(frontend)
+def waited_for(entity: Entity) -> set[str]:
+    """Return the clusters that a client waits for, by what an entity says itself."""
+    match entity.key.kind:
+        case "frontend":
+            says = entity.typed(Frontend)
+            shares = {name for name, share in says.split.items() if share > 0}
+            return shares.union(filter(None, [says.cluster]), _asked_first(says))
+        case "policy":
+            return {*_asked_first(entity.typed(Policy))}
+        case _:
+            return set()
 
 
 def targets(entity: Entity) -> tuple[EntityKey, ...]:

@@ -15,8 +15,6 @@ from reconciler.catalog.candidates import covering
 from reconciler.catalog.policies import concerned
 from reconciler.catalog.relations import (
     View,
-    cluster_of,
-    is_aside,
     is_wide,
     users,
 )
@@ -24,6 +22,7 @@ from reconciler.planning.heirs import Effort, Search
 from reconciler.planning.near import Moved
 from reconciler.planning.planner import MATCHING
 from reconciler.planning.samples import Router
+from reconciler.planning.unbacked import Leading, leaving_none
 from reconciler.planning.unfetched import unfetched
 from reconciler.planning.unserved import unserved
 from schemas.changes.change import Change
@@ -57,7 +56,8 @@ def consequences(
     """
     renamed = renames(changes, before, after)
     found: dict[EntityKey, Consequence] = {}
-    unusable = _unusable(changes, before, after, drained)
+    unusable = leaving_none(changes, before, after, drained)
+    leading = Leading(before, after, drained)
     lost = unserved(changes, before, after)
     asked = [each for each in changes if each.key.kind == "frontend"][:HEIRS_OF_MAX]
     moved, effort = _moved(asked), Effort()
@@ -70,11 +70,15 @@ def consequences(
     }
     for change in changes:
         frontends, more_frontends = _frontends(change, before, after)
+        inherits = inheriting.get(change.key, Consequence())
         consequence = replace(
-            inheriting.get(change.key, Consequence()),
+            inherits,
             frontends=frontends,
             more_frontends=more_frontends,
             leaves_no_backend=change.key in unusable,
+            leads_to_no_backend=leading.to_none(
+                change, inherits.heirs or (), inherits.takes_from or ()
+            ),
             without_certificate=tuple(lost.get(change.key, ())),
             without_keys=tuple(waiting.get(change.key, ())),
             ends_drain=_ends_drain(renamed.get(change.key), change, drained),
@@ -191,33 +195,6 @@ def _asking(cluster: EntityKey, view: View) -> set[EntityKey]:
     named = users(view, cluster)
     policies = {key for key in named if key.kind == "policy"}
     return (named - policies).union(*(concerned(key, view) for key in policies))
-
-
-def _unusable(
-    changes: Sequence[Change], before: View, after: View, drained: Collection[str]
-) -> set[EntityKey]:
-    """Return the changes by which a cluster loses its last backend that takes requests."""
-    taking: defaultdict[str, list[EntityKey]] = defaultdict(list)
-    for change in changes:
-        if change.key.kind == "backend" and change.action != "add":
-            taking[cluster_of(change.key)].append(change.key)
-    return {
-        key
-        for cluster, keys in taking.items()
-        if EntityKey("cluster", cluster) in after
-        and usable(cluster, before, drained)
-        and not usable(cluster, after, drained)
-        and not is_aside(after, cluster)
-        for key in keys
-    }
-
-
-def usable(cluster: str, view: View, drained: Collection[str] = ()) -> bool:
-    """Tell whether any backend of a cluster takes new requests."""
-    return any(
-        name not in drained and view[EntityKey("backend", name)].typed(Backend).weight
-        for name in view.names("backend", f"{cluster}/")
-    )
 
 
 def _inheriting(

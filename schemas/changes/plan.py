@@ -48,6 +48,8 @@ class Consequence:
     """How many there are beside these."""
     leaves_no_backend: bool = False
     """The cluster has no backend that takes requests any more: 503."""
+    leads_to_no_backend: tuple[str, ...] = ()
+    """The clusters without one to which it brings requests that did not come there before: 503."""
     without_certificate: tuple[str, ...] = ()
     """The hostnames that have a certificate now, and none until this one has been issued."""
     without_keys: tuple[str, ...] = ()
@@ -61,30 +63,21 @@ class Consequence:
 
     def to_json(self) -> dict[str, Json]:
         """Return the keys that it adds to a change."""
-        found: dict[str, Json] = {}
-        if self.heirs is not None:
-            found["heirs"] = list(self.heirs)
-        if self.takes_from is not None:
-            found["takes_from"] = list(self.takes_from)
-        if self.untried:
-            found["untried"] = list(self.untried)
-        if self.frontends:
-            found["frontends"] = list(self.frontends)
-        if self.more_frontends:
-            found["more_frontends"] = self.more_frontends
-        if self.leaves_no_backend:
-            found["leaves_no_backend"] = True
-        if self.without_certificate:
-            found["without_certificate"] = list(self.without_certificate)
-        if self.without_keys:
-            found["without_keys"] = list(self.without_keys)
-        if self.ends_drain:
-            found["ends_drain"] = True
-        if self.drained:
-            found["drained"] = True
-        if self.renamed is not None:
-            found["renamed"] = self.renamed.name
-        return found
+        taken = {"heirs": self.heirs, "takes_from": self.takes_from}
+        told: dict[str, Json] = {
+            "untried": list(self.untried),
+            "frontends": list(self.frontends),
+            "more_frontends": self.more_frontends,
+            "leaves_no_backend": self.leaves_no_backend,
+            "leads_to_no_backend": list(self.leads_to_no_backend),
+            "without_certificate": list(self.without_certificate),
+            "without_keys": list(self.without_keys),
+            "ends_drain": self.ends_drain,
+            "drained": self.drained,
+            "renamed": self.renamed and self.renamed.name,
+        }
+        found: dict[str, Json] = {name: list(by) for name, by in taken.items() if by is not None}
+        return found | {name: each for name, each in told.items() if each}
 
 
 @record

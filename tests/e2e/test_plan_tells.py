@@ -55,6 +55,28 @@ def test_untracked_files_are_told(running: Shop) -> None:
     assert "untracked" not in planned(running).stderr
 
 
+def test_a_move_to_a_drained_cluster_is_marked(running: Shop) -> None:
+    """Blue and green, and the green one still drained: all requests would get 503."""
+    green = {"clusters": {"green": {"backends": {"one": {"address": "127.0.0.1:9"}}}}}
+    before = running.repo.head()
+    try:
+        running.daemon.commit({"green.yaml": green})
+        text = (running.repo.directory / "shop.yaml").read_text()
+        moved = text.replace('"cluster": "shop"', '"cluster": "green"')
+        assert moved != text
+        running.repo.write({"shop.yaml": moved})
+        assert "503" not in planned(running).stdout
+        assert running.daemon.run_cli("drain", "green/one").returncode == 0
+        told = '! brings requests to cluster "green", without a backend that takes any: 503'
+        assert told in planned(running).stdout
+        [change] = json.loads(planned(running, "--json").stdout)["changes"]
+        assert change["leads_to_no_backend"] == ["green"]
+        assert running.daemon.run_cli("undrain", "green/one").returncode == 0
+    finally:
+        running.repo.git("reset", "--quiet", "--hard", before)
+        running.daemon.wait(before)
+
+
 def test_what_leaves_files_out_is_told_like_them(running: Shop) -> None:
     running.repo.write({".kakehiignore": "settings.yaml\n"})
     done = planned(running)

@@ -106,11 +106,16 @@ def meaning(changes: list[dict[str, Any]]) -> Iterator[str]:
     if urls := change.get("without_keys"):
         yield f"requests get 503 until the keys of {named(urls)} have been fetched"
     if change.get("leaves_no_backend"):
-        clusters = sorted({each["name"].partition("/")[0] for each in changes})
-        left = f'cluster "{clusters[0]}"'
-        if len(clusters) > 1:
-            left = f"{count(len(clusters), 'cluster')} ({named(clusters)})"
-        yield f"leaves {left} without a backend that takes requests: 503"
+        left = sorted({each["name"].partition("/")[0] for each in changes})
+        yield f"leaves {_clusters(left)} without a backend that takes requests: 503"
+    if clusters := change.get("leads_to_no_backend"):
+        yield f"brings requests to {_clusters(clusters)}, without a backend that takes any: 503"
+
+
+def _clusters(names: list[str]) -> str:
+    if len(names) == 1:
+        return f'cluster "{names[0]}"'
+    return f"{count(len(names), 'cluster')} ({named(names)})"
 
 
 def _concerned(changes: list[dict[str, Any]]) -> str:
@@ -222,6 +227,7 @@ def _change(change: dict[str, Any], paint: Painter, *, renamed: bool = False) ->
 def _marked(change: dict[str, Any], text: str, paint: Painter) -> str:
     if (
         change.get("leaves_no_backend")
+        or change.get("leads_to_no_backend")
         or change.get("without_certificate")
         or change.get("without_keys")
         or change.get("ends_drain")

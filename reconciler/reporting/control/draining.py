@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from reconciler import log
 from reconciler.catalog.relations import DIAL, cluster_of, is_aside
 from reconciler.patience import within
-from reconciler.planning.consequences import usable
+from reconciler.planning.unbacked import usable
 from reconciler.reporting.control.refusals import RefusedRequestError, near
 from reconciler.reporting.outcomes import Outcomes
 from reconciler.storage.file.database import DamagedError

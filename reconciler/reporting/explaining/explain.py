@@ -14,7 +14,7 @@ from reconciler.catalog.candidates import passes_tls_on
 from reconciler.catalog.handshake import Shown, certificates_for
 from reconciler.catalog.policies import Leaf, Networks, Word, beyond, levels_of, merged
 from reconciler.catalog.relations import View, is_passthrough, is_secure, listeners_of
-from reconciler.planning.consequences import usable
+from reconciler.planning.unbacked import usable
 from reconciler.reporting.explaining.admission import Seen
 from reconciler.reporting.explaining.making import Made, made_of
 from reconciler.reporting.explaining.question import Asked, as_read, asked_by

@@ -283,6 +283,68 @@ def test_nobody_notices_what_is_mirrored_to(leads: str, leaves: bool) -> None:
     assert found.leaves_no_backend == leaves
 
 
+GREEN = (
+    BASE.replace("frontends:\n", "")
+    + """\
+  green: {backends: {green-1: {address: "127.0.0.1:9004"}}}
+policies:
+  asked: {forward_auth: {cluster: green}}
+frontends:
+"""
+)
+BLUE = "  all: {listeners: [web], cluster: shop}\n"
+OWN = "  own: {listeners: [web], hostname: a.test, cluster: green}\n"
+WIDE_OWN = OWN.replace("a.test", "'*.test'")
+WIDE_GREEN = WIDE_OWN.replace("own", "wide")
+T_TEST = "  t: {listeners: [web], hostname: t.test, cluster: shop}\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        (BLUE, BLUE.replace("shop", "green"), "frontend/all"),
+        (BLUE, BLUE.replace("cluster: shop", "split: {shop: 9, green: 1}"), "frontend/all"),
+        (
+            BLUE.replace("cluster: shop", "split: {shop: 9, green: 0}"),
+            BLUE.replace("cluster: shop", "split: {shop: 9, green: 1}"),
+            "frontend/all",
+        ),
+        (BLUE, BLUE.replace("shop", "shop, forward_auth: {cluster: green}"), "frontend/all"),
+        (BLUE, BLUE.replace("shop", "shop, policies: [asked]"), "frontend/all"),
+        (BLUE, BLUE + OWN, "frontend/own"),
+        # Others lead there as before; it takes requests of one that does not.
+        (BLUE + T_TEST + OWN, BLUE + T_TEST + WIDE_OWN, "frontend/own"),
+        (T_TEST + WIDE_OWN, WIDE_OWN, "frontend/t"),
+        # Nobody waits for an answer of it, has had any, or gets another one.
+        (BLUE, BLUE.replace("shop", "shop, mirror: {cluster: green}"), None),
+        (BLUE, BLUE.replace("cluster: shop", "split: {shop: 9, green: 0}"), None),
+        (OWN, OWN.replace("green", "green, timeouts: {request: 3s}"), None),
+        (T_TEST + OWN, OWN, None),
+        (WIDE_GREEN + OWN, WIDE_GREEN, None),
+        (WIDE_GREEN, WIDE_GREEN + OWN, None),
+    ],
+)
+def test_whoever_leads_to_a_cluster_without_a_backend_is_marked(
+    old: str, new: str, told: str | None
+) -> None:
+    before, after = state_of(old, GREEN), state_of(new, GREEN)
+    drained = meant(before, after, ("green/green-1",))
+    marked = [name for name, each in drained.items() if each.leads_to_no_backend]
+    assert marked == ([told] if told else [])
+    assert all(drained[name].leads_to_no_backend == ("green",) for name in marked)
+    assert not any(each.leads_to_no_backend for each in meant(before, after).values())
+
+
+def test_a_policy_or_a_listener_that_asks_a_cluster_without_a_backend_is_marked() -> None:
+    told = GREEN.replace("green}}", "cart}}")
+    named, drained = BLUE.replace("shop", "shop, policies: [asked]"), ("green/green-1",)
+    before, after = state_of(named, told), state_of(named, GREEN)
+    assert meant(before, after, drained)["policy/asked"].leads_to_no_backend == ("green",)
+    listening = GREEN.replace('8080"}', '8080", policies: [asked]}')
+    found = meant(state_of(BLUE, GREEN), state_of(BLUE, listening), drained)
+    assert found["listener/web"].leads_to_no_backend == ("green",)
+
+
 def test_what_has_another_name_is_renamed() -> None:
     renamed = BASE.replace("  cart:", "  basket:").replace("shop-2:", "shop-b:")
     found = meant(state_of(ALL), state_of(ALL.replace("all:", "every:"), renamed))

@@ -97,6 +97,9 @@ def test_what_it_means_for_others_is_said() -> None:
     text = "\n".join(lines([removed, change("remove", "backend", "c/b", leaves_no_backend=True)]))
     assert '! its requests go to frontend "all"; others get 404' in text
     assert '! leaves cluster "c" without a backend that takes requests: 503' in text
+    led = change("update", "frontend", "web", leads_to_no_backend=["d", "e"])
+    told = "! brings requests to 2 clusters (d, e), without a backend that takes any: 503"
+    assert told in "\n".join(lines([led]))
 
 
 @pytest.mark.parametrize(
