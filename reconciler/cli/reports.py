@@ -94,7 +94,7 @@ class FoundDiagnostic(TypedDict):
 
 
 class PlanRefusal(TypedDict):
-    """Why the daemon would refuse a plan now. `stage`: guard | prepare."""
+    """Why the daemon would refuse a plan now. `stage`: guard | prepare | journal."""
 
     stage: str
     reason: str

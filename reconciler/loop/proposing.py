@@ -106,7 +106,7 @@ class Proposing:
             return None, found, base
         live = self._observer.live(staged.changes)
         plan = make_plan(staged.changes, commit, staged.warnings, live, meant)
-        return replace(plan, verdict=self._verdict(plan)), found, base
+        return replace(plan, verdict=await self._verdict(plan)), found, base
 
     def blocked(self, plan: Plan, commit: str | None) -> str | None:
         """Why the guards refuse a plan, by what its commit says; None when they do not."""
@@ -116,16 +116,17 @@ class Proposing:
         message = self._source.message(commit) if commit else ""
         return guards.refusal(plan, self._store.running.state, message)
 
-    def _verdict(self, plan: Plan) -> Verdict | None:
+    async def _verdict(self, plan: Plan) -> Verdict | None:
         """Why the commit of a valid plan would be refused now, as far as that can be known."""
         blocked = self.blocked(plan, plan.commit)
         if blocked is not None:
             return Verdict("guard", blocked)
         obstacle = self._runner.obstacle(plan.changes)
-        if obstacle is None:
-            return None
-        key = EntityKey(obstacle.kind, obstacle.name)
-        return Verdict("prepare", f"{key}: {obstacle.reason}")
+        if obstacle is not None:
+            key = EntityKey(obstacle.kind, obstacle.name)
+            return Verdict("prepare", f"{key}: {obstacle.reason}")
+        unwritable = await self._store.obstacle() if plan.changes else None
+        return Verdict("journal", unwritable) if unwritable is not None else None
 
     async def _changed_files(self, base: str | None, tree: str) -> Changed:
         """Raises `ManyFilesError`. Very few are read at once, more in a thread."""

@@ -192,6 +192,15 @@ class Store:
         with contextlib.suppress(RuntimeError):
             await self._looks.run(self.place.look_ahead)
 
+    async def obstacle(self) -> str | None:
+        """Why a commit could not be recorded now; None where that is not known to be so."""
+        if self.running.is_empty:
+            # What cannot be recorded is better served than nothing.
+            return None
+        with contextlib.suppress(RuntimeError):
+            return await self._looks.run(self.place.obstacle)
+        return self.place.problem
+
     def look(self) -> None:
         """Now and then: what was deleted, replaced or could not be written is written anew."""
         if not self._writing:

@@ -18,7 +18,7 @@ from schemas.record import record
 
 @record
 class Verdict:
-    """Why the daemon would refuse a plan that is valid. `stage`: guard | prepare."""
+    """Why the daemon would refuse a plan that is valid. `stage`: guard | prepare | journal."""
 
     stage: str
     reason: str

@@ -156,7 +156,8 @@ class ControlAnswers:
         if plan is not None:
             # What the plan itself is warned of: the number of workers, say.
             found = [*found, *(each for each in plan.warnings if each not in found)]
-            found += [Diagnostic("warning", "", 0, 0, each) for each in self.status.unserved()]
+            told = (*self.status.silent(), *self.status.unserved())
+            found += [Diagnostic("warning", "", 0, 0, each) for each in told]
         return {
             "plan": None if plan is None else dict(plan.to_json()),
             "diagnostics": [{**each.to_json(), "rendered": each.render()} for each in found],

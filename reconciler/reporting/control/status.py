@@ -186,11 +186,7 @@ class Status:
         warnings = [
             f"worker {slot.id}: {slot.problem}" for slot in self.supervisor.slots if slot.problem
         ]
-        warnings += [
-            f"worker {each.id}: it does not answer; it is replaced if it goes on like that"
-            for each in self.supervisor.in_service.values()
-            if each.is_silent
-        ]
+        warnings += self.silent()
         warnings += [
             _of_former(slot.former)
             for slot in self.supervisor.slots
@@ -225,6 +221,14 @@ class Status:
         found = ((each, self.tls_fault(each)) for each in sorted(suspects))
         told = (f"backend {each}: TLS fails: {fault}" for each, fault in found if fault)
         return list(islice(told, _TLS_FAULTS_MAX))
+
+    def silent(self) -> list[str]:
+        """What is to be said of workers that do not answer: a commit waits for them."""
+        return [
+            f"worker {each.id}: it does not answer; it is replaced if it goes on like that"
+            for each in self.supervisor.in_service.values()
+            if each.is_silent
+        ]
 
     def not_listening(self) -> dict[str, str]:
         """The listeners that nobody can connect to, and what is to be said of each."""

@@ -15,6 +15,7 @@ import errno
 import fcntl
 import os
 import resource
+import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -129,6 +130,23 @@ class Place:
         else:
             self.problem = None
 
+    def obstacle(self) -> str | None:
+        """In a thread: why nothing could be written there now, as far as that can be known.
+
+        What is written has no name, and is not synced: nobody has to wait for it.
+        """
+        try:
+            self.ask()
+            with tempfile.TemporaryFile(dir=self.directory) as probe:
+                probe.write(bytes(_PROBE_BYTES))
+                probe.flush()
+        except FileNotFoundError:
+            # It is made anew.
+            return None
+        except OSError as error:
+            return self._unwritable(error)
+        return None
+
     def take(self) -> None:
         """Makes and locks the directory as far as it is not. Raises `OSError`, `MachineError`."""
         self.ask()
@@ -190,8 +208,11 @@ class Place:
 
     def failed(self, error: Exception) -> None:
         """Something could not be written, or read."""
+        self.problem = self._unwritable(error)
+
+    def _unwritable(self, error: Exception) -> str:
         reason = getattr(error, "strerror", None) or error
-        self.problem = f"the state directory {self.directory} cannot be written: {reason}"
+        return f"the state directory {self.directory} cannot be written: {reason}"
 
     def close(self) -> None:
         """Gives the lock back."""
