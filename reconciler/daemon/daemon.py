@@ -185,6 +185,7 @@ class Daemon:
         self._base.store.copy_log_if_due()
         while self._base.store.running.generation == 0:
             await self._base.announcing.wait(READY_WAIT_S)
+        await self._commits.reconciler.asked()
         await rehearse(self._base.store, self._base.stager)
         await asyncio.to_thread(self._base.store.materials.copy)
 

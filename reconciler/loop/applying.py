@@ -17,6 +17,7 @@ from typing import Literal
 from reconciler import log
 from reconciler.loop.applied_ref import AppliedRef
 from reconciler.loop.large.loading import LoadError, Loading
+from reconciler.loop.newest import NewestCommit
 from reconciler.loop.observer import Observer
 from reconciler.loop.proposing import WORK_WITHIN_S, Proposing
 from reconciler.loop.stager import StagedCommit, begun_by, planned
@@ -55,6 +56,7 @@ class Applying:
         external: ExternalFiles,
         retrying: Retrying,
         applied_ref: AppliedRef,
+        newest: NewestCommit,
         observer: Observer,
         announcing: Announcing,
         wake: asyncio.Event,
@@ -67,6 +69,7 @@ class Applying:
         self._external = external
         self._retrying = retrying
         self._applied_ref = applied_ref
+        self._newest = newest
         self._observer = observer
         self._announcing = announcing
         self._wake = wake
@@ -134,6 +137,8 @@ class Applying:
             return self._failed(head, began, begun, failure)
         self._retrying.clear()
         await self._applied_ref.settled()
+        # What its messages say is read in the repository.
+        await self._newest.asked()
         # Behind the commit point nothing is undone: one step that fails must not skip the others.
         for doing, step in (
             ("forgetting files", partial(self._store.materials.applied, plan.changes)),

@@ -86,6 +86,7 @@ class Reconciler:
             self.external,
             self.retrying,
             applied_ref,
+            self._newest,
             observer,
             announcing,
             wake,
@@ -105,6 +106,10 @@ class Reconciler:
     def not_taken_over(self) -> list[str]:
         """What is to be said of files outside of the repository that differ from what is served."""
         return self.external.told(waits=not self._renewing.can_renew)
+
+    async def asked(self) -> None:
+        """Have a thread see whether the repository answers, before it is asked on the loop."""
+        await self._newest.asked()
 
     def wake(self) -> None:
         """Something may have moved: look now."""

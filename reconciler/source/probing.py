@@ -3,9 +3,9 @@
 A file system that has stopped answering (a dead NFS server, a failing disk) blocks whoever asks it,
 for hours if need be. libgit2 knows no time limit, so before each look a thread of its own reads
 what the look begins with. While that hangs nothing else touches the repository: the running state
-is held, workers serve, questions are answered. What begins to hang between the probe and the look
-is left to the service manager's watchdog. Called by `reconciler.loop.reconcile`, and before what a
-start asks of a repository.
+is held, workers serve, questions are answered, before each of which it is asked as well. What
+begins to hang between the probe and the look is left to the service manager's watchdog. Called by
+`reconciler.loop.newest`, and before what a start asks of a repository.
 """
 
 from __future__ import annotations
@@ -39,19 +39,22 @@ class Probe:
         # One thread for all looks: to start one takes longer than to look.
         self._asked: _Asked | None = None
 
-    async def wait(self) -> None:
+    async def wait(self, within_s: float | None = None) -> None:
         """Returns when the repository has answered. Raises `StalledError`."""
-        if self._pending is None:
-            self._pending = asyncio.Event()
-            self._ask(self._pending)
+        pending, patience_s = self._pending, within_s or self._answer_s
+        if pending is None:
+            pending = self._pending = asyncio.Event()
+            self._ask(pending)
         try:
-            async with within(self._answer_s):
-                await self._pending.wait()
+            async with within(patience_s):
+                await pending.wait()
         except TimeoutError:
             raise StalledError(
-                f"the repository has not answered in {self._answer_s:g} s: its file system hangs"
+                f"the repository has not answered in {patience_s:g} s: its file system hangs"
             ) from None
-        self._pending = None
+        # Another may have asked anew since.
+        if self._pending is pending:
+            self._pending = None
 
     def _ask(self, answered: asyncio.Event) -> None:
         loop = asyncio.get_running_loop()

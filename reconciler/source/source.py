@@ -238,6 +238,8 @@ class Source:
         for path in (repository.git_dir / "HEAD", repository.common_dir / (self._ref or "HEAD")):
             with contextlib.suppress(FileNotFoundError), path.open("rb") as opened:
                 opened.read(1)
+        # They may lie on a disk of their own.
+        (repository.common_dir / "objects").stat()
 
     def _probe_way(self) -> None:
         """Read what is looked for where no repository has been opened yet. Raises `OSError`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,9 +22,9 @@ AT_ONCE_S = 1.0
 class Scene(Shop):
     """A shop whose daemon moves its refs on a disk that may hang."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, under: str = "refs/kakehi") -> None:
         super().__init__(directory, workers=1)
-        self.disk = Hanging(directory, self.repo.directory / ".git" / "refs" / "kakehi")
+        self.disk = Hanging(directory, self.repo.directory / ".git" / under)
 
     def ask(self, request: str, *, within_s: float = AT_ONCE_S, **fields: Any) -> Any:
         return control.ask(self.daemon.runtime_dir, request, within_s, **fields)
@@ -36,8 +37,10 @@ class Scene(Shop):
 
 
 @pytest.fixture
-def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
-    made = Scene(tmp_path)
+def scene(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[Scene]:
+    made = Scene(tmp_path, getattr(request, "param", "refs/kakehi"))
     for name, value in made.disk.environment.items():
         monkeypatch.setenv(name, value)
     try:
@@ -99,3 +102,25 @@ def test_a_daemon_ends_while_it_hangs(scene: Scene) -> None:
     began = time.monotonic()
     scene.stop()
     assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("scene", [".", "objects"], indirect=True)
+@pytest.mark.parametrize("request_", ["status", "plan", "explain", "history", "wait"])
+def test_a_question_is_answered_however_lately_the_repository_hangs(
+    scene: Scene, request_: str
+) -> None:
+    """No look has found it so yet."""
+    commit = scene.repo.head()
+    fields = {
+        "explain": {"url": "http://shop.test/"},
+        "history": {"limit": 1},
+        "wait": {"commit": commit, "timeout_s": 1.0},
+    }.get(request_, {})
+    # What is under way is caught by it: it is at rest for a moment.
+    time.sleep(0.7)
+    scene.disk.hang()
+    with contextlib.suppress(AssertionError):
+        # The answer may be an error, and comes.
+        scene.ask(request_, within_s=4, **fields)
+    assert scene.ask("status")["commit"] == commit
+    assert scene.served_by() == 0

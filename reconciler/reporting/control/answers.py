@@ -64,7 +64,7 @@ class ControlAnswers:
         """The result, or an iterator of the parts of a line. Raises `RefusedRequestError`."""
         # Who waits has an end of his own.
         if not isinstance(request, control.WaitRequest):
-            await self.store.asked()
+            await asyncio.gather(self.store.asked(), self.reconciler.asked())
         return await self._answer(request)
 
     async def _answer(self, request: control.Request) -> Any:

@@ -51,6 +51,9 @@ class Reconciling(Protocol):
     def retrying(self) -> Retrying:
         """Which commit was given up, and whether and when one is tried again by itself."""
 
+    async def asked(self) -> None:
+        """Have a thread see whether the repository answers, before it is asked on the loop."""
+
     def wake(self) -> None:
         """Look now."""
 

@@ -59,7 +59,7 @@ class Waiting:
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + max(0.0, request.timeout_s)
-        await self.store.asked()
+        await self._asked()
         self._check(request.commit)
         # What was committed a moment ago may not have been noticed yet.
         self.reconciler.wake()
@@ -72,6 +72,11 @@ class Waiting:
             if left <= 0:
                 return self._timed_out(request.commit, commit)
             await self.announcing.wait(min(left, _LOOK_S))
+            await self._asked()
+
+    async def _asked(self) -> None:
+        """Whether state and repository answer is seen by threads: the loop waits for neither."""
+        await asyncio.gather(self.store.asked(), self.reconciler.asked())
 
     def _check(self, text: str) -> None:
         """What may still come is waited for: HEAD before its first commit, an id to be fetched."""
