@@ -146,6 +146,13 @@ ASKED_FIRST = st.one_of(
     st.fixed_dictionaries(
         {"cluster": NAMES},
         optional={
+            "cache": st.sampled_from(
+                [
+                    None,
+                    {"headers": ["Cookie", "authorization"], "ttl": "1s"},
+                    {"headers": ["X-Key"], "ttl": "1h"},
+                ]
+            ),
             "copy_headers": st.sets(st.sampled_from(["X-User", "x-groups", "A_b"])).map(list),
             "path": st.sampled_from(["/", "/verify?a=%2f", "/" + "a" * 1023]),
             "timeout": st.sampled_from(["1ms", "60s", "5s"]),

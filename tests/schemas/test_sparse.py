@@ -129,7 +129,7 @@ def test_another_language_is_another_protocol() -> None:
     what is found, and both are written here.
     """
     assert language() == wire.LANGUAGE
-    assert (wire.PROTOCOL, wire.LANGUAGE) == (35, "a7a2a176579481d7")
+    assert (wire.PROTOCOL, wire.LANGUAGE) == (36, "9f3740277b64a290")
 
 
 def test_bytes_of_a_frontend_its_cluster_and_two_backends() -> None:

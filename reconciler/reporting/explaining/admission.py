@@ -123,6 +123,9 @@ def asked_for(words: Words, seen: Seen, *, unread: bool) -> Iterator[Step]:
         end = _unanswered(question, seen.takes)
         condition = f"if cluster {question.cluster} lets it pass"
         told = f"cluster {question.cluster} is asked for {question.path} whether it may pass"
+        if question.cache is not None:
+            by_these = " and ".join(question.cache.headers)
+            told += f" (which counts for {format_duration(question.cache.ttl)} by {by_these})"
         told += _told(", and says ", question.copy_headers, by, words)
         yield Step(stage("forward_auth", told, by), end, condition)
     yield from _limits(words, behind=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from tests.harness.tlssite import TlsSite
 
 OVER = ("main", "h2c", "secure")
 BODY = bytes(range(256)) * 512
+KEPT = {"headers": ["cookie"], "ttl": "3s"}
 SIGN_IN = [("Location", "https://sso.test/"), ("Set-Cookie", "back=1"), ("Set-Cookie", "try=2")]
 
 
@@ -42,7 +44,8 @@ class GuardedSite(TlsSite):
     """`one` asks a server of HTTP/1.1 by a policy, `two` one of HTTP/2 by its own word."""
 
     def __init__(self, directory: Path) -> None:
-        super().__init__(directory, [])
+        # What was said is known to the worker that has asked.
+        super().__init__(directory, [], workers=1)
         self.behind = RawBackend(self._serve)
         self.sso = RawBackend(self._judge)
         self.streams = H2Backend(self._judge_stream)
@@ -51,7 +54,7 @@ class GuardedSite(TlsSite):
         self.settings["admin"] = self.admin
         self.manner = ""
         self.closed = threading.Event()
-        hosts = ("one", "two", "here", "sent", "round", "set")
+        hosts = ("one", "two", "here", "sent", "round", "set", "kept")
         self.contents = self.files(
             {"all": self.leaf(*(f"{host}.test" for host in hosts))},
             clusters={
@@ -75,6 +78,7 @@ class GuardedSite(TlsSite):
         self.document["policies"] = {
             "sso": {"forward_auth": {"cluster": "sso", **asked}},
             "gate": {"forward_auth": {"cluster": "gate"}},
+            "kept": {"forward_auth": {"cluster": "sso", **asked, "cache": KEPT}},
         }
         shared = {"policies": ["sso"]}
         self.document["frontends"] = {
@@ -82,6 +86,7 @@ class GuardedSite(TlsSite):
             "two": self._frontend("two", {"forward_auth": {"cluster": "streams", **asked}}),
             "here": self._frontend("here", shared, respond={"status": 200, "body": "here"}),
             "sent": self._frontend("sent", shared, redirect={"path": {"full": "/new{path}"}}),
+            "kept": self._frontend("kept", {"policies": ["kept"]}),
             "round": self._frontend("round", {"forward_auth": {"cluster": "round"}}),
             "set": self._frontend(
                 "set", {**shared, "request_headers": {"set": {"X-User": "{client_address}"}}}
@@ -173,6 +178,8 @@ def verdict(cookie: str) -> bytes:
     found = re.search(r"user=(\w+)", cookie)
     if found:
         fields = [("X-User", found[1]), ("X-User", "too"), ("X-More", "no")]
+        if "once" in cookie:
+            fields.append(("Cache-Control", "private, no-store"))
         return wire.response(b"you may", fields=fields)
     return wire.response(b"sign in", status="302 Found", fields=SIGN_IN)
 
@@ -312,6 +319,53 @@ def test_the_path_that_is_authorised_is_the_one_that_is_forwarded(
     assert got.target == seen.encode()
 
 
+@pytest.mark.parametrize("over", OVER)
+def test_a_word_counts_for_the_same_client_and_question(site: GuardedSite, over: str) -> None:
+    known = site.counted("authorisations_known_total")
+    asked = site.counted("authorisations_total")
+    who = ("cookie", f"user={over}")
+    for _ in range(3):
+        assert site.ask("kept", over, who, ("x-user", "root")).body == b"behind"
+        assert site.behind.last.all("x-user") == [over.encode(), b"too"]
+    assert site.ask("kept", over, who, body=BODY).body == b"behind"
+    assert site.behind.last.body == BODY
+    assert len(site.sso.requests) == 2, "a POST is another question than a GET"
+    assert site.counted("authorisations_known_total") == known + 2
+    assert site.counted("authorisations_total") == asked + 2
+    # Nobody passes by the word about somebody else, nor by a refusal that was given once.
+    others = [[("cookie", f"user={over}2")], [who, ("authorization", "Basic YTpi")]]
+    for number, fields in enumerate(others, 3):
+        assert site.ask("kept", over, *fields).body == b"behind"
+        assert len(site.sso.requests) == number
+    for _ in range(2):
+        assert site.ask("kept", over, ("cookie", "user=")).status == 302
+        assert site.ask("kept", over).status == 302
+    assert len(site.sso.requests) == 8
+
+
+def test_a_word_ends_with_its_time(site: GuardedSite) -> None:
+    site.ask("kept", "main", ("cookie", "user=timed"))
+    first = time.monotonic()
+    while len(site.sso.requests) == 1 and time.monotonic() < first + 10:
+        site.ask("kept", "main", ("cookie", "user=timed"))
+    assert 2.5 < time.monotonic() - first < 6
+    for _ in range(2):
+        site.ask("kept", "main", ("cookie", "user=once"))
+    assert len(site.sso.requests) == 4, "who is asked says that it counts once"
+
+
+def test_a_word_goes_with_its_policy(site: GuardedSite) -> None:
+    site.ask("kept", "main", ("cookie", "user=before"))
+    said = site.document["policies"]["kept"]["forward_auth"]
+    said["path"] = "/else"
+    site.commit(site.contents)
+    for _ in range(2):
+        assert site.ask("kept", "main", ("cookie", "user=before")).body == b"behind"
+    assert [each.target for each in site.sso.requests] == [b"/verify?rd=a", b"/else"]
+    said["path"] = "/verify?rd=a"
+    site.commit(site.contents)
+
+
 def test_a_header_that_is_set_here_goes_before_what_was_said(site: GuardedSite) -> None:
     assert site.ask("set", "main", ALICE).body == b"behind"
     assert site.behind.last.all("x-user") == [b"127.0.0.1"]
@@ -380,7 +434,7 @@ def test_plan_and_explain_say_who_is_asked(site: GuardedSite) -> None:
     del site.document["clusters"]["sso"]["retries"]
     site.repo.write(site.contents)
     [change] = plan["changes"]
-    assert set(change["frontends"]) == {"one", "here", "sent", "set"}
+    assert set(change["frontends"]) == {"one", "here", "sent", "set", "kept"}
 
 
 def test_a_cluster_that_is_asked_cannot_go(site: GuardedSite) -> None:

@@ -56,6 +56,20 @@ def test_a_written_null_is_part_of_the_value_and_a_default_is_not() -> None:
         ({"forward_auth": {"cluster": "a", "path": "/a b"}}, "only printable ASCII"),
         ({"forward_auth": {"cluster": "a", "path": "/" + "a" * 1024}}, "at most 1024"),
         ({"forward_auth": {"cluster": "a", "timeout": "2m"}}, "60s"),
+        ({"forward_auth": {"cluster": "a", "cache": {"ttl": "1s"}}}, '"headers" is missing'),
+        ({"forward_auth": {"cluster": "a", "cache": {"headers": ["a"]}}}, '"ttl" is missing'),
+        (
+            {"forward_auth": {"cluster": "a", "cache": {"headers": ["a"], "ttl": "2h"}}},
+            "1s to 1h",
+        ),
+        (
+            {"forward_auth": {"cluster": "a", "cache": {"headers": [], "ttl": "1s"}}},
+            "at least 1",
+        ),
+        (
+            {"forward_auth": {"cluster": "a", "cache": {"headers": ["accept"], "ttl": "1s"}}},
+            "does not show who a client is",
+        ),
         ({"forward_auth": {"cluster": "a", "copy_headers": ["Host"]}}, "the proxy's own to say"),
         (
             {"forward_auth": {"cluster": "a", "copy_headers": ["X-User", "x-user"]}},

@@ -67,7 +67,7 @@ pub struct Facts<'a> {
 
 impl Facts<'_> {
     /// Whether the peer is one of those whose word is taken for their clients.
-    fn is_trusted(&self) -> bool {
+    pub(super) fn is_trusted(&self) -> bool {
         self.listener.trusts(self.peer)
     }
 

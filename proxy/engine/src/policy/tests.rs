@@ -49,6 +49,11 @@ impl Asked {
         Self::by(&format!("GET {target} HTTP/1.1\r\nHost: Shop.test:81"))
     }
 
+    pub(super) fn from(mut self, peer: impl Into<IpAddr>) -> Self {
+        self.peer = peer.into();
+        self
+    }
+
     fn by_trusted(mut self) -> Self {
         self.peer = [10, 0, 0, 1].into();
         self

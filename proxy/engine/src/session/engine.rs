@@ -20,6 +20,7 @@ use std::sync::mpsc::{Receiver, Sender};
 use slab::Slab;
 
 use crate::policy::guards::vault::Vault;
+use crate::policy::guards::verdicts::Verdicts;
 use crate::policy::limits::bandwidth::Totals;
 use crate::policy::limits::in_flight::InFlight;
 use crate::policy::limits::meter::{self, Meter};
@@ -138,6 +139,8 @@ pub struct Engine<D> {
     pub(super) vault: Vault,
     /// Tokens whose signatures were right.
     pub(super) tokens: Vault,
+    /// What those have said who were asked whether requests may pass.
+    pub(super) verdicts: Verdicts,
     /// Who finds out whether others are; none before somebody asks.
     pub(super) verifier: Option<Verifier>,
     /// How many requests there are, of those that are counted.
@@ -236,6 +239,7 @@ impl<D: Driver> Engine<D> {
             holding_back: Vec::new(),
             vault: Vault::default(),
             tokens: Vault::default(),
+            verdicts: Verdicts::default(),
             verifier: None,
             in_flight: InFlight::default(),
             meter: Meter::default(),

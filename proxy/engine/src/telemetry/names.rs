@@ -126,6 +126,8 @@ named_indexes! {
         TokensUnknownKeyTotal = "tokens_unknown_key_total",
         /// Questions whether a request may pass (`forward_auth`).
         AuthorisationsTotal = "authorisations_total",
+        /// Requests of which nobody was asked, since the word about an earlier one counted.
+        AuthorisationsKnownTotal = "authorisations_known_total",
         /// Those of them that were answered by a refusal, which its client got.
         AuthorisationsRefusedTotal = "authorisations_refused_total",
         /// Those of them to which there was no verdict: the request was answered 503.

@@ -7,3 +7,4 @@ pub mod basic;
 pub mod jwt;
 pub mod passwords;
 pub mod vault;
+pub mod verdicts;

@@ -11,6 +11,7 @@ use std::rc::Rc;
 use crate::policy::changes::room::Overgrown;
 use crate::policy::facts::Facts;
 use crate::policy::guards::basic::{Basic, Shown};
+use crate::policy::guards::verdicts::{Seal, kept_ms};
 use crate::policy::merged::{Author, Merged};
 use crate::policy::plan::Changes;
 use crate::policy::{self, Step};
@@ -49,6 +50,8 @@ pub(in crate::session) struct Parked {
     clusters: Box<[Rc<Cluster>]>,
     /// Its frontend leads to no cluster.
     ends_here: bool,
+    /// By which the word of whoever is asked now is remembered, if it is.
+    seal: Option<Seal>,
     /// Which limit has refused it.
     pub(super) limit: Option<Box<str>>,
 }
@@ -69,6 +72,7 @@ impl Parked {
             lines: Vec::new(),
             clusters,
             ends_here,
+            seal: None,
             limit: None,
         }
     }
@@ -177,6 +181,12 @@ impl<D: Driver> Engine<D> {
         let (Some(asked), Some(cluster)) = (asked.cloned(), cluster.cloned()) else {
             return self.let_nobody_pass(id, "authoriser_failed");
         };
+        let seal = self.seal_of(exchange, parked, &asked);
+        let now_ns = self.clock.host_ns();
+        if let Some(lines) = seal.and_then(|seal| self.verdicts.known(&seal, now_ns)) {
+            self.metrics.add(Counter::AuthorisationsKnownTotal, 1);
+            return self.let_pass(id, &lines);
+        }
         self.metrics.add(Counter::AuthorisationsTotal, 1);
         let form = Form::of(cluster.settings().is_multiplexed());
         let head = self.question(exchange, parked, &asked, form);
@@ -202,8 +212,18 @@ impl<D: Driver> Engine<D> {
         }
         if let Some(parked) = self.exchanges[id].parked.as_mut() {
             parked.ticket = Some(ticket);
+            parked.seal = seal;
         }
         self.send_call(call, question, asked.timeout);
+    }
+
+    /// By which the word about a request is remembered, if it is.
+    fn seal_of(&self, exchange: &Exchange, parked: &Parked, asked: &ForwardAuth) -> Option<Seal> {
+        asked.cache.as_ref()?;
+        let at = (&parked.head, parked.bytes.as_slice());
+        let (frontend, record) = (Some(&*exchange.frontend), &exchange.record);
+        let facts = self.facts(exchange.asker, &exchange.listener, at, frontend, record);
+        self.verdicts.seal(asked, &facts)
     }
 
     /// The head of what is asked: what the request says, and what it is about.
@@ -284,34 +304,58 @@ impl<D: Driver> Engine<D> {
                 self.pass_refusal_on(id, head, &text, &heard.body);
             }
             (head, None) => {
-                let head = head.as_ref().map(|(head, text)| (head, text.as_slice()));
-                self.let_pass(id, head);
+                let lines = self.copied(id, head.as_ref().map(|(head, text)| (head, &**text)));
+                self.let_pass(id, &lines);
             }
         }
     }
 
+    /// What was said of a request that may pass, as lines of its head: remembered, if it counts for others.
+    fn copied(&mut self, id: ExchangeId, said: Option<(&ResponseHead, &[u8])>) -> Vec<u8> {
+        let mut lines = Vec::new();
+        let exchange = &mut self.exchanges[id];
+        let merged = exchange.frontend.merged(&exchange.listener);
+        let (Some(parked), Some((head, text))) = (exchange.parked.as_deref_mut(), said) else {
+            return lines;
+        };
+        let next = parked.passed.checked_sub(passwords_of(merged));
+        let Some(asked) = next.and_then(|next| merged?.asked().get(next)) else {
+            return lines;
+        };
+        for name in &asked.copy_headers {
+            for value in head.values(text, name).filter(|value| !value.is_empty()) {
+                for part in [name.as_bytes(), b": ", value, b"\r\n"] {
+                    lines.extend_from_slice(part);
+                }
+            }
+        }
+        if let (Some(seal), Some(cache)) = (parked.seal.take(), &asked.cache) {
+            let said = head.values(text, "cache-control");
+            let ttl_ms = said.fold(cache.ttl, |ttl, value| ttl.min(kept_ms(value)));
+            let ends_ns = self.clock.host_ns() + ttl_ms * 1_000_000;
+            if ttl_ms > 0 {
+                self.verdicts.remember(seal, &lines, ends_ns);
+            }
+        }
+        lines
+    }
+
     /// A request that may pass: what is said of it becomes its own, and it goes on to the next stage.
-    fn let_pass(&mut self, id: ExchangeId, said: Option<(&ResponseHead, &[u8])>) {
+    fn let_pass(&mut self, id: ExchangeId, lines: &[u8]) {
         let exchange = &mut self.exchanges[id];
         let merged = exchange.frontend.merged(&exchange.listener);
         let Some(parked) = exchange.parked.as_deref_mut() else {
             return;
         };
         let next = parked.passed.checked_sub(passwords_of(merged));
-        let asked = next.and_then(|next| merged?.asked().get(next));
         let says = |name: &str| {
             let author = next.map(Author::Asked);
             merged.is_some_and(|it| author.is_some_and(|author| it.is_said_by(name, author)))
         };
-        let copied = asked.iter().flat_map(|asked| &asked.copy_headers);
-        for name in copied.filter(|name| says(name)) {
-            let values = said
-                .into_iter()
-                .flat_map(|(head, text)| head.values(text, name));
-            for value in values.filter(|value| !value.is_empty()) {
-                for part in [name.as_bytes(), b": ", value, b"\r\n"] {
-                    parked.lines.extend_from_slice(part);
-                }
+        for line in lines.split_inclusive(|&byte| byte == b'\n') {
+            let name = line.split(|&byte| byte == b':').next().unwrap_or_default();
+            if std::str::from_utf8(name).is_ok_and(says) {
+                parked.lines.extend_from_slice(line);
             }
         }
         parked.passed += 1;
@@ -324,7 +368,7 @@ impl<D: Driver> Engine<D> {
             return self.fail_exchange(id, 500, Outcome::InternalError);
         };
         match shown {
-            Shown::Known => self.let_pass(id, None),
+            Shown::Known => self.let_pass(id, &[]),
             Shown::Nothing => self.refuse_parked(id, basic.refusal()),
             Shown::Unknown(claim) => match self.look_up(id, claim) {
                 Some(ticket) => {
@@ -364,7 +408,7 @@ impl<D: Driver> Engine<D> {
             .and_then(|it| it.basics().get(parked.passed))
             .cloned();
         match basic {
-            Some(_) if is_right => self.let_pass(id, None),
+            Some(_) if is_right => self.let_pass(id, &[]),
             Some(basic) => self.refuse_parked(id, basic.refusal()),
             None => self.fail_exchange(id, 500, Outcome::InternalError),
         }

@@ -7,6 +7,8 @@ use crate::state::kinds::language::language;
 language! {
     /// Who is asked whether requests may pass, and how.
     pub struct ForwardAuth {
+        /// For how long its word counts, and by what it goes; `None` is once.
+        pub cache: Option<VerdictCache> = None,
         /// The cluster that is asked.
         pub cluster: Box<str>,
         /// Headers of its answer that the request has from then on, in place of the client's.
@@ -15,6 +17,34 @@ language! {
         pub path: Box<str> = "/".into(),
         /// Within so many milliseconds it has answered.
         pub timeout: u64 = 5000,
+    }
+}
+
+language! {
+    /// For how long a word counts that lets requests pass.
+    pub struct VerdictCache {
+        /// In which headers clients show who they are.
+        pub headers: Vec<Box<str>>,
+        /// In milliseconds.
+        pub ttl: u64,
+    }
+}
+
+impl VerdictCache {
+    fn check(&self) -> Result<(), String> {
+        let is_lower = |name: &str| !name.bytes().any(|byte| byte.is_ascii_uppercase());
+        if !self
+            .headers
+            .iter()
+            .all(|name| is_token(name) && is_lower(name))
+        {
+            return Err("cache: headers: expected names of headers, in lower case".to_owned());
+        }
+        if !self.headers.is_sorted_by(|a, b| a < b) {
+            return Err("cache: headers: expected names, sorted, each once".to_owned());
+        }
+        within("cache: headers", self.headers.len(), 1..=CACHED_BY_MAX)?;
+        within("cache: ttl", self.ttl, 1000..=TTL_MS_MAX)
     }
 }
 
@@ -34,6 +64,7 @@ impl ForwardAuth {
         if !is_path {
             return Err("path: expected a path of printable ASCII that begins with /".to_owned());
         }
+        self.cache.as_ref().map_or(Ok(()), VerdictCache::check)?;
         let mut seen = Vec::new();
         for name in &self.copy_headers {
             if !is_token(name) {
@@ -62,5 +93,9 @@ impl ForwardAuth {
 const PATH_BYTES_MAX: usize = 1024;
 /// Each costs a look at every line.
 const COPIED_MAX: usize = 32;
+/// By which a word goes.
+const CACHED_BY_MAX: usize = 8;
+/// So long somebody may pass who may no more.
+const TTL_MS_MAX: u64 = 3_600_000;
 /// A client waits all that time.
 const TIMEOUT_MS_MAX: u64 = 60_000;
