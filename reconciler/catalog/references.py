@@ -27,6 +27,7 @@ from schemas.entities.entity import Entity, EntityKey
 from schemas.kinds.backend import Backend
 from schemas.kinds.frontend import Frontend
 from schemas.kinds.registry import section_of
+from schemas.routes.mirror import mirrors_of
 from schemas.values.names import is_name, port_of, split_address
 
 NAMES_SHOWN_MAX = 5
@@ -188,9 +189,10 @@ def _names_written(kind: str, value: Mapping[str, Any]) -> Iterator[tuple[str, l
         split = value.get("split")
         if isinstance(split, dict):
             yield "cluster", list(split)
-        mirror = value.get("mirror")
-        if isinstance(mirror, dict):
-            yield "cluster", [mirror.get("cluster")]
+        mirrors = value.get("mirror")
+        for mirror in mirrors if isinstance(mirrors, list) else [mirrors]:
+            if isinstance(mirror, dict):
+                yield "cluster", [mirror.get("cluster")]
         listeners = value.get("listeners")
         yield "listener", (isinstance(listeners, list) and listeners) or [None]
     asked = value.get("forward_auth")
@@ -247,7 +249,7 @@ class _Guesses:
 def _dangling(
     key: EntityKey, target: EntityKey, guesses: _Guesses, by: Entity | None = None
 ) -> Finding:
-    path: tuple[str, ...] = {
+    path: tuple[str | int, ...] = {
         "listener": ("listeners", target.name),
         "certificate": ("tls", "default_certificate"),
         "policy": ("policies", target.name),
@@ -259,14 +261,17 @@ def _dangling(
     return Finding("error", key, path, f"{key}: there is no {target}", guesses.hint(target))
 
 
-def _names_at(frontend: Frontend, cluster: str) -> tuple[str, ...]:
+def _names_at(frontend: Frontend, cluster: str) -> tuple[str | int, ...]:
     """Return where a frontend names a cluster."""
     if cluster in frontend.split:
         return ("split", cluster, KEY)
     if frontend.cluster == cluster:
         return ("cluster",)
-    is_mirror = frontend.mirror is not None and frontend.mirror.cluster == cluster
-    return ("mirror" if is_mirror else "forward_auth", "cluster")
+    for at, mirror in enumerate(mirrors_of(frontend.mirror)):
+        if mirror.cluster == cluster:
+            is_one = not isinstance(frontend.mirror, list)
+            return ("mirror", "cluster") if is_one else ("mirror", at, "cluster")
+    return ("forward_auth", "cluster")
 
 
 def _clash(one: EntityKey, other: EntityKey, view: View) -> Finding:

@@ -21,6 +21,7 @@ from schemas.kinds.frontend import Frontend
 from schemas.kinds.listener import Listener
 from schemas.kinds.policy import Policy
 from schemas.kinds.settings import Settings
+from schemas.routes.mirror import mirrors_of
 from schemas.values.names import port_of
 
 USE = "use"
@@ -270,7 +271,7 @@ def targets(entity: Entity) -> tuple[EntityKey, ...]:
             return (*certificates, *_policies(entity.typed(Listener).policies))
         case "frontend":
             frontend = entity.typed(Frontend)
-            mirrored = [frontend.mirror.cluster] if frontend.mirror is not None else []
+            mirrored = [each.cluster for each in mirrors_of(frontend.mirror)]
             clusters = dict.fromkeys([*frontend.clusters, *mirrored, *_asked_first(frontend)])
             return (
                 *(EntityKey("cluster", name) for name in clusters),

@@ -21,7 +21,7 @@ class Finding:
 
     severity: Severity
     key: EntityKey
-    path: tuple[str, ...]
+    path: tuple[str | int, ...]
     message: str
     hint: str | None = None
 

@@ -53,19 +53,22 @@ class RawEntity:
         """
         return blake2b(repr(self.value).encode(), digest_size=16).digest()
 
-    def node_at(self, path: tuple[str, ...]) -> Node:
+    def node_at(self, path: tuple[str | int, ...]) -> Node:
         """Return the node at a path through the value, or the last one on the way to it.
 
-        A step into a map is a key; into a list it is the value of an element. `KEY` behind a key
-        means that itself.
+        A step into a map is a key; into a list it is the value of an element, or its number.
+        `KEY` behind a key means that itself.
         """
         node = self.body
         if path[-1:] == (KEY,):
             within = self.node_at(path[:-2])
             within = self.body if within is self.name_node else within
-            return within.keys.get(path[-2], within)
+            return within.keys.get(str(path[-2]), within)
         for step in path:
-            child = node.items.get(step)
+            if isinstance(step, int):
+                child = next(iter(node.elements[step : step + 1]), None)
+            else:
+                child = node.items.get(step)
             if child is None:
                 child = next((item for item in node.elements if item.value == step), None)
             if child is None:

@@ -20,7 +20,7 @@ from schemas.base import KEY, fault, no_items, shown
 from schemas.policies.cors import Cors
 from schemas.policies.effects import Effects
 from schemas.routes.matched import Match, path_groups
-from schemas.routes.mirror import Mirror
+from schemas.routes.mirror import Mirrored, mirrors_of
 from schemas.routes.places import Redirect, RedirectOrHttps, Rewrite, check_place
 from schemas.routes.respond import Respond
 from schemas.routes.split import CLUSTERS_MAX, Shares, SplitByOrClient
@@ -125,11 +125,12 @@ class Frontend(Effects, Match):
         ),
     ] = False
     mirror: Annotated[
-        Mirror | None,
+        Mirrored,
         Field(
             description=(
-                "A cluster that gets a share of the requests as well, bodies included. Its answers "
-                "are thrown away, and no client waits for it: what it does not take in time is "
+                "A cluster that gets a share of the requests as well, bodies included, or up to "
+                "four in a list, each with a share that is drawn by itself. Their answers are "
+                "thrown away, and no client waits for one: what it does not take in time is "
                 "dropped. Requests that may switch protocols are not repeated."
             ),
             examples=[{"cluster": "shadow", "share": "10%"}],
@@ -278,8 +279,10 @@ class Frontend(Effects, Match):
             message = f"{needless[0]}: no request gets to a backend, with {given[0]}"
             hint = f'remove "{needless[0]}", or give it a cluster'
             raise fault(message, hint, at=(needless[0], KEY))
-        if self.mirror is not None and self.mirror.cluster == self.cluster:
-            message = f'mirror: "{self.cluster}" is the cluster that serves the requests'
-            hint = "name another one: this one would get them twice"
-            raise fault(message, hint, at=("mirror", "cluster"))
+        for at, mirror in enumerate(mirrors_of(self.mirror)):
+            if mirror.cluster == self.cluster:
+                message = f'"{self.cluster}" is the cluster that serves the requests'
+                hint = "name another one: this one would get them twice"
+                place = ("mirror", at) if isinstance(self.mirror, list) else ("mirror",)
+                raise fault(message, hint, at=(*place, "cluster"))
         return self

@@ -15,10 +15,10 @@ CACHED_BY_MAX = 8
 COPIED_MAX = 32
 """Each costs a look at every line."""
 
-_SHOW_NOBODY = frozenset(
-    ("cache-control", "dnt", "early-data", "forwarded", "host", "origin", "pragma", "priority")
-    + ("range", "referer", "user-agent", "via", "x-request-id", "x-requested-with")
-)
+_SHOW_NOBODY = {
+    *("cache-control", "dnt", "early-data", "forwarded", "host", "origin", "pragma", "priority"),
+    *("range", "referer", "user-agent", "via", "x-request-id", "x-requested-with"),
+}
 """In these everybody says the same, or the proxy has the last word."""
 _BEGINNINGS_THAT_SHOW_NOBODY = ("accept", "content-", "if-", "sec-", "x-forwarded-")
 

@@ -107,6 +107,14 @@ ENDS = st.one_of(
             "mirror": {"cluster": f"{made[0]}-too", "share": f"{made[1]}%"},
         }
     ),
+    st.tuples(NAMES, st.integers(1, 4)).map(
+        lambda made: {
+            "cluster": made[0],
+            "mirror": [
+                {"cluster": f"{made[0]}-{at}", "share": f"{at}%"} for at in range(1, made[1] + 1)
+            ],
+        }
+    ),
     REDIRECTS.map(lambda place: {"redirect": place}),
     st.tuples(
         st.dictionaries(NAMES, st.integers(1, 65_535), min_size=1, max_size=3),

@@ -30,7 +30,7 @@ from schemas.policies.error_page import ErrorPage
 from schemas.policies.hsts import Hsts
 from schemas.policies.set_cookie import ANY, DROP, CookieChange
 from schemas.record import record
-from schemas.routes.mirror import Mirror
+from schemas.routes.mirror import Mirror, mirrors_of
 from schemas.routes.places import QueryChange, Redirect, Rewrite
 from schemas.routes.respond import Respond
 from schemas.routes.split import goes_by, shares_of
@@ -88,8 +88,9 @@ def _onward(won: Entity, words: Words, seen: Seen) -> Stages:
         told = f"the backend gets it {_rewritten(frontend.rewrite, seen.made)}"
         stages.append(stage("rewrite", told, won))
     stages += _edits(words, "request_headers", seen.made)
-    if frontend.mirror is not None:
-        stages.append(stage("mirror", _mirrored(frontend.mirror, seen), won))
+    stages += [
+        stage("mirror", _mirrored(mirror, seen), won) for mirror in mirrors_of(frontend.mirror)
+    ]
     stages += _timeouts(words)
     stages += [
         stage("intercept", _intercepted(word.said), word.by)

@@ -28,6 +28,7 @@ class Site:
         self.backends = Backends(GROUPS)
         self.slow = RawBackend(lambda exchange: time.sleep(2))
         self.mirrored = RawBackend(answer(wire.response(b"", status="500 No")))
+        self.mirrored_too = RawBackend(answer(wire.response(b"", status="500 No")))
         self.socket = RawBackend(websocket.serve_echo)
         self.multiplexed, self.grpc, self.grpc_next = (H2Backend(_respond) for _ in range(3))
         self.daemon = Kakehi(Repo(directory), workers=1)
@@ -37,7 +38,7 @@ class Site:
     def stop(self) -> None:
         self.daemon.stop()
         self.backends.stop()
-        for raw in (self.slow, self.mirrored, self.socket):
+        for raw in (self.slow, self.mirrored, self.mirrored_too, self.socket):
             raw.stop()
         for each in (self.multiplexed, self.grpc, self.grpc_next):
             each.stop()
@@ -47,6 +48,7 @@ class Site:
             **{GROUPS[port]: each.address for port, each in self.backends.by_port.items()},
             "slow": self.slow.address,
             "mirrored": self.mirrored.address,
+            "mirrored-too": self.mirrored_too.address,
             "socket": self.socket.address,
         }
         clusters: dict[str, Any] = {
@@ -167,6 +169,11 @@ def _frontends() -> dict[str, dict[str, Any]]:
             for status in (301, 302, 303, 307, 308)
         },
         "mirror": {"hostname": "mirror.test", "mirror": {"cluster": "mirrored"}, **v1},
+        "mirrors": {
+            "hostname": "mirrors.test",
+            "mirror": [{"cluster": "mirrored"}, {"cluster": "mirrored-too"}],
+            **v1,
+        },
         "share": {
             "hostname": "share.test",
             "mirror": {"cluster": "mirrored", "share": "30%"},

@@ -117,6 +117,16 @@ def test_http_route_request_mirror(site: Site) -> None:
     assert site.mirrored.last.target == b"/both?x"
 
 
+def test_http_route_request_multiple_mirrors(site: Site) -> None:
+    mirrors = (site.mirrored, site.mirrored_too)
+    for mirror in mirrors:
+        mirror.reset()
+    assert site.group("mirrors.test", "/each?x") == "v1"
+    for mirror in mirrors:
+        mirror.wait_for_requests(1)
+        assert mirror.last.target == b"/each?x"
+
+
 def test_http_route_request_percentage_mirror(site: Site) -> None:
     site.mirrored.reset()
     for _ in range(200):

@@ -50,12 +50,15 @@ class Mirrored(Site):
             "frontends": {
                 "one": self._frontend("one.test", {"cluster": "shadow"}),
                 "two": self._frontend("two.test", {"cluster": "streams", "share": "100%"}),
+                "both": self._frontend(
+                    "both.test", [{"cluster": "shadow"}, {"cluster": "streams"}]
+                ),
             },
         }
         self.start({"kakehi.yaml": document})
 
     @staticmethod
-    def _frontend(host: str, mirror: dict[str, str]) -> dict[str, Any]:
+    def _frontend(host: str, mirror: object) -> dict[str, Any]:
         return {
             "hostname": host,
             "listeners": ["h2c", "main"],
@@ -121,6 +124,36 @@ def test_bodies_reach_both_and_one_answers(site: Mirrored, host: str, over: str)
     processes.wait_until(
         lambda: site.counted("mirrors_total") == before + count, "they are counted", 15
     )
+
+
+@pytest.mark.parametrize("over", ["http", "h2c"])
+def test_each_of_several_mirrors_gets_all_of_it(site: Mirrored, over: str) -> None:
+    """In the form that each speaks, whichever the backend does."""
+    site.bodies.clear()
+    before = site.counted("mirrors_total")
+    if over == "http":
+        with rawclient.Connection(site.address) as client:
+            assert client.post("both.test", BODY).body == b"behind"
+            assert client.get("both.test").body == b"behind"
+    else:
+        with H2Client(site.h2c) as client:
+            streams = [client.post("both.test", BODY), client.get("both.test")]
+            client.read_until(lambda: client.ended >= set(streams))
+            assert [client.bodies[stream] for stream in streams] == [b"behind"] * 2
+    processes.wait_until(lambda: len(site.bodies) == 4, "both have both", 15)
+    assert sorted(site.bodies) == sorted([BODY, BODY, b"", b""])
+    processes.wait_until(lambda: site.counted("mirrors_total") == before + 4, "each is counted", 15)
+
+
+def test_of_two_mirrors_one_that_hangs_costs_the_other_nothing(site: Mirrored) -> None:
+    site.is_slow.set()
+    site.bodies.clear()
+    # What a mirror is slower with may wait up to 1 MiB.
+    large = BODY * 3
+    with rawclient.Connection(site.address) as client:
+        assert client.post("both.test", large).body == b"behind"
+    processes.wait_until(lambda: site.bodies == [large], "the other one has it whole", 15)
+    site.is_slow.clear()
 
 
 def test_a_mirror_that_hangs_costs_nobody_anything(site: Mirrored) -> None:

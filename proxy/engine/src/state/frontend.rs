@@ -11,6 +11,7 @@ use super::named::HasName;
 use super::slot::Slot;
 use crate::policy::merged::{ByListener, Merged};
 use crate::policy::plan::Plan;
+use crate::protocol::sent::Form;
 use crate::routing::matcher::HeaderLookup;
 use crate::routing::rule::{Rule, Target};
 use crate::routing::split::Split;
@@ -34,7 +35,7 @@ pub struct Frontend {
     rule: Rule,
     to: To,
     plan: Option<Box<Plan>>,
-    mirror: Option<Box<Mirror>>,
+    mirrors: Box<[Mirror]>,
     slot: OnceCell<Rc<Slot>>,
 }
 
@@ -47,6 +48,14 @@ pub struct Mirror {
     pub share: u8,
 }
 
+impl Mirror {
+    /// In which form it is told what goes to it.
+    #[must_use]
+    pub fn form(&self) -> Form {
+        Form::of(self.cluster.settings().is_multiplexed())
+    }
+}
+
 impl Frontend {
     /// A frontend. When it was another one before, it goes on counting where that one did.
     #[must_use]
@@ -54,7 +63,7 @@ impl Frontend {
         rule: Rule,
         plan: Option<Box<Plan>>,
         to: To,
-        mirror: Option<Mirror>,
+        mirrors: Box<[Mirror]>,
         before: Option<&Self>,
     ) -> Self {
         // What has no slot yet serves no request that could ask for one.
@@ -63,7 +72,7 @@ impl Frontend {
             rule,
             plan,
             to,
-            mirror: mirror.map(Box::new),
+            mirrors,
             slot,
         }
     }
@@ -74,7 +83,7 @@ impl Frontend {
         Self {
             rule: self.rule.clone(),
             to: self.to.clone(),
-            mirror: self.mirror.clone(),
+            mirrors: self.mirrors.clone(),
             plan: Plan::saying(self.plan(), said),
             slot: self.slot.clone(),
         }
@@ -160,8 +169,8 @@ impl Frontend {
     /// Where a share of its requests goes as well; that of most frontends nowhere.
     #[inline]
     #[must_use]
-    pub fn mirror(&self) -> Option<&Mirror> {
-        self.mirror.as_deref()
+    pub fn mirrors(&self) -> &[Mirror] {
+        &self.mirrors
     }
 
     /// Its counters in shared memory, from its first request on.

@@ -502,7 +502,7 @@ impl<D: Driver> Engine<D> {
         let (asker, listener) = (exchange.asker, exchange.listener.clone());
         let is_switching = exchange.upgrade.is_some();
         let request_id = exchange.record.request_id;
-        let (form, other_form) = (exchange.head_form, exchange.form_for_mirror());
+        let (form, other_form) = (exchange.head_form, exchange.form_for_mirrors());
         let merged = exchange.frontend.merged(&listener);
         for name in merged.into_iter().flat_map(Merged::left_out) {
             parked.head.drop_fields(&parked.bytes, name.as_bytes());
@@ -510,14 +510,14 @@ impl<D: Driver> Engine<D> {
         let as_sent = (&parked.head, parked.bytes.as_slice(), is_switching);
         let (told, changes) = ((asker, &*listener, &request_id[..]), changes.as_deref());
         let head = self.head_of(told, as_sent, changes, form);
-        let for_mirror = other_form.map(|it| self.head_of(told, as_sent, changes, it));
+        let for_mirrors = other_form.map(|it| self.head_of(told, as_sent, changes, it));
         self.pool.hold(head.len());
         let exchange = &mut self.exchanges[id];
         exchange.keep_head(head);
         // Those that were there when it came may have been taken out meanwhile.
         exchange.backends = exchange.served_by.backends();
         self.await_request_body(id);
-        self.forward(id, for_mirror);
+        self.forward(id, for_mirrors);
         if self.exchanges.contains(id) {
             self.wake_asker(asker);
         }

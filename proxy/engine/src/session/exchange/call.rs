@@ -21,6 +21,7 @@ use crate::session::exchange::{Exchange, Outcome, Parties};
 use crate::session::front::asker::Asker;
 use crate::session::ids::{CallId, ExchangeId};
 use crate::session::queue::Bulk;
+use crate::state::frontend::Mirror;
 use crate::telemetry::names::Counter;
 use crate::upstream::Backend;
 
@@ -50,21 +51,26 @@ pub(in crate::session) struct Call {
 }
 
 impl<D: Driver> Engine<D> {
-    /// Sends a request that has just gone to its backend to the mirror of its frontend as well, if it is one of its
-    /// share; `head` is for one that is told otherwise.
-    pub(super) fn begin_mirror(&mut self, id: ExchangeId, head: Option<Vec<u8>>) {
+    /// Sends a request that has just gone to its backend to the mirrors of its frontend as well, of whose shares
+    /// it is one; each share is drawn by itself. `other` is the head for those that are told otherwise.
+    pub(super) fn begin_mirrors(&mut self, id: ExchangeId, other: Option<&[u8]>) {
         // It may have been answered at once.
-        let Some(original) = self.exchanges.get(id) else {
+        let Some(original) = self.exchanges.get(id).filter(|it| it.upgrade.is_none()) else {
             return;
         };
         let frontend = original.frontend.clone();
-        let Some(mirror) = frontend.mirror() else {
+        for mirror in frontend.mirrors() {
+            if self.random.below(100) < u64::from(mirror.share) {
+                self.begin_mirror(id, mirror, other);
+            }
+        }
+    }
+
+    fn begin_mirror(&mut self, id: ExchangeId, mirror: &Mirror, other: Option<&[u8]>) {
+        let Some(original) = self.exchanges.get(id) else {
             return;
         };
-        let is_drawn = self.random.below(100) < u64::from(mirror.share);
-        if original.upgrade.is_some() || !is_drawn {
-            return;
-        }
+        let is_told_otherwise = mirror.form() != original.head_form;
         self.metrics.add(Counter::MirrorsTotal, 1);
         if self.mirrors_now >= MIRRORS_MAX || self.is_saving_memory() {
             return self.metrics.add(Counter::MirrorsDroppedTotal, 1);
@@ -72,12 +78,13 @@ impl<D: Driver> Engine<D> {
         let call = self.open_call(self.exchanges[id].asker, None);
         self.mirrors_now += 1;
         let mut exchange = self.repeated(id, call, mirror.cluster.clone());
-        exchange.keep_head(head.unwrap_or_else(|| {
-            let mut copied = self.pool.take();
-            copied.extend_from_slice(&self.exchanges[id].head);
-            copied
-        }));
-        self.exchanges[id].mirror = Some(call);
+        let mut copied = self.pool.take();
+        copied.extend_from_slice(match other {
+            Some(other) if is_told_otherwise => other,
+            Some(_) | None => &self.exchanges[id].head,
+        });
+        exchange.keep_head(copied);
+        self.exchanges[id].mirrors.push(call);
         self.send_call(call, exchange, CALL_MS_MAX);
     }
 

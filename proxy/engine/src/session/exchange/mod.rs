@@ -222,8 +222,8 @@ pub(in crate::session) struct Exchange {
     pub(in crate::session) tries: Tries,
     /// It waits to be let pass, or has been answered instead.
     parked: Option<Box<Parked>>,
-    /// What repeats it to the mirror of its frontend.
-    pub(in crate::session) mirror: Option<CallId>,
+    /// What repeats it to the mirrors of its frontend.
+    pub(in crate::session) mirrors: Vec<CallId>,
     /// The settings that it is served by.
     settings: Arc<entity::Settings>,
     /// The `Kakehi-Generation` response header of its generation, when asked for.
@@ -307,7 +307,7 @@ impl Exchange {
             attempt: None,
             tries: Tries::default(),
             parked: None,
-            mirror: None,
+            mirrors: Vec::new(),
             settings: tables.settings.clone(),
             generation_header: tables.generation_header(),
             response_lines: None,
@@ -513,7 +513,7 @@ impl<D: Driver> Engine<D> {
                 self.give_ticket_up(ticket);
             }
         }
-        if let Some(mirror) = exchange.mirror {
+        for mirror in std::mem::take(&mut exchange.mirrors) {
             self.leave_mirror(mirror, exchange.request.is_done());
         }
     }

@@ -28,7 +28,7 @@ use crate::session::exchange::text::AddressText;
 use crate::session::exchange::{Exchange, Outcome, Parties};
 use crate::session::front::asker::Asker;
 use crate::session::ids::ExchangeId;
-use crate::state::frontend::Frontend;
+use crate::state::frontend::{Frontend, Mirror};
 use crate::state::listener::ListenerSettings;
 use crate::telemetry::names::Counter;
 use crate::tls::client_identity::ClientIdentity;
@@ -136,22 +136,22 @@ impl<D: Driver> Engine<D> {
                 return self.answer_unbegun(&asked, record, &answer);
             }
         };
-        let (exchange, for_mirror) =
+        let (exchange, for_mirrors) =
             self.begin_exchange(asker, listener, head, bytes, admitted, record);
         self.begin_asking(asker);
         match self.exchanges[exchange].parked {
-            None => self.forward(exchange, for_mirror),
+            None => self.forward(exchange, for_mirrors),
             Some(_) => self.ask(exchange),
         }
     }
 
-    /// Gives a request to its backends, and to its mirror, which has a head of its own if it is told otherwise.
+    /// Gives a request to its backends, and to its mirrors, which have a head of their own if they are told otherwise.
     #[inline]
-    pub(super) fn forward(&mut self, exchange: ExchangeId, for_mirror: Option<Vec<u8>>) {
-        let mirrors = self.exchanges[exchange].frontend.mirror().is_some();
+    pub(super) fn forward(&mut self, exchange: ExchangeId, for_mirrors: Option<Vec<u8>>) {
+        let mirrors = !self.exchanges[exchange].frontend.mirrors().is_empty();
         self.try_backend(exchange);
         if mirrors {
-            self.begin_mirror(exchange, for_mirror);
+            self.begin_mirrors(exchange, for_mirrors.as_deref());
         }
     }
 
@@ -380,7 +380,7 @@ impl<D: Driver> Engine<D> {
                 .is_some()
     }
 
-    /// From here on one generation serves a request. And the head for its mirror, if that is another one.
+    /// From here on one generation serves a request. And the head for its mirrors, if that is another one.
     fn begin_exchange(
         &mut self,
         asker: Asker,
@@ -420,7 +420,7 @@ impl<D: Driver> Engine<D> {
         };
         let mut exchange = Exchange::new(parties, record);
         exchange.upgrade = upgrade;
-        let mut for_mirror = None;
+        let mut for_mirrors = None;
         match then {
             Then::Ask {
                 next,
@@ -441,8 +441,8 @@ impl<D: Driver> Engine<D> {
                 let told = (asker, &**listener, &exchange.record.request_id[..]);
                 let changes = changes.as_deref();
                 let form = exchange.head_form;
-                for_mirror = exchange
-                    .form_for_mirror()
+                for_mirrors = exchange
+                    .form_for_mirrors()
                     .map(|it| self.head_of(told, as_sent, changes, it));
                 let kept = self.head_of(told, as_sent, changes, form);
                 exchange.keep_head(kept);
@@ -473,7 +473,7 @@ impl<D: Driver> Engine<D> {
             // Nor is any of its body read.
             Some(weight) => self.pool.hold(weight),
         }
-        (exchange, for_mirror)
+        (exchange, for_mirrors)
     }
 
     /// The head as backends get it.
@@ -542,11 +542,10 @@ impl Exchange {
 }
 
 impl Exchange {
-    /// The form of the head for its mirror, if it is another one than that for its backends.
-    pub(super) fn form_for_mirror(&self) -> Option<Form> {
-        let mirror = self.frontend.mirror()?;
-        let form = Form::of(mirror.cluster.settings().is_multiplexed());
-        (form != self.head_form).then_some(form)
+    /// The form of the head for its mirrors, if one of them needs another one than that for its backends.
+    pub(super) fn form_for_mirrors(&self) -> Option<Form> {
+        let mut forms = self.frontend.mirrors().iter().map(Mirror::form);
+        forms.find(|form| *form != self.head_form)
     }
 }
 

@@ -97,7 +97,13 @@ impl<D: Driver> Engine<D> {
             }
         };
         self.scratch = out;
-        if let Some(mirror) = self.exchanges.get(number).and_then(|it| it.mirror) {
+        let mirror_at = |engine: &Self, at: usize| {
+            let exchange = engine.exchanges.get(number);
+            exchange.and_then(|it| it.mirrors.get(at).copied())
+        };
+        let mut at = 0;
+        while let Some(mirror) = mirror_at(self, at) {
+            at += 1;
             self.mirror_body(mirror, &data[..consumed]);
         }
         consumed
@@ -117,11 +123,11 @@ impl<D: Driver> Engine<D> {
             true => &[],
             false => trailers,
         };
-        let mirror = exchange.mirror;
+        let mirrors = exchange.mirrors.clone();
         if let Some(carrier) = exchange.carrier().filter(|_| !exchange.request_discarded) {
             self.end_upload(carrier, trailers);
         }
-        if let Some(mirror) = mirror {
+        for mirror in mirrors {
             self.mirror_ended(mirror, trailers);
         }
     }

@@ -17,6 +17,7 @@ use super::keys::edits::HeaderEdits;
 use super::keys::forward_auth::ForwardAuth;
 use super::keys::jwt::Jwt;
 use super::keys::matching::{PathMatch, ValueMatch};
+use super::keys::mirror::Mirrors;
 use super::keys::rate::RateLimits;
 use super::keys::set_cookie::SetCookie;
 use super::keys::split::{Shares, SplitBy};
@@ -30,9 +31,7 @@ use crate::routing::rule::{Rule, Target};
 use crate::routing::split::Split;
 use crate::routing::table::Table;
 use crate::state::alike::Alike;
-use crate::state::entity::check::{
-    is_hostname, is_name, is_token, names_of_policies, networks, within,
-};
+use crate::state::entity::check::{is_hostname, is_name, is_token, names_of_policies, networks};
 use crate::state::entity::{ClientCertificate, ErrorPage, Material};
 use crate::state::entry::Entry;
 use crate::state::frontend as running;
@@ -94,7 +93,7 @@ language! {
         /// Methods that match; empty is any.
         pub methods: Vec<String> = Vec::new(),
         /// Where a share of the requests goes as well.
-        pub mirror: Option<Mirror> = None,
+        pub mirror: Option<Mirrors> = None,
         /// TLS for this hostname is passed on unread.
         pub passthrough: bool = false,
         /// What the path must be.
@@ -162,7 +161,7 @@ pub struct Few {
     pub headers: BTreeMap<String, ValueMatch>,
     pub hostnames: Option<Vec<Arc<str>>>,
     pub methods: Vec<String>,
-    pub mirror: Option<Mirror>,
+    pub mirror: Option<Mirrors>,
     pub policies: Arc<[Box<str>]>,
     pub query: BTreeMap<String, ValueMatch>,
     pub redirect: Option<Redirect>,
@@ -320,26 +319,6 @@ impl Frontend {
     }
 }
 
-language! {
-    /// A cluster that gets requests as well, and whose answers are thrown away.
-    pub struct Mirror {
-        /// Its name.
-        pub cluster: Box<str>,
-        /// How many of a hundred requests.
-        pub share: u8 = 100,
-    }
-}
-
-impl Mirror {
-    fn check(&self) -> Result<(), String> {
-        if !is_name(&self.cluster) {
-            let name = &self.cluster;
-            return Err(format!("mirror: {name:?} is not the name of a cluster"));
-        }
-        within("mirror: share", usize::from(self.share), 1..=100)
-    }
-}
-
 impl Value for Frontend {
     /// Its match, and what it has done with requests.
     type Compiled = (Rule, Option<Box<Plan>>);
@@ -391,7 +370,17 @@ impl Value for Frontend {
     }
 
     fn needs<'a>(&'a self, _: &'a str) -> Needs<'a> {
-        let mirror = self.rare().mirror.as_ref();
+        let mut mirrors = self
+            .rare()
+            .mirror
+            .as_ref()
+            .map_or(&[][..], Mirrors::each)
+            .iter();
+        let mut mirror = || {
+            mirrors
+                .next()
+                .map(|mirror| (Kind::Cluster, &*mirror.cluster))
+        };
         let says = self.rare().says.as_ref();
         let asked = says.and_then(|says| says.forward_auth.as_ref());
         Needs {
@@ -402,7 +391,10 @@ impl Value for Frontend {
             ],
             one: self.cluster.as_deref().map(|name| (Kind::Cluster, name)),
             more: [
-                mirror.map(|mirror| (Kind::Cluster, &*mirror.cluster)),
+                mirror(),
+                mirror(),
+                mirror(),
+                mirror(),
                 asked.map(|asked| (Kind::Cluster, &*asked.cluster)),
             ],
         }
@@ -436,12 +428,14 @@ impl Value for Frontend {
             }
             (None, None) => running::To::Nowhere,
         };
-        let mirror = value.rare().mirror.as_ref().map(|it| running::Mirror {
+        let mirrors = value.rare().mirror.as_ref().map_or(&[][..], Mirrors::each);
+        let mirrors = mirrors.iter().map(|it| running::Mirror {
             cluster: cluster_at(&it.cluster),
             share: it.share,
         });
+        let mirrors = mirrors.collect();
         let before = taken(tables, &entry.name);
-        let frontend = running::Frontend::new(rule, plan, to, mirror, before.as_deref());
+        let frontend = running::Frontend::new(rule, plan, to, mirrors, before.as_deref());
         insert(tables, Rc::new(frontend));
     }
 
@@ -557,7 +551,7 @@ impl Few {
         if self.query.contains_key("") {
             return Err("query: a parameter needs a name".to_owned());
         }
-        self.mirror.as_ref().map_or(Ok(()), Mirror::check)?;
+        self.mirror.as_ref().map_or(Ok(()), Mirrors::check)?;
         self.query.values().try_for_each(ValueMatch::check)?;
         if let Some(name) = self.cookies.keys().find(|name| !is_token(name)) {
             return Err(format!("cookies: {name:?} is not the name of a cookie"));

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::language::{defaulted, language};
-use super::registry::{Compiling, Kind, Needs, Providing, Swap, Value};
+use super::registry::{Compiling, Kind, MORE, Needs, Providing, Swap, Value};
 use crate::state::entity::check::names_of_policies;
 use crate::state::entity::check::{CONNECTIONS_MAX, HEADER_COUNT, TIMEOUT_MS};
 use crate::state::entity::check::{error_pages, is_name, material, socket_addr, within};
@@ -218,7 +218,7 @@ impl Value for Listener {
         Needs {
             lists: [Some((Kind::Policy, &self.policies)), None, None],
             one: default.map(|name| (Kind::Certificate, name)),
-            more: [None; 2],
+            more: [None; MORE],
         }
     }
 

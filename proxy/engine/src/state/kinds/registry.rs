@@ -16,6 +16,7 @@ use crate::state::alike::Alike;
 use crate::state::entity::check::is_name;
 use crate::state::entity::{Content, Material, Materials};
 use crate::state::entry::Entry;
+use crate::state::kinds::keys::mirror::MIRRORS_MAX;
 use crate::state::named::{HasName, Named};
 use crate::state::tables::{Applied, Tables};
 use crate::telemetry::access_log::LogSink;
@@ -96,6 +97,9 @@ impl Runs for Arc<Entry> {
 /// Names of one kind.
 type Listed<'a> = (Kind, &'a [Box<str>]);
 
+/// Mirrors, and who is asked.
+pub(super) const MORE: usize = MIRRORS_MAX + 1;
+
 /// What an entity needs to exist.
 #[derive(Clone, Copy, Default)]
 pub struct Needs<'a> {
@@ -104,7 +108,7 @@ pub struct Needs<'a> {
     /// One more.
     pub(super) one: Option<(Kind, &'a str)>,
     /// And others.
-    pub(super) more: [Option<(Kind, &'a str)>; 2],
+    pub(super) more: [Option<(Kind, &'a str)>; MORE],
 }
 
 impl<'a> Needs<'a> {

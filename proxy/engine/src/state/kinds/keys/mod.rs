@@ -11,6 +11,7 @@ pub mod edits;
 pub mod forward_auth;
 pub mod jwt;
 pub mod matching;
+pub mod mirror;
 pub mod rate;
 pub mod set_cookie;
 pub mod split;
