@@ -3,12 +3,12 @@
 None replaces another: a request has to find room in each that holds for it.
 """
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from schemas.base import Model
-from schemas.policies.rate import CountedBy
+from schemas.policies.rate import IPV6_PREFIX, CountedBy, Ipv6Prefix, check_prefix
 
 REQUESTS_MAX = 1_000_000
 
@@ -23,12 +23,18 @@ class Concurrency(Model):
             description="Nobody is refused; `kakehi_rate_limit_dry_run_total` counts who would be."
         ),
     ] = False
+    ipv6_prefix: Ipv6Prefix = IPV6_PREFIX
     requests: Annotated[
         int,
         Field(
             ge=1, le=REQUESTS_MAX, description="How many requests may be in flight.", examples=[20]
         ),
     ]
+
+    @model_validator(mode="after")
+    def _has_networks_of_addresses(self) -> Self:
+        check_prefix(self.by, self.ipv6_prefix)
+        return self
 
 
 Crowded = Annotated[

@@ -5,9 +5,9 @@ that holds for it. One is a map, several are a list. Each is called by its name,
 by, and goes on counting under that whatever else is changed.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from schemas.base import Model, OneOf, fault, shown
 from schemas.routes.match import CookieName, HeaderName
@@ -58,6 +58,30 @@ def _rate_by(value: object) -> object:
     raise fault(f'expected "client_address", "frontend" or a map, not {shown(value)}', hint)
 
 
+IPV6_PREFIX = 64
+
+
+def check_prefix(by: object, bits: int) -> None:
+    """Raise where networks of other sizes are written for what goes by no address."""
+    if bits != IPV6_PREFIX and by != "client_address":
+        hint = "leave it out, or write by: client_address"
+        raise fault("what goes by something else looks at no address", hint, at=("ipv6_prefix",))
+
+
+Ipv6Prefix = Annotated[
+    int,
+    Field(
+        ge=32,
+        le=128,
+        description=(
+            "With `by: client_address`, of how many bits the networks of IPv6 are that count as "
+            "one client each. 128: each address."
+        ),
+        examples=[56],
+    ),
+]
+"""Also for `schemas.policies.concurrency`."""
+
 CountedBy = Annotated[
     Annotated[
         Annotated[Literal["client_address", "frontend"], A_WORD] | Annotated[CountBy, A_MAP],
@@ -66,8 +90,8 @@ CountedBy = Annotated[
     BeforeValidator(_rate_by),
     Field(
         description=(
-            "Whose requests are counted together: those of a client_address (of IPv6 a network "
-            "of 64 bits), all of a frontend, or those with the same value of a cookie, a "
+            "Whose requests are counted together: those of a client_address (of IPv6 a network, "
+            "by `ipv6_prefix`), all of a frontend, or those with the same value of a cookie, a "
             "header or a token's claim by name; those without it are counted together too. What "
             "goes by a claim, or by a header that authentication sets, is decided behind that, and "
             "what goes by anything else before."
@@ -97,6 +121,18 @@ class RateLimit(Model):
             description="Nobody is refused; `kakehi_rate_limit_dry_run_total` counts who would be."
         ),
     ] = False
+    fields: Annotated[
+        Literal["all", "none", "refused"],
+        Field(
+            description=(
+                "Which answers have `RateLimit-Policy` and `RateLimit`, by which clients know how "
+                "often they may ask: all that behind it answer a request that it has counted, "
+                "those that it refuses, or none."
+            ),
+            examples=["all"],
+        ),
+    ] = "refused"
+    ipv6_prefix: Ipv6Prefix = IPV6_PREFIX
     name: Annotated[
         Name | None,
         Field(
@@ -136,6 +172,11 @@ class RateLimit(Model):
             examples=["refuse"],
         ),
     ] = "evict"
+
+    @model_validator(mode="after")
+    def _has_networks_of_addresses(self) -> Self:
+        check_prefix(self.by, self.ipv6_prefix)
+        return self
 
     def called(self) -> str:
         """Return by what it is told apart from others of whoever says it, as the engine does."""

@@ -188,6 +188,14 @@ CORS = st.one_of(
         },
     ),
 )
+
+
+def _with_networks(limit: dict[str, object]) -> dict[str, object]:
+    """Have what goes by addresses go by networks of other sizes in some cases."""
+    by_networks = limit.get("by", "client_address") == "client_address"
+    return {**limit, "ipv6_prefix": 48} if by_networks and limit.get("dry_run") else limit
+
+
 RATE = st.fixed_dictionaries(
     {"requests": st.integers(1, 1_000_000)},
     optional={
@@ -196,12 +204,13 @@ RATE = st.fixed_dictionaries(
             ["client_address", "frontend", {"header": "X-Api-Key"}, {"cookie": "sid"}]
         ),
         "dry_run": st.booleans(),
+        "fields": st.sampled_from(["all", "none", "refused"]),
         "when_full": st.sampled_from(["evict", "refuse"]),
         "name": st.sampled_from([None, "all", "a_b-c"]),
         "per": st.sampled_from(["1s", "1m", "24h"]),
         "status": st.sampled_from([429, 400, 503, 599]),
     },
-)
+).map(_with_networks)
 RATES = st.one_of(
     st.none(),
     RATE,
@@ -236,7 +245,7 @@ CONCURRENCY = st.one_of(
     st.fixed_dictionaries(
         {"requests": st.integers(1, 1_000_000)},
         optional={"by": st.sampled_from(["frontend", {"cookie": "sid"}]), "dry_run": st.booleans()},
-    ),
+    ).map(_with_networks),
 )
 LIMITS = _optional(body_bytes=st.one_of(st.none(), st.integers(0, 999).map("{}MiB".format)))
 PAUSES = st.one_of(st.sampled_from(["inherit", None]), DURATIONS)

@@ -5,6 +5,7 @@ A rate of few requests an hour gives nothing back while a test runs, so that no 
 
 from __future__ import annotations
 
+import re
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.harness import ports, rawclient, wire
 from tests.harness.daemon import Kakehi
 from tests.harness.h2client import H2Client
+from tests.harness.rawbackend import RawBackend
 from tests.harness.repo import Repo
 
 HOURLY = {"requests": 3, "per": "1h"}
@@ -44,6 +46,11 @@ FRONTENDS: dict[str, dict[str, Any]] = {
     "shown-cookie": {"rate_limit": {**HOURLY, "by": {"cookie": "sid"}}},
     "far": {},
     "lifted": {"policies": ["lifting"]},
+    "left": {"policies": ["left-too"], "rate_limit": {**HOURLY, "fields": "all"}},
+    "left-here": {"rate_limit": {**HOURLY, "fields": "all"}},
+    "untold": {"rate_limit": {"requests": 1, "per": "1h", "fields": "none"}},
+    "wide": {"rate_limit": {**HOURLY, "ipv6_prefix": 48}},
+    "narrow": {"rate_limit": {"requests": 1, "per": "1h", "ipv6_prefix": 128}},
 }
 
 
@@ -52,6 +59,7 @@ class Rated:
 
     def __init__(self, directory: Path) -> None:
         self.plain, self.told, self.far, self.lets, self.admin = (ports.address() for _ in range(5))
+        self.behind = RawBackend(lambda exchange: exchange.send(wire.response(b"behind")))
         self.daemon = Kakehi(Repo(directory), workers=1)
         self.daemon.repo.commit({"kakehi.yaml": self.document()})
         self.daemon.start()
@@ -70,13 +78,18 @@ class Rated:
                 "shared-by-both": {"rate_limit": HOURLY},
                 "far": {"rate_limit": HOURLY},
                 "lifting": {"rate_limit": HOURLY},
+                "left-too": {
+                    "rate_limit": {"requests": 9, "per": "2h", "name": "day", "fields": "all"},
+                    "response_headers": {"set": {"X-Own": "a"}},
+                },
                 "lets": {"rate_limit": {"requests": 1, "per": "1h"}, "overridable": True},
             },
+            "clusters": {"c": {"backends": {"b": {"address": self.behind.address}}}},
             "frontends": {
                 name: {
                     "listeners": ["far", "lets", "plain", "told"],
                     "hostname": f"{name}.test",
-                    "respond": {"status": 200, "body": name},
+                    **({"cluster": "c"} if name == "left" else respond(name)),
                     **keys,
                 }
                 for name, keys in FRONTENDS.items()
@@ -96,6 +109,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rated]:
     made = Rated(tmp_path_factory.mktemp("rates"))
     yield made
     made.daemon.stop()
+    made.behind.stop()
+
+
+def respond(body: str) -> dict[str, Any]:
+    return {"respond": {"status": 200, "body": body}}
 
 
 def ask(address: str, name: str, *fields: str, client: str = "") -> wire.Response:
@@ -150,6 +168,49 @@ def test_a_network_of_ipv6_is_one_client(site: Rated) -> None:
     found = [ask(site.told, "own", client=client).status for client in clients]
     assert found == [200, 200, 200, 429]
     assert ask(site.told, "own", client="2001:db8:5:1::1").status == 200
+
+
+def test_of_how_many_bits_that_network_is_may_be_said(site: Rated) -> None:
+    clients = [f"2001:db8:6:{number}::1" for number in range(1, 5)]
+    found = [ask(site.told, "wide", client=client).status for client in clients]
+    assert found == [200, 200, 200, 429]
+    assert ask(site.told, "wide", client="2001:db8:7:1::1").status == 200
+    for client in ("2001:db8:8::1", "2001:db8:8::2", "203.0.113.90"):
+        assert ask(site.told, "narrow", client=client).status == 200
+        assert ask(site.told, "narrow", client=client).status == 429
+    shown = site.daemon.json("show", "limits")["limited"]
+    who = {
+        each["who"] for each in shown if "/wide/" in each["limit"] or "/narrow/" in each["limit"]
+    }
+    assert who == {"2001:db8:6::/48", "2001:db8:8::1", "2001:db8:8::2", "203.0.113.90"}
+
+
+@pytest.mark.parametrize("name", ["left", "left-here"])
+def test_clients_may_be_told_what_is_left(site: Rated, name: str) -> None:
+    for number, left in enumerate((2, 1, 0), 1):
+        answer = ask(site.plain, name)
+        assert answer.status == 200
+        [policy], [told] = answer.all("ratelimit-policy"), answer.all("ratelimit")
+        theirs = re.fullmatch(rb'(?:"day";r=(\d);t=(\d+), )?"rate";r=(\d);t=(\d+)', told)
+        assert theirs is not None, told
+        assert int(theirs[3]) == left
+        until = 1200 if left == 0 else number * 1200
+        assert until - 5 <= int(theirs[4]) <= until
+        if name == "left":
+            assert policy == b'"day";q=9;w=7200, "rate";q=3;w=3600'
+            assert int(theirs[1]) == 9 - number and answer.all("x-own") == [b"a"]
+        else:
+            assert policy == b'"rate";q=3;w=3600' and theirs[1] is None
+    refused = ask(site.plain, name)
+    assert (refused.status, refused.all("ratelimit-policy")) == (429, [b'"rate";q=3;w=3600'])
+    assert refused.all("retry-after") and refused.all("ratelimit")[0].startswith(b'"rate";r=0;t=')
+
+
+def test_clients_may_be_told_nothing_but_when_to_come_back(site: Rated) -> None:
+    assert statuses(site, "untold", 1) == [200]
+    refused = ask(site.plain, "untold")
+    assert refused.status == 429 and refused.all("retry-after")
+    assert refused.all("ratelimit") == refused.all("ratelimit-policy") == []
 
 
 def test_the_rate_of_a_policy_is_one_for_all_who_name_it(site: Rated) -> None:

@@ -55,6 +55,8 @@ pub struct Merged {
     crowds: Box<[Crowd]>,
     /// Of these those that go by who it is: behind everybody who says that.
     behind: Option<Box<Limits>>,
+    /// Whether clients are told of one of them while something is left.
+    tells_quotas: bool,
     /// As above.
     basics: Box<[Basic]>,
     /// As above.
@@ -136,6 +138,7 @@ impl Merged {
             crowds: levels.crowds(),
             rates: levels.rates(),
             behind: None,
+            tells_quotas: false,
             bounds: (bounds != bounds::Said::default()).then(|| Box::new(bounds)),
             compression: compression.map(|said| Box::new(Compression::of(said))),
             intercepted: intercepted.unwrap_or_default().into(),

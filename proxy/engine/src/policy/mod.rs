@@ -130,6 +130,18 @@ impl Answer {
             said: Box::default(),
         }
     }
+
+    /// The same, with more lines.
+    fn with(self, more: Option<Box<str>>) -> Self {
+        let Some(more) = more else {
+            return self;
+        };
+        let line = self.line.unwrap_or_default();
+        Self {
+            line: Some([&*line, &*more].concat().into()),
+            ..self
+        }
+    }
 }
 
 impl Verdict {
@@ -254,11 +266,13 @@ fn behind_all(
     facts: &Facts<'_>,
 ) -> Step {
     let in_time = merged.map_or(Verdict::Continue, |merged| merged.keep_pace_behind(facts));
+    let told = || merged.and_then(|merged| merged.quotas(facts));
     let end = || plan.map_or(Verdict::Continue, |plan| plan.end(facts));
     let answer = match in_time.or(end).or(|| general::switching(frontend, facts)) {
-        Verdict::Answer(answer) => answer,
+        Verdict::Answer(answer) if answer.reason == Reason::RateLimited => answer,
+        Verdict::Answer(answer) => answer.with(told()),
         Verdict::Continue => match changes(plan, merged, facts) {
-            Ok(changes) => return Step::Forward(changes),
+            Ok(changes) => return Step::Forward(told_to_client(changes, told())),
             Err(answer) => answer,
         },
     };
@@ -266,6 +280,17 @@ fn behind_all(
         said: facts.said.into(),
         ..answer
     })
+}
+
+/// Adds lines to the head of the answer, if there are some.
+#[inline]
+fn told_to_client(changes: Option<Box<Changes>>, told: Option<Box<str>>) -> Option<Box<Changes>> {
+    let Some(told) = told else {
+        return changes;
+    };
+    let mut changes = changes.unwrap_or_default();
+    changes.answered = Some(told);
+    Some(changes)
 }
 
 /// What a request that goes to a backend is changed to.

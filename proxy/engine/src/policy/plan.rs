@@ -59,6 +59,8 @@ pub struct Changes {
     pub said: Box<[u8]>,
     /// Under which keys it is counted from now on, while it is in flight.
     pub crowd: Option<Keys>,
+    /// More lines of the head of its answer, each with its CRLF.
+    pub answered: Option<Box<str>>,
 }
 
 impl Changes {

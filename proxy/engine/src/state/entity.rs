@@ -32,7 +32,7 @@ pub use crate::state::kinds::keys::edits::{Answers, HeaderEdits, Line};
 pub use crate::state::kinds::keys::forward_auth::ForwardAuth;
 pub use crate::state::kinds::keys::jwt::{Jwt, TokenIn};
 pub use crate::state::kinds::keys::matching::{PathMatch, Pattern, ValueMatch};
-pub use crate::state::kinds::keys::rate::{RateBy, RateLimit, RateLimits, WhenFull};
+pub use crate::state::kinds::keys::rate::{Fields, RateBy, RateLimit, RateLimits, WhenFull};
 pub use crate::state::kinds::keys::set_cookie::{
     ANY_COOKIE, CookieChange, DROP, SameSite, SetCookie,
 };

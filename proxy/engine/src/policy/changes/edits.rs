@@ -99,6 +99,17 @@ impl Made {
             .unwrap_or_default()
     }
 
+    /// The same behind lines that all answers get.
+    #[must_use]
+    pub fn behind(made: Option<Self>, lines: &[u8]) -> Self {
+        let (text, ends) = made.map_or((Arc::default(), [0; REACHES]), |it| (it.text, it.ends));
+        let more = u32::try_from(lines.len()).unwrap_or_default();
+        Self {
+            text: [lines, &text].concat().into(),
+            ends: ends.map(|end| end.saturating_add(more)),
+        }
+    }
+
     /// All of them.
     #[must_use]
     pub fn all(self) -> Arc<[u8]> {

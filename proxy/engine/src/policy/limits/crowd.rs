@@ -6,17 +6,17 @@
 
 use super::in_flight::Counted;
 use super::meter::Key;
-use super::rate::{Who, key_of, named};
+use super::rate::{Sort, Who, key_of, named};
 use crate::policy::facts::Facts;
 use crate::policy::{Answer, Reason, Verdict};
-use crate::state::entity::{self, RateBy};
+use crate::state::entity;
 
 /// How many of a sort there may be, compiled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Crowd {
     /// The policy that says so; none: the frontend.
     policy: Option<Box<str>>,
-    by: RateBy,
+    by: Sort,
     most: u32,
     dry_run: bool,
 }
@@ -25,7 +25,7 @@ impl Crowd {
     pub(in crate::policy) fn of(policy: Option<&str>, said: &entity::Concurrency) -> Self {
         Self {
             policy: policy.map(Into::into),
-            by: said.by.clone(),
+            by: Sort::new(&said.by, said.ipv6_prefix),
             most: said.requests,
             dry_run: said.dry_run,
         }
@@ -37,8 +37,8 @@ impl Crowd {
     }
 
     /// What it goes by.
-    pub(in crate::policy) fn by(&self) -> &RateBy {
-        &self.by
+    pub(in crate::policy) fn by(&self) -> &entity::RateBy {
+        &self.by.by
     }
 
     /// Whose requests it is that one of them is counted with.

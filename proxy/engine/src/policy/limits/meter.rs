@@ -139,6 +139,18 @@ impl Meter {
         pace.admit(paid_at_ns, now_ns).map(drop)
     }
 
+    /// How many requests of a key are within its rate yet, and how long it takes until all are, in nanoseconds; of none
+    /// until one is.
+    #[must_use]
+    pub fn left(&self, key: Key, pace: Pace, now_ns: u64) -> (u64, u64) {
+        let paid_at_ns = self.places().map_or(0, |places| places.paid_at_ns(key.0));
+        let early_ns = paid_at_ns.saturating_sub(now_ns);
+        match pace.tolerance_ns.checked_sub(early_ns) {
+            Some(ahead_ns) => (ahead_ns / pace.interval_ns.max(1) + 1, early_ns),
+            None => (0, early_ns - pace.tolerance_ns),
+        }
+    }
+
     /// Has a key used nothing.
     pub fn forget(&self, key: Key) {
         if let Some(places) = self.places() {

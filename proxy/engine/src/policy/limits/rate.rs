@@ -5,14 +5,15 @@
 //! of a policy is one for all who name it, that of a frontend is its own. It is told apart by whose it is and by what it is
 //! called there, so that it goes on counting whatever else is changed.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr};
 
 use super::meter::{Key, Pace};
 use super::refused::Whom;
 use crate::policy::facts::Facts;
 use crate::policy::{Answer, Reason, Verdict};
 use crate::protocol::cookie;
-use crate::state::entity::{self, RateBy, WhenFull};
+use crate::state::entity::{self, Fields, RateBy, WhenFull};
+use crate::state::kinds::keys::rate::IPV6_PREFIX;
 
 /// A rate, compiled.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,13 +24,30 @@ pub struct Rate {
     called: Box<str>,
     /// The same, as clients are told.
     told: Box<str>,
-    by: RateBy,
+    by: Sort,
     pace: Pace,
     /// As told to clients.
     quota: Box<str>,
     status: u16,
     dry_run: bool,
+    fields: Fields,
     when_full: WhenFull,
+}
+
+/// Whose requests are counted together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sort {
+    pub(super) by: RateBy,
+    ipv6_prefix: u8,
+}
+
+impl Sort {
+    pub(super) fn new(by: &RateBy, ipv6_prefix: u8) -> Self {
+        Self {
+            by: by.clone(),
+            ipv6_prefix,
+        }
+    }
 }
 
 impl Rate {
@@ -41,11 +59,12 @@ impl Rate {
             called: said.called().into(),
             // What it goes by is nobody's business.
             told: said.name.clone().unwrap_or_else(|| "rate".into()),
-            by: said.by.clone(),
+            by: Sort::new(&said.by, said.ipv6_prefix),
             pace: Pace::new(said.requests, said.per, burst),
             quota: format!("q={};w={seconds}", said.requests).into(),
             status: said.status,
             dry_run: said.dry_run,
+            fields: said.fields,
             when_full: said.when_full,
         }
     }
@@ -57,7 +76,12 @@ impl Rate {
 
     /// What it goes by.
     pub(in crate::policy) fn by(&self) -> &RateBy {
-        &self.by
+        &self.by.by
+    }
+
+    /// Whether clients are told what is left before it is nothing.
+    pub(in crate::policy) fn tells_all(&self) -> bool {
+        self.fields == Fields::All
     }
 
     fn key(&self, facts: &Facts<'_>) -> Key {
@@ -95,11 +119,15 @@ impl Rate {
         };
         facts.refused.note(key, facts.now_ns, wait_ns, whom);
         let seconds = wait_ns.div_ceil(1_000_000_000);
-        let (told, quota) = (&self.told, &self.quota);
-        let line = format!(
-            "Retry-After: {seconds}\r\nRateLimit-Policy: \"{told}\";{quota}\r\n\
-             RateLimit: \"{told}\";r=0;t={seconds}\r\n"
-        );
+        let mut line = format!("Retry-After: {seconds}\r\n");
+        if self.fields != Fields::None {
+            let left = Left {
+                rate: self,
+                requests: 0,
+                seconds,
+            };
+            write_fields(&[left], &mut line);
+        }
         Verdict::Answer(Answer {
             limit: Some(limit),
             line: Some(line.into()),
@@ -108,12 +136,65 @@ impl Rate {
     }
 }
 
+/// What is left of a rate.
+struct Left<'a> {
+    rate: &'a Rate,
+    requests: u64,
+    /// Until it is all there again; until one is, where nothing is left.
+    seconds: u64,
+}
+
+/// The fields that tell clients what is left of those rates that say so, each by its name, which clients know it
+/// by: of several with one name of the one of which least is left.
+pub(in crate::policy) fn quotas<'a>(
+    rates: impl Iterator<Item = &'a Rate>,
+    facts: &Facts<'_>,
+) -> String {
+    let mut lefts: Vec<Left<'_>> = Vec::new();
+    for rate in rates.filter(|rate| rate.tells_all()) {
+        let (requests, wait_ns) = facts.meter.left(rate.key(facts), rate.pace, facts.now_ns);
+        let left = Left {
+            rate,
+            requests,
+            seconds: wait_ns.div_ceil(1_000_000_000),
+        };
+        match lefts.iter_mut().find(|it| it.rate.told == rate.told) {
+            Some(known) if known.requests > requests => *known = left,
+            Some(_) => {}
+            None => lefts.push(left),
+        }
+    }
+    let mut lines = String::new();
+    write_fields(&lefts, &mut lines);
+    lines
+}
+
+/// As the draft `ratelimit-headers` of HTTPAPI has them, in its tenth version.
+fn write_fields(lefts: &[Left<'_>], out: &mut String) {
+    let mut separator = "RateLimit-Policy: ";
+    for Left { rate, .. } in lefts {
+        let Rate { told, quota, .. } = rate;
+        out.extend([separator, "\"", told, "\";", quota]);
+        separator = ", ";
+    }
+    separator = "\r\nRateLimit: ";
+    for left in lefts {
+        let (told, requests, seconds) = (&left.rate.told, left.requests, left.seconds);
+        out.extend([separator, "\"", told, "\""]);
+        out.push_str(&format!(";r={requests};t={seconds}"));
+        separator = ", ";
+    }
+    if !lefts.is_empty() {
+        out.push_str("\r\n");
+    }
+}
+
 /// Whose requests are counted together, as far as it may be told: what a client has shown of itself may be what others
 /// take it for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Who {
-    /// What one client has: an address, or a network of IPv6.
-    Client(IpAddr),
+    /// What one client has: an address, or a network of IPv6 with so many bits.
+    Client(IpAddr, u8),
     /// All that a frontend serves.
     Frontend,
     /// Those with some value, hashed.
@@ -123,14 +204,11 @@ pub enum Who {
 }
 
 impl Who {
-    pub(super) fn of(by: &RateBy, key: Key, facts: &Facts<'_>) -> Self {
-        let is_absent = match by {
+    pub(super) fn of(sort: &Sort, key: Key, facts: &Facts<'_>) -> Self {
+        let is_absent = match &sort.by {
             RateBy::ClientAddress => {
-                let network = match network_of(facts.asking().told) {
-                    (false, bits) => Ipv4Addr::from_bits(bits as u32).into(),
-                    (true, bits) => Ipv6Addr::from_bits(u128::from(bits) << 64).into(),
-                };
-                return Self::Client(network);
+                let network = network_of(facts.asking().told, sort.ipv6_prefix);
+                return Self::Client(network, sort.ipv6_prefix);
             }
             RateBy::Frontend => return Self::Frontend,
             RateBy::Claim(name) => facts.claim(name).is_none(),
@@ -147,8 +225,8 @@ impl Who {
     #[must_use]
     pub fn shown(self, frontend: &str) -> Box<str> {
         match self {
-            Self::Client(IpAddr::V4(address)) => address.to_string().into(),
-            Self::Client(IpAddr::V6(network)) => format!("{network}/64").into(),
+            Self::Client(IpAddr::V6(network), bits @ ..=127) => format!("{network}/{bits}").into(),
+            Self::Client(address, _) => address.to_string().into(),
             Self::Frontend => frontend.into(),
             Self::Hash(hash) => format!("hash:{hash:08x}").into(),
             Self::Nobody => "none".into(),
@@ -200,7 +278,7 @@ pub(in crate::policy) fn named(policy: Option<&str>, called: &str, frontend: &st
 pub(in crate::policy) fn key_of(
     policy: Option<&str>,
     called: &str,
-    by: &RateBy,
+    sort: &Sort,
     facts: &Facts<'_>,
 ) -> Key {
     let whose = (
@@ -208,8 +286,22 @@ pub(in crate::policy) fn key_of(
         policy.unwrap_or(facts.frontend_name),
         called,
     );
-    match by {
-        RateBy::ClientAddress => facts.meter.key((whose, network_of(facts.asking().told))),
+    match &sort.by {
+        RateBy::ClientAddress => match network_of(facts.asking().told, sort.ipv6_prefix) {
+            IpAddr::V4(address) => {
+                let bits = u64::from(address.to_bits());
+                facts.meter.key((whose, (false, bits)))
+            }
+            IpAddr::V6(network) => {
+                let bits = network.to_bits();
+                let (upper, lower) = ((bits >> 64) as u64, bits as u64);
+                match sort.ipv6_prefix {
+                    // What was counted before there were others goes on counting.
+                    IPV6_PREFIX => facts.meter.key((whose, (true, upper))),
+                    prefix => facts.meter.key((whose, (prefix, upper, lower))),
+                }
+            }
+        },
         RateBy::Frontend => facts.meter.key((whose, facts.frontend_name)),
         RateBy::Header(name) => {
             let value = facts.values(name).next();
@@ -227,11 +319,17 @@ fn cookie_of<'a>(name: &str, facts: &Facts<'a>) -> Option<(&'a [u8], &'a [u8])> 
     pairs.find(|(known, _)| *known == name.as_bytes())
 }
 
-/// What one client has, and whether it is of IPv6: there a network, of which it has as many addresses as it
-/// likes.
-fn network_of(address: IpAddr) -> (bool, u64) {
+/// What one client has: of IPv6 a network, of which it has as many addresses as it likes.
+fn network_of(address: IpAddr, ipv6_prefix: u8) -> IpAddr {
     match address.to_canonical() {
-        IpAddr::V4(address) => (false, u32::from(address).into()),
-        IpAddr::V6(address) => (true, (u128::from(address) >> 64) as u64),
+        IpAddr::V6(address) => {
+            let apart = 128 - u32::from(ipv6_prefix.min(128));
+            let mask = u128::MAX.checked_shl(apart).unwrap_or_default();
+            Ipv6Addr::from_bits(address.to_bits() & mask).into()
+        }
+        address @ IpAddr::V4(_) => address,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,7 @@ use crate::policy::guards::jwt::Jwt;
 use crate::policy::guards::jwt::token::Claims;
 use crate::policy::limits::crowd::Crowd;
 use crate::policy::limits::in_flight::Keys;
-use crate::policy::limits::rate::Rate;
+use crate::policy::limits::rate::{self, Rate};
 use crate::policy::{Answer, Reason, Verdict};
 use crate::state::entity::{ForwardAuth, RateBy};
 
@@ -94,6 +94,7 @@ impl Merged {
 
     /// Has those limits wait for all who say who it is that go by that.
     pub(super) fn part_limits(&mut self) {
+        self.tells_quotas = self.rates.iter().any(Rate::tells_all);
         let is_late = |by: &RateBy| match by {
             RateBy::Claim(_) => true,
             RateBy::Header(name) => self.identifying().any(|it| it.eq_ignore_ascii_case(name)),
@@ -118,6 +119,13 @@ impl Merged {
             None => Verdict::Continue,
             Some(limits) => super::within(&limits.rates, &limits.crowds, facts),
         }
+    }
+
+    /// The lines that tell its client how often it may ask yet, if it is told.
+    #[inline]
+    pub(in crate::policy) fn quotas(&self, facts: &Facts<'_>) -> Option<Box<str>> {
+        let told = || rate::quotas(self.all_rates(), facts).into();
+        self.tells_quotas.then(told)
     }
 
     /// The keys under which it is counted by these.

@@ -8,6 +8,7 @@
 
 use std::rc::Rc;
 
+use crate::policy::changes::edits::Made;
 use crate::policy::changes::room::Overgrown;
 use crate::policy::facts::Facts;
 use crate::policy::guards::basic::{Basic, Shown};
@@ -542,7 +543,10 @@ impl<D: Driver> Engine<D> {
         let cluster = self.cluster_of(frontend, asker, listener, at, record);
         let lines = self.lines_of_answer(asker, listener, at, frontend, record)?;
         let exchange = &mut self.exchanges[id];
-        exchange.response_lines = lines;
+        exchange.response_lines = match changes.answered.as_deref() {
+            Some(told) => Some(Made::behind(lines, told.as_bytes())),
+            None => lines,
+        };
         if let Some(cluster) = cluster {
             exchange.go_to(cluster, head);
         }

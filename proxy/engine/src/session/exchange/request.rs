@@ -221,6 +221,13 @@ impl<D: Driver> Engine<D> {
                 return Err(Own::of(frontend, answer.into()));
             }
         };
+        let lines = match then
+            .changes()
+            .and_then(|changes| changes.answered.as_deref())
+        {
+            Some(told) => Some(Made::behind(lines, told.as_bytes())),
+            None => lines,
+        };
         let cluster = self.cluster_of(&frontend, asker, listener, at, record);
         let (cluster, then) = match (cluster, then) {
             (Some(cluster), then) => (Some(cluster), then),

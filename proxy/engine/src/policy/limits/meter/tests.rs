@@ -95,3 +95,18 @@ fn who_is_limited_by_nothing_takes_no_memory() {
     assert!(meter.look(Key(1), Pace::new(1, 1000, 1), SECOND).is_ok());
     assert!(meter.own.get().is_none());
 }
+
+#[test]
+fn what_is_left_is_what_may_be_had() {
+    let (meter, pace) = (Meter::default(), Pace::new(10, 1000, 3));
+    let tenth = SECOND / 10;
+    assert_eq!(meter.left(Key(7), pace, SECOND), (3, 0));
+    for left in (0..3).rev() {
+        meter.charge(Key(7), pace, SECOND, Evict).unwrap();
+        let until = if left == 0 { tenth } else { (3 - left) * tenth };
+        assert_eq!(meter.left(Key(7), pace, SECOND), (left, until));
+    }
+    assert_eq!(meter.left(Key(7), pace, SECOND + tenth - 1), (0, 1));
+    assert_eq!(meter.left(Key(7), pace, SECOND + tenth), (1, 2 * tenth));
+    assert_eq!(meter.left(Key(7), pace, 2 * SECOND), (3, 0));
+}

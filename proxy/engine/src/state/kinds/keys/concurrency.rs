@@ -1,6 +1,6 @@
 //! How many requests of one sort may be in flight; part of frontend and policy.
 
-use super::rate::{REQUESTS_MAX, RateBy};
+use super::rate::{IPV6_PREFIX, REQUESTS_MAX, RateBy};
 use crate::state::entity::check::within;
 use crate::state::kinds::language::language;
 
@@ -11,6 +11,8 @@ language! {
         pub by: RateBy = RateBy::ClientAddress,
         /// Nobody is refused, which is counted.
         pub dry_run: bool = false,
+        /// Of how many bits the networks of IPv6 are that count as one client.
+        pub ipv6_prefix: u8 = IPV6_PREFIX,
         /// How many.
         pub requests: u32,
     }
@@ -20,6 +22,7 @@ impl Concurrency {
     /// Checks the value.
     pub fn check(&self) -> Result<(), String> {
         within("requests", self.requests, 1..=REQUESTS_MAX)?;
+        self.by.check_prefix(self.ipv6_prefix)?;
         self.by.check()
     }
 }

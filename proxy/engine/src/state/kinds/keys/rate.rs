@@ -14,6 +14,10 @@ language! {
         pub by: RateBy = RateBy::ClientAddress,
         /// Nobody is refused, which is counted.
         pub dry_run: bool = false,
+        /// Which answers tell clients what is left.
+        pub fields: Fields = Fields::Refused,
+        /// Of how many bits the networks of IPv6 are that count as one client.
+        pub ipv6_prefix: u8 = IPV6_PREFIX,
         /// What it is called, if that is not what it is counted by.
         pub name: Option<Box<str>> = None,
         /// In how much time, in milliseconds.
@@ -71,6 +75,18 @@ pub enum WhenFull {
     Refuse,
 }
 
+/// Which answers tell clients what is left of a rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fields {
+    /// All to requests that it has counted.
+    All,
+    /// None.
+    None,
+    /// Those to requests that it refuses.
+    Refused,
+}
+
 /// What has the same value where requests are counted together.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -94,6 +110,7 @@ impl RateLimit {
         within("burst", self.burst.unwrap_or(1), 1..=REQUESTS_MAX)?;
         within("per", self.per, 1000..=DAY_MS)?;
         within("status", self.status, 400..=599)?;
+        self.by.check_prefix(self.ipv6_prefix)?;
         if let Some(name) = self.name.as_deref().filter(|name| !is_name(name)) {
             return Err(format!("name: {name:?} is no name"));
         }
@@ -114,6 +131,15 @@ impl RateLimit {
 }
 
 impl RateBy {
+    /// Checks of how many bits networks of IPv6 are: what goes by no address has the usual number.
+    pub fn check_prefix(&self, bits: u8) -> Result<(), String> {
+        let is_of_addresses = *self == Self::ClientAddress;
+        if !is_of_addresses && bits != IPV6_PREFIX {
+            return Err("ipv6_prefix: no address is looked at".to_owned());
+        }
+        within("ipv6_prefix", bits, 32..=128)
+    }
+
     /// Checks the value.
     pub fn check(&self) -> Result<(), String> {
         match self {
@@ -135,6 +161,8 @@ fn is_claim(name: &str) -> bool {
 }
 
 const CLAIM_BYTES_MAX: usize = 256;
+/// What one client has, of which it may use any address.
+pub const IPV6_PREFIX: u8 = 64;
 /// One a microsecond, if they are in a second.
 pub const REQUESTS_MAX: u32 = 1_000_000;
 /// In one list.
