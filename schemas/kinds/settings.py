@@ -177,9 +177,10 @@ class Settings(Kind):
         Annotated[str, BeforeValidator(_via)] | None,
         Field(
             description=(
-                "The name of this instance in `Via` of requests to backends: one that comes back "
-                "with it gets 508. Instances behind one another need different ones. null: a name "
-                "of its own (`kakehi-` and twelve digits), the same in all workers."
+                "The name of this instance in `Via` of requests to backends, and of answers that "
+                "it passes on: a request that comes back with it gets 508. Instances behind one "
+                "another need different ones. null: a name of its own (`kakehi-` and twelve "
+                "digits), the same in all workers."
             ),
             examples=["edge-1"],
         ),

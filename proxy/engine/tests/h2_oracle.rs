@@ -7,6 +7,7 @@
 mod asking;
 
 use std::collections::HashMap;
+use std::sync::LazyLock;
 
 use _engine::protocol::h1::Delivery;
 use _engine::protocol::h1::HeadLimits;
@@ -14,6 +15,7 @@ use _engine::protocol::h1::Persistence;
 use _engine::protocol::h1::ResponseForward;
 use _engine::protocol::h1::ResponseHead;
 use _engine::protocol::h1::response;
+use _engine::protocol::h1::via::Via;
 use _engine::protocol::h2::Connection;
 use _engine::protocol::h2::ErrorCode;
 use _engine::protocol::h2::Event;
@@ -108,13 +110,18 @@ const LIMITS: HeadLimits = HeadLimits {
     header_count_max: 10,
 };
 
-const FORWARD: ResponseForward<'_> = ResponseForward {
-    delivery: Delivery::UntilClose,
-    persistence: Persistence::Implied,
-    date: b"",
-    extra: [b""; 4],
-    protocol: b"",
-};
+static VIA: LazyLock<Via> = LazyLock::new(|| Via::new("kakehi"));
+
+fn forward() -> ResponseForward<'static> {
+    ResponseForward {
+        delivery: Delivery::UntilClose,
+        persistence: Persistence::Implied,
+        date: b"",
+        extra: [b""; 4],
+        protocol: b"",
+        via: &VIA,
+    }
+}
 
 /// Answers with what was sent, and says so in head and trailers.
 fn echo(
@@ -132,7 +139,7 @@ fn echo(
             let mut answer = ResponseHead::default();
             let text = text.as_bytes();
             response::parse(text, &LIMITS, false, None, &mut answer).unwrap();
-            connection.send_response(out, stream, text, &answer, &FORWARD, false);
+            connection.send_response(out, stream, text, &answer, &forward(), false);
             bodies.insert(stream, (Vec::new(), false));
         }
         Event::Data { stream, data, .. } => {

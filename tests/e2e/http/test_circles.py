@@ -75,6 +75,17 @@ def ask(running: Shop, host: str = "circle.test", **fields: str) -> int:
         connection.close()
 
 
+def passed_on_by(running: Shop, host: str) -> list[str]:
+    """Who says in an answer that it has passed it on."""
+    connection = http.client.HTTPConnection(*ports.split(running.listener), timeout=20)
+    try:
+        connection.request("GET", "/", headers={"Host": host})
+        told = connection.getresponse().msg.get_all("via") or []
+        return [line.rpartition(" ")[2] for line in told]
+    finally:
+        connection.close()
+
+
 @pytest.mark.parametrize("protocol", ["http", "h2"])
 def test_a_circle_ends_where_it_began(tmp_path: Path, protocol: str) -> None:
     with shop(tmp_path, 2) as running, way_back(running.listener) as back:
@@ -104,6 +115,8 @@ def test_one_behind_another_works_and_a_circle_over_both_is_found(tmp_path: Path
         assert names[0] == "kakehi-0123456789ab"
         assert len({*names}) == 3, "each has a name of its own"
         assert all(re.fullmatch("kakehi-[0-9a-f]{12}", name) for name in names)
+        # An answer has come the same way back.
+        assert passed_on_by(first, "circle.test") == [names[2], names[1]]
 
 
 def test_the_name_outlives_daemon_and_workers_or_is_the_one_that_is_given(tmp_path: Path) -> None:
@@ -123,5 +136,6 @@ def test_the_name_outlives_daemon_and_workers_or_is_the_one_that_is_given(tmp_pa
         assert {named() for _ in range(8)} == before
         running.commit(via="edge-1")
         assert named() == "1.1 edge-1"
+        assert passed_on_by(running, "any") == ["edge-1"]
         assert ask(running, "any", Via="1.1 Edge-1") == 508
         assert ask(running, "any", Via=before.pop()) == 200, "it is somebody else's now"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,7 @@ class Beside:
     def ask(self, host: str, version: str, status: int) -> tuple[dict[str, str], dict[str, str]]:
         """The fields of the interim head but ours, and the trailers."""
         early, trailers = self._asked(host, version, status)
-        assert early.pop("via").endswith(" kakehi")
+        assert re.fullmatch(r"\S+ kakehi-[0-9a-f]{12}", early.pop("via"))
         return early, trailers
 
     def _asked(self, host: str, version: str, status: int) -> tuple[dict[str, str], dict[str, str]]:

@@ -139,6 +139,7 @@ fn rewrite_response(bench: &mut Bench) -> usize {
             date: b"Sun, 29 Nov 2026 08:00:00 GMT",
             extra: [&[]; 4],
             protocol: b"",
+            via: &bench.via,
         };
         bench.out.clear();
         respond::write_response(&mut bench.out, bytes, head, black_box(&forward));

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use _engine::protocol::h1::via::Via;
 use _engine::protocol::h1::{
     Delivery, HeadLimits, Persistence, ResponseForward, ResponseHead, response,
 };
@@ -125,6 +126,7 @@ impl Multiplexed {
             date: b"",
             extra: [b""; 4],
             protocol: b"",
+            via: &Via::new("kakehi"),
         };
         let (connection, out) = (&mut self.connection, &mut self.out);
         connection.send_response(out, stream, head, &parsed, &forward, ends);

@@ -228,6 +228,7 @@ fn check_response(raw: &[u8], is_head: bool, was_upgrade: bool) {
         date: b"Tue, 15 Nov 1994 08:12:31 GMT",
         extra: [b""; 4],
         protocol: b"",
+        via: &VIA,
     };
     write_response(&mut out, raw, &head, &forward);
     let mut next = ResponseHead::default();

@@ -9,6 +9,7 @@ use super::forward::kept;
 use super::forward::text::write_number;
 use super::forward::writer::HeadWriter;
 use super::reply::reason_phrase;
+use super::via::Via;
 
 /// What the client is told about its connection (RFC 9112 §9.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +33,8 @@ pub struct ResponseForward<'a> {
     pub date: &'a [u8],
     /// Whole lines of our own, each with its CRLF.
     pub extra: [&'a [u8]; 4],
+    /// By which name it is passed on.
+    pub via: &'a Via,
     /// What was asked for, for a backend that switches without naming it (HTTP/2).
     pub protocol: &'a [u8],
 }
@@ -70,11 +73,7 @@ pub fn write_response(
         out.extend_from_slice(forward.date);
         out.extend_from_slice(b"\r\n");
     }
-    out.extend_from_slice(match head.version {
-        Version::Http11 => b"Via: 1.1 kakehi\r\n",
-        Version::Http10 => b"Via: 1.0 kakehi\r\n",
-        Version::Http2 => b"Via: 2.0 kakehi\r\n",
-    });
+    out.extend_from_slice(forward.via.line_of_answer(head.version));
     for own in forward.extra.iter().filter(|own| !own.is_empty()) {
         out.extend_from_slice(own);
     }

@@ -5,42 +5,46 @@
 
 use super::{RequestHead, Version};
 
-/// The name, and the lines in which requests are told it.
+/// The name, and the lines in which backends and clients are told it.
 #[derive(Debug)]
 pub struct Via {
     name: Box<[u8]>,
     /// For what came by HTTP/1.0, 1.1 and 2, each with what the next line begins with, which is always there.
     lines: [Box<[u8]>; 3],
+    /// The same for answers, whose next line is any.
+    answered: [Box<[u8]>; 3],
 }
 
 impl Via {
     /// That of an instance of this name.
     #[must_use]
     pub fn new(name: &str) -> Self {
-        let line = |version| format!("Via: {version} {name}\r\nX-Request-Id: ").into_bytes();
+        let line = |version| format!("Via: {version} {name}\r\n");
+        let versions = ["1.0", "1.1", "2.0"];
         Self {
             name: name.as_bytes().into(),
-            lines: ["1.0", "1.1", "2.0"].map(|version| line(version).into()),
+            lines: versions.map(|it| (line(it) + "X-Request-Id: ").into_bytes().into()),
+            answered: versions.map(|it| line(it).into_bytes().into()),
         }
     }
 
     /// For a request that came by this version: its line, and the beginning of that of its id.
     #[inline]
     pub(super) fn line(&self, version: Version) -> &[u8] {
-        &self.lines[match version {
-            Version::Http10 => 0,
-            Version::Http11 => 1,
-            Version::Http2 => 2,
-        }]
+        &self.lines[place_of(version)]
+    }
+
+    /// For an answer that came by this version: its line.
+    #[inline]
+    pub(super) fn line_of_answer(&self, version: Version) -> &[u8] {
+        &self.answered[place_of(version)]
     }
 
     /// What the line says.
     pub(crate) fn value(&self, version: Version) -> &[u8] {
-        let line = self.line(version);
-        let value = line
-            .strip_prefix(b"Via: ")
-            .and_then(|value| value.strip_suffix(b"\r\nX-Request-Id: "));
-        value.unwrap_or_default()
+        let line = self.line_of_answer(version);
+        line.get(b"Via: ".len()..line.len() - b"\r\n".len())
+            .unwrap_or_default()
     }
 
     /// Whether a request has been passed on by this instance before.
@@ -64,6 +68,15 @@ impl Via {
             .split(|&byte| byte == b' ' || byte == b'\t');
         let name = words.by_ref().skip(1).find(|word| !word.is_empty());
         name.is_some_and(|name| name.eq_ignore_ascii_case(&self.name))
+    }
+}
+
+#[inline]
+fn place_of(version: Version) -> usize {
+    match version {
+        Version::Http10 => 0,
+        Version::Http11 => 1,
+        Version::Http2 => 2,
     }
 }
 

@@ -12,7 +12,6 @@ use crate::protocol::h1::FieldId;
 use crate::protocol::h1::OwnHead;
 use crate::protocol::h1::ResponseForward;
 use crate::protocol::h1::ResponseHead;
-use crate::protocol::h1::Version;
 
 /// A response as `write_response` has it.
 pub(super) fn response(
@@ -39,14 +38,7 @@ pub(super) fn response(
     if head.status >= 200 && !head.has_date && !forward.date.is_empty() {
         encoder.date(out, forward.date);
     }
-    encoder.via(
-        out,
-        match head.version {
-            Version::Http11 => b"1.1 kakehi",
-            Version::Http10 => b"1.0 kakehi",
-            Version::Http2 => b"2.0 kakehi",
-        },
-    );
+    encoder.via(out, forward.via.value(head.version));
     for own in forward.extra {
         lines(encoder, out, own, Policy::Repeated);
     }

@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use crate::policy::changes::edits::{Made, Reach};
 use crate::protocol::h1::response::ResponseHead;
+use crate::protocol::h1::via::Via;
 use crate::protocol::h1::{
     Delivery, Persistence, ResponseBody, ResponseForward, Version, websocket_accept,
     write_last_chunk,
@@ -41,6 +42,7 @@ struct Said {
     lines: Option<Made>,
     reach: Reach,
     protocol: Option<Box<[u8]>>,
+    via: Rc<Via>,
 }
 
 impl Said {
@@ -61,6 +63,7 @@ impl Said {
                     .map_or(&[], |lines| lines.at(self.reach)),
             ],
             protocol: self.protocol.as_deref().unwrap_or_default(),
+            via: &self.via,
         }
     }
 }
@@ -89,12 +92,14 @@ impl<D: Driver> Engine<D> {
         let (asker, mut cookies) = (exchange.asker, None);
         exchange.leave_out(head, bytes);
         exchange.put_cookies_right(head, bytes, &mut cookies);
+        let via = self.tables.via().clone();
         let forward = ResponseForward {
             delivery: Delivery::NoBody,
             persistence: Persistence::Implied,
             date: &[],
             extra: [cookies.as_deref().unwrap_or_default(), &[], &[], &[]],
             protocol: &[],
+            via: &via,
         };
         let head = Head::Passed {
             text: bytes,
@@ -138,6 +143,7 @@ impl<D: Driver> Engine<D> {
             lines: exchange.response_lines.clone(),
             reach: Reach::of(head.status, false),
             protocol: exchange.upgrade.take(),
+            via: self.tables.via().clone(),
         };
         let delivery = delivery_of(head.body, exchange.version);
         self.begin_reply(number, head.status, delivery, body, rest);

@@ -27,6 +27,7 @@ fn respond(raw: &str, is_head: bool, delivery: Delivery, persistence: Persistenc
         date: DATE,
         extra: [b"Kakehi-Generation: 7\r\n", b"", b"", b""],
         protocol: b"",
+        via: &Via::new("ours"),
     };
     let mut out = Vec::new();
     write_response(&mut out, raw.as_bytes(), &head, &forward);
@@ -42,7 +43,7 @@ fn an_ordinary_response_to_the_byte() {
          server: x\r\n\
          A: b\r\n\
          Date: Tue, 15 Nov 1994 08:12:31 GMT\r\n\
-         Via: 1.1 kakehi\r\n\
+         Via: 1.1 ours\r\n\
          Kakehi-Generation: 7\r\n\
          Content-Length: 5\r\n\
          \r\n"
@@ -54,7 +55,7 @@ fn an_old_backend_speaks_through_a_new_status_line() {
     let raw = "HTTP/1.0 404 Nicht da\r\nDate: x\r\n\r\n";
     assert_eq!(
         respond(raw, false, Delivery::Chunked, Persistence::Close),
-        "HTTP/1.1 404 Nicht da\r\nDate: x\r\nVia: 1.0 kakehi\r\nKakehi-Generation: 7\r\n\
+        "HTTP/1.1 404 Nicht da\r\nDate: x\r\nVia: 1.0 ours\r\nKakehi-Generation: 7\r\n\
          Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
     );
 }
@@ -126,7 +127,7 @@ fn a_switch_names_its_protocol_and_nothing_else() {
                X: y\r\nSec-WebSocket-Accept: z\r\n\r\n";
     assert_eq!(
         respond(raw, false, Delivery::NoBody, Persistence::Close),
-        "HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: z\r\nVia: 1.1 kakehi\r\n\
+        "HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: z\r\nVia: 1.1 ours\r\n\
          Kakehi-Generation: 7\r\nConnection: Upgrade\r\nUpgrade: WebSocket\r\n\r\n"
     );
 }

@@ -13,6 +13,7 @@ use crate::protocol::h1::Persistence;
 use crate::protocol::h1::ResponseForward;
 use crate::protocol::h1::ResponseHead;
 use crate::protocol::h1::response;
+use crate::protocol::h1::via::Via;
 use crate::protocol::h2::frame::FRAME_BYTES_MAX;
 use crate::protocol::h2::frame::FRAME_HEAD_BYTES;
 use crate::protocol::h2::frame::FrameHead;
@@ -60,6 +61,7 @@ fn send_text(server: &mut Connection, out: &mut Vec<u8>, stream: u32, text: &[u8
         date: b"",
         extra: [b""; 4],
         protocol: b"",
+        via: &Via::new("ours"),
     };
     server.send_response(out, stream, text, &head, &forward, ends);
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::protocol::h1::OwnHead;
+use crate::protocol::h1::via::Via;
 use crate::protocol::h2::hpack::Decoder;
 
 #[test]
@@ -72,6 +73,7 @@ fn an_exchange_goes_both_ways() {
         date: b"today",
         extra: [b"Kakehi-Generation: 7\r\n", b"", b"", b""],
         protocol: b"",
+        via: &Via::new("ours"),
     };
     let mut out = Vec::new();
     server.send_response(&mut out, 1, text, &head, &forward, false);
@@ -80,7 +82,7 @@ fn an_exchange_goes_both_ways() {
     let sent = frames(&out);
     assert_eq!(
         text_of(&sent[0].3),
-        ":status: 200\r\ncontent-type: text/html\r\ndate: today\r\nvia: 1.1 kakehi\r\n\
+        ":status: 200\r\ncontent-type: text/html\r\ndate: today\r\nvia: 1.1 ours\r\n\
          kakehi-generation: 7\r\ncontent-length: 5\r\n"
     );
     assert_eq!(
