@@ -70,9 +70,15 @@ SERVED = {
 @pytest.fixture(scope="module")
 def site(shared_gateway: Gateway) -> Iterator[tuple[Gateway, RawBackend]]:
     backend = RawBackend()
-    common = {"listeners": ["readings"], "hostname": HOST, "cluster": "readings"}
+    common = {"listeners": ["readings", "readings-behind"], "hostname": HOST, "cluster": "readings"}
     shared_gateway.extend(
-        listeners={"readings": {"address": ports.address(), "h2c": True}},
+        listeners={
+            "readings": {"address": ports.address(), "h2c": True},
+            "readings-behind": {
+                "address": ports.address(),
+                "trusted_proxies": ["127.0.0.0/8"],
+            },
+        },
         policies={"readings": {"allow": ["127.0.0.0/8"]}},
         clusters={"readings": {"backends": {"raw": {"address": backend.address}}}},
         frontends={
@@ -119,6 +125,23 @@ def test_where_nothing_is_guarded_paths_are_as_they_are(
     with gateway.connect("readings") as plain:
         assert plain.get(HOST, target).status == 200
     assert [request.path for request in backend.requests] == [expected]
+
+
+def test_what_a_trusted_proxy_has_had_over_tls_is_sent_there_by_no_path(
+    site: tuple[Gateway, RawBackend],
+) -> None:
+    """`redirect: https` guards what a client says in clear text, and no more."""
+    gateway, backend = site
+    backend.reset()
+    with gateway.connect("readings-behind") as plain:
+        for target in ("/by/redirect/x", "/by%2Fredirect/x"):
+            assert plain.get(HOST, target, "X-Forwarded-Proto: https").status == 200
+        assert plain.get(HOST, "/by/redirect/x", "X-Forwarded-Proto: http").status == 308
+        assert plain.get(HOST, "/by%2Fredirect/x", "X-Forwarded-Proto: http").status == 400
+        assert plain.get(HOST, "/admin%2Fx", "X-Forwarded-Proto: https").status == 400
+    with gateway.connect("readings") as stranger:
+        assert stranger.get(HOST, "/by%2Fredirect/x", "X-Forwarded-Proto: https").status == 400
+    assert len(backend.requests) == 2
 
 
 def test_explain_says_so(site: tuple[Gateway, RawBackend]) -> None:

@@ -136,7 +136,12 @@ impl Frontend {
     /// Whether it answers itself what another one would pass on, or lets fewer pass. What has no backend behind
     /// it has nothing to be got past to.
     #[must_use]
-    pub fn guards_beyond(&self, other: &Self, listener: &ListenerSettings) -> bool {
+    pub fn guards_beyond(
+        &self,
+        other: &Self,
+        listener: &ListenerSettings,
+        is_secure: impl FnOnce() -> bool,
+    ) -> bool {
         if matches!(other.to, To::Nowhere) {
             return false;
         }
@@ -145,7 +150,7 @@ impl Frontend {
         let for_tls =
             |it: &Self| matches!(it.entity().rare().redirect, Some(entity::Redirect::Https));
         self.entity().rare().respond.is_some()
-            || (listener.tls.is_none() && for_tls(self) && !for_tls(other))
+            || (for_tls(self) && !for_tls(other) && !is_secure())
             || guards.is_some_and(|guards| guards.guards_beyond(other.merged(listener)))
     }
 

@@ -183,7 +183,7 @@ impl<D: Driver> Engine<D> {
             let counter = Counter::NotFound404Total;
             return Err(Own::apart(404, Outcome::NoFrontend, counter));
         };
-        if self.slips_past(asker, listener, (head, bytes), &frontend) {
+        if self.slips_past(asker, listener, (head, bytes), &frontend, record) {
             let counter = Counter::Rejected400Total;
             return Err(Own::apart(400, Outcome::AmbiguousPath, counter));
         }

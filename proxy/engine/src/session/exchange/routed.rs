@@ -56,6 +56,7 @@ impl<D: Driver> Engine<D> {
         listener: &ListenerSettings,
         (head, bytes): (&RequestHead, &[u8]),
         frontend: &Frontend,
+        record: &Record,
     ) -> bool {
         if head.has_plain_path() {
             return false;
@@ -64,9 +65,11 @@ impl<D: Driver> Engine<D> {
         if memchr::memchr2(b'%', b';', path).is_none() || frontend.spells_escapes() {
             return false;
         }
+        let facts = || self.facts(asker, listener, (head, bytes), Some(frontend), record);
+        let is_secure = || facts().is_secure();
         readings::others(path).iter().any(|path| {
             let other = self.route_to(asker, listener, (head, bytes), path);
-            other.is_some_and(|other| other.guards_beyond(frontend, listener))
+            other.is_some_and(|other| other.guards_beyond(frontend, listener, is_secure))
         })
     }
 
