@@ -142,8 +142,8 @@ class Settings(Kind):
             ge=1,
             le=4_000_000,
             description=(
-                "Frontends, clusters and backends that a worker counts one by one, from the first "
-                "request of each."
+                "Frontends, clusters, backends and policies that a worker counts one by one, from "
+                "the first request of each."
             ),
         ),
     ] = 1_000_000
@@ -156,8 +156,8 @@ class Settings(Kind):
             ge=0,
             le=1_000_000,
             description=(
-                "Frontends, clusters and backends each that have metrics of their own, the first "
-                "by name."
+                "Frontends, clusters, backends and policies each that have metrics of their own, "
+                "the first by name."
             ),
         ),
     ] = 1_500

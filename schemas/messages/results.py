@@ -232,11 +232,23 @@ class CrowdInFlight(TypedDict):
     most: int
 
 
+class PolicyCounts(TypedDict):
+    """What a policy has done to requests, by the workers that serve: since each of them began."""
+
+    policy: str
+    rate_limited: int
+    crowded: int
+    """Refused by its `concurrency`."""
+    dry_run: int
+    """Let through by one of its limits that is only tried."""
+
+
 class LimitsResult(TypedDict):
     """The answer to `limits`: those who have to wait longest first, and how many `more` there are.
 
     `in_flight`: who has how many of the requests at a time that `concurrency` lets him have, those
-    first who have the largest part. `forgiven`: who was limited may ask again. `unanswered`:
+    first who have the largest part. `policies`: what those have counted that have counted
+    something. `forgiven`: who was limited may ask again. `unanswered`:
     workers that said nothing in time; `unheard`: these, and all others that serve and are not in
     it.
     """
@@ -245,6 +257,7 @@ class LimitsResult(TypedDict):
     more: int
     in_flight: list[CrowdInFlight]
     more_in_flight: int
+    policies: list[PolicyCounts]
     forgiven: bool
     unanswered: list[int]
     unheard: list[Unheard]

@@ -14,12 +14,14 @@ FIELDS = (
 )
 OF_FRONTENDS = {"reuses": "responses_429"}
 """What a frontend counts in the place of what it has none of."""
+OF_POLICIES = {"responses_1xx": "rate_limited"}
+"""All that a policy counts."""
 COUNTERS = ("requests_total", "connections_now", "generation_now")
 _COUNTERS_OFFSET = 4096
 _HISTOGRAM_OFFSET = 4096 + 64
 _SLOTS_OFFSET = 8192
 _SLOTS = 65_536
-_KINDS = ("frontend", "cluster", "backend")
+_KINDS = ("frontend", "cluster", "backend", "policy")
 
 
 class Memory:
@@ -37,7 +39,7 @@ class Memory:
             "slots_offset": _SLOTS_OFFSET,
             "slot_size": 256,
             "slot_fields": FIELDS,
-            "slot_fields_of": {"frontend": OF_FRONTENDS},
+            "slot_fields_of": {"frontend": OF_FRONTENDS, "policy": OF_POLICIES},
         }
         text = json.dumps(header).encode()
         start = b"KAKEHI01" + struct.pack("<II", len(text), 0)

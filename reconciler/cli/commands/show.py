@@ -26,7 +26,8 @@ def show(
 
     Values of one entity are printed in full, as they run, all defaults included. `limits` shows
     whom rate limits refuse now, and who has how many requests in flight where `concurrency` bounds
-    them: addresses as they are, values of headers and cookies as a hash.
+    them: addresses as they are, values of headers and cookies as a hash. And how many requests the
+    limits of each policy have refused, or would have (`dry_run`), since the workers began.
 
     Examples:
       kakehi show
@@ -80,6 +81,13 @@ def _show_limits(runtime_dir: str | None, *, as_json: bool) -> int:
     if in_flight:
         output.line("")
         _print_rows(("limit", "who", "in flight", "of"), in_flight, result["more_in_flight"])
+    counts = [
+        [each["policy"], *(str(each[key]) for key in ("rate_limited", "crowded", "dry_run"))]
+        for each in result["policies"]
+    ]
+    if counts:
+        output.line("")
+        _print_rows(("policy", "too often", "too many at once", "only tried"), counts, 0)
     if result["unheard"]:
         output.note(unheard(result, "is not in it") or "")
     return DONE

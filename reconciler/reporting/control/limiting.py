@@ -18,6 +18,7 @@ from reconciler.reporting.control.draining import unheard
 from reconciler.reporting.control.refusals import RefusedRequestError
 from reconciler.storage.reading.state import StoredState
 from reconciler.storage.store import Store
+from reconciler.workers.counting.readings import SlotKey, Wanted, added
 from reconciler.workers.linked.link import WorkerGoneError
 from reconciler.workers.linked.worker import Worker
 from reconciler.workers.slots.supervisor import Supervisor
@@ -64,10 +65,31 @@ class Limiting:
             "more": max(0, len(limited) - ROWS_MAX),
             "in_flight": in_flight[:ROWS_MAX],
             "more_in_flight": max(0, len(in_flight) - ROWS_MAX),
+            "policies": self._counts(),
             "forgiven": request.forgive,
             "unanswered": [worker.id for worker in silent],
             "unheard": unheard(self.supervisor, silent),
         }
+
+    def _counts(self) -> list[results.PolicyCounts]:
+        """What policies have counted; of as many as have series in the metrics."""
+        state = self.store.running.state
+        names = state.first_names("policy", state.settings.metrics_entities)
+        wanted = Wanted(SlotKey("policy", name) for name in names)
+        total: dict[str, dict[str, int]] = {}
+        for slot in self.supervisor.slots:
+            for key, fields in slot.counters.fields(wanted).items():
+                total[key.name] = added(total.get(key.name, {}), fields)
+        return [
+            {
+                "policy": name,
+                "rate_limited": fields.get("rate_limited", 0),
+                "crowded": fields.get("crowded", 0),
+                "dry_run": fields.get("dry_run", 0),
+            }
+            for name, fields in sorted(total.items())
+            if any(fields.values())
+        ]
 
     async def _ask(self, worker: Worker, message: wire.Limits) -> wire.Limited | None:
         if worker.is_foreign:

@@ -24,13 +24,20 @@ from reconciler.reporting.outcomes import Outcomes
 from reconciler.source.source import Source
 from reconciler.storage.file.database import DamagedError
 from reconciler.storage.store import Store
-from reconciler.workers.counting.readings import SLOT_KINDS, Reading, SlotKey, Wanted
+from reconciler.workers.counting.readings import (
+    SERVING_KINDS,
+    SLOT_KINDS,
+    Reading,
+    SlotKey,
+    Wanted,
+)
 from reconciler.workers.slots.slot import Slot
 from reconciler.workers.slots.supervisor import Supervisor
 from reconciler.workers.watching.auditing import Auditing
 from reconciler.workers.watching.binding import unbound
 from schemas.changes.change import Change
 from schemas.entities.entity import EntityKey
+from schemas.kinds.registry import section_of
 
 if TYPE_CHECKING:
     from reconciler.reporting.monitoring.metrics import OwnNumbers
@@ -87,7 +94,8 @@ class Measuring:
         most = max(counts, key=lambda kind: counts[kind])
         if settings.admin is not None and counts[most] > settings.metrics_entities:
             found.append(
-                f"the metrics have {settings.metrics_entities} of {counts[most]} {most}s, the "
+                f"the metrics have {settings.metrics_entities} of {counts[most]} "
+                f"{section_of(most)}, the "
                 "first by name; settings.metrics_entities says how many"
             )
         slots = list(self._supervisor.slots)
@@ -97,7 +105,27 @@ class Measuring:
                 f"{settings.max_counted_entities} already (settings.max_counted_entities); with a "
                 "higher bound each is counted from its next request on"
             )
-        return found
+        return found + self._counting_alone(slots)
+
+    def _counting_alone(self, slots: Sequence[Slot]) -> list[str]:
+        """Bounds of requests in flight are the host's where its workers count in one memory."""
+        alone = [slot.id for slot in slots if slot.counters.gauge("concurrency_alone_now")]
+        if alone:
+            said = (
+                f"worker {', '.join(map(str, alone))} counts requests in flight by itself, without "
+                "the memory that the workers of the host share: concurrency lets each of these "
+                "have as many as it says"
+            )
+            return [said]
+        count = sum(slot.counters.gauge("concurrency_alone_total") for slot in slots)
+        if count:
+            said = (
+                f"{count} requests were counted by their workers alone, since the host's table of "
+                "requests in flight had no room for whose they are: concurrency has let through "
+                "more of these than it says"
+            )
+            return [said]
+        return []
 
     def _counted(self) -> tuple[Wanted | None, int]:
         """The entities that have series, None for all of them, and how many have none."""
@@ -133,7 +161,7 @@ class Measuring:
         keys = [change.key for change in changes if change.action != "add"]
         slots = list(self._supervisor.slots)
         clients = {slot.id: slot.counters.gauge("connections_now") for slot in slots}
-        field = self._fields([key for key in keys if key.kind in SLOT_KINDS], slots)
+        field = self._fields([key for key in keys if key.kind in SERVING_KINDS], slots)
         connections = {key: field(key, "connections") for key in keys if key.kind == "backend"}
         if len(self._store.running.state.names("listener")) == 1:
             # Workers count their clients together: whose they are is known when one has them all.
@@ -142,7 +170,7 @@ class Measuring:
         count = self._count_after(changes)
         return Live(
             connections,
-            {key: field(key, "active") for key in keys if key.kind in SLOT_KINDS},
+            {key: field(key, "active") for key in keys if key.kind in SERVING_KINDS},
             {worker: open_now for worker, open_now in clients.items() if worker >= count},
             range(len(slots), count),
         )

@@ -135,7 +135,7 @@ def _reconciler(numbers: OwnNumbers) -> Iterator[Metric]:
     yield from _parts(numbers.parts)
     yield GaugeMetricFamily(
         "kakehi_metrics_entities_left_out",
-        "Frontends, clusters and backends without series of their own (settings.metrics_entities).",
+        "Entities without series of their own (settings.metrics_entities).",
         numbers.entities_left_out,
     )
     yield CounterMetricFamily(

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 
 from reconciler.workers.counting.readings import (
     NAME_SUFFIX_BYTES,
+    SERVING_KINDS,
     SLOT_KINDS,
     HistogramReading,
     Reading,
@@ -27,6 +28,15 @@ _HEADER_BYTES_MAX = 1 << 20
 _HEADER_START = 16
 _NAME_OFFSET = 4
 _READ_BYTES = 1 << 20
+
+
+_NOTHING = ""
+"""The name of a field in which a kind counts nothing."""
+
+
+def _told(fields: dict[str, int]) -> dict[str, int]:
+    fields.pop(_NOTHING, None)
+    return fields
 
 
 class SharedMemory:
@@ -51,7 +61,10 @@ class SharedMemory:
         # What a kind has none of counts something else for it.
         others: dict[str, dict[str, str]] = header.get("slot_fields_of", {})
         self._names_of = {
-            kind: [others.get(kind, {}).get(name, name) for name in self.field_names]
+            kind: [
+                others.get(kind, {}).get(name, name if kind in SERVING_KINDS else _NOTHING)
+                for name in self.field_names
+            ]
             for kind in SLOT_KINDS
         }
         self._fields = struct.Struct(f"<{len(self.field_names)}Q")
@@ -161,7 +174,8 @@ class SharedMemory:
         # One whose name does not fit would stand under another one.
         room = self.name_bytes
         short = (key for key in sorted(keys) if len(key.name.encode()) <= room)
-        return {key: dict.fromkeys(self._names_of[key.kind], 0) for key in short}
+        names = self._names_of
+        return {key: _told(dict.fromkeys(names[key.kind], 0)) for key in short}
 
     @property
     def used_at_most(self) -> int:
@@ -191,7 +205,7 @@ class SharedMemory:
         name = content[_NAME_OFFSET : _NAME_OFFSET + content[2]].decode(errors="replace")
         values = self._fields.unpack_from(content, self._fields_offset)
         key = SlotKey(SLOT_KINDS[content[1]], name)
-        return key, dict(zip(self._names_of[key.kind], values, strict=True))
+        return key, _told(dict(zip(self._names_of[key.kind], values, strict=True)))
 
     def _slot_offset(self, number: int) -> int:
         return self.slots_offset + number * self.slot_size

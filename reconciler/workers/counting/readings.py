@@ -11,7 +11,9 @@ from typing import NamedTuple
 
 from schemas.record import record
 
-SLOT_KINDS = ("frontend", "cluster", "backend")
+SERVING_KINDS = ("frontend", "cluster", "backend")
+"""Kinds of entities that have requests in flight."""
+SLOT_KINDS = (*SERVING_KINDS, "policy")
 GAUGES = frozenset(("active", "connections", "drained", "tls_fault"))
 # Gauges that say which of some things is so; 0 says that none is.
 _CODES = frozenset(("tls_fault",))

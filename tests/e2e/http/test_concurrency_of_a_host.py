@@ -6,6 +6,7 @@ Each request comes by a connection of its own, so that the kernel gives both wor
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -43,11 +44,14 @@ def waits(exchange: Exchange) -> None:
 class Host:
     """Two workers, whose backend answers when it is told to."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, is_table_there: bool = True) -> None:
         self.raw = RawBackend()
         self.address = ports.address()
         self.daemon = Kakehi(Repo(directory), workers=2)
         self.daemon.repo.commit({"kakehi.yaml": self.document()})
+        if not is_table_there:
+            (self.daemon.runtime_dir / "rates" / "in-the-way").mkdir(parents=True)
+            self.daemon.runtime_dir.chmod(0o700)
         self.daemon.start()
 
     def document(self, **beside: Any) -> dict[str, Any]:
@@ -90,6 +94,10 @@ class Host:
 
     def all_that_get_in(self, name: str) -> list[rawclient.Connection]:
         return [each for _ in range(3 * MOST) if (each := self.begin(name)) is not None]
+
+    def warnings(self) -> list[str]:
+        said = self.daemon.status()["warnings"]
+        return [each for each in said if "requests in flight" in each]
 
     def in_flight(self) -> list[int]:
         return [worker["requests"] for worker in self.daemon.status()["workers"]]
@@ -205,6 +213,20 @@ def test_neither_a_commit_nor_another_daemon_gives_a_place_away(host: Host) -> N
     host.finish(held)
 
 
+def test_who_counts_alone_is_told(tmp_path: Path) -> None:
+    """Where the memory of the host cannot be had: its name is a directory's."""
+    host = Host(tmp_path, is_table_there=False)
+    try:
+        assert host.warnings() == [], "nobody has counted anything"
+        host.raw.script = lambda exchange: exchange.send(wire.response(b"ok"))
+        assert host.status("exact") == 200
+        processes.wait_until(lambda: len(host.warnings()) == 1, "status says so")
+        assert re.match(r"worker \d counts requests in flight by itself", host.warnings()[0])
+    finally:
+        host.daemon.stop()
+        host.raw.stop()
+
+
 def test_who_has_how_many_is_shown_once_for_the_host(host: Host) -> None:
     held = host.crowd("shown")
     keys = ["X-Key: one", "X-Key: one", "X-Key: other", "X-None: 0"]
@@ -221,6 +243,7 @@ def test_who_has_how_many_is_shown_once_for_the_host(host: Host) -> None:
     assert {row["who"].partition(":")[0] for row in shared} == {"hash", "none"}
     assert len({row["who"] for row in shared}) == 3
     told = host.daemon.run_cli("show", "limits", check=True).stdout
+    assert host.warnings() == [], "they count together"
     assert "nobody is limited now." not in host.daemon.run_cli("show", "limits").stdout
     assert f"frontend/shown/concurrency  127.0.0.1      {MOST}          {MOST}" in told
     done = host.daemon.run_cli("forgive", "policy/few/concurrency")

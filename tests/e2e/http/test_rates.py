@@ -46,6 +46,9 @@ FRONTENDS: dict[str, dict[str, Any]] = {
     "shown-cookie": {"rate_limit": {**HOURLY, "by": {"cookie": "sid"}}},
     "far": {},
     "lifted": {"policies": ["lifting"]},
+    "counted-a": {"policies": ["counted"]},
+    "counted-b": {"policies": ["counted"]},
+    "counted-dry": {"policies": ["counted-dry"]},
     "left": {"policies": ["left-too"], "rate_limit": {**HOURLY, "fields": "all"}},
     "left-here": {"rate_limit": {**HOURLY, "fields": "all"}},
     "untold": {"rate_limit": {"requests": 1, "per": "1h", "fields": "none"}},
@@ -78,6 +81,8 @@ class Rated:
                 "shared-by-both": {"rate_limit": HOURLY},
                 "far": {"rate_limit": HOURLY},
                 "lifting": {"rate_limit": HOURLY},
+                "counted": {"rate_limit": HOURLY},
+                "counted-dry": {"rate_limit": {"requests": 1, "per": "1h", "dry_run": True}},
                 "left-too": {
                     "rate_limit": {"requests": 9, "per": "2h", "name": "day", "fields": "all"},
                     "response_headers": {"set": {"X-Own": "a"}},
@@ -96,12 +101,16 @@ class Rated:
             },
         }
 
-    def counted(self, name: str) -> float:
+    def counted(self, name: str, **labels: str) -> float:
         with urllib.request.urlopen(f"http://{self.admin}/metrics", timeout=15) as response:
             text = response.read().decode()
         families = text_string_to_metric_families(text)
         found = (sample for family in families for sample in family.samples)
-        return sum(sample.value for sample in found if sample.name == f"kakehi_{name}")
+        return sum(
+            sample.value
+            for sample in found
+            if sample.name == f"kakehi_{name}" and labels.items() <= sample.labels.items()
+        )
 
 
 @pytest.fixture(scope="module")
@@ -217,6 +226,32 @@ def test_the_rate_of_a_policy_is_one_for_all_who_name_it(site: Rated) -> None:
     assert statuses(site, "shared-a", 2) == [200, 200]
     assert statuses(site, "shared-b", 2) == [200, 429]
     assert statuses(site, "shared-a", 1) == [429]
+
+
+def test_policies_count_whom_they_refuse(site: Rated) -> None:
+    assert statuses(site, "counted-a", 5) == [200] * 3 + [429] * 2
+    assert statuses(site, "counted-b", 1) == [429]
+    assert statuses(site, "counted-dry", 3) == [200] * 3
+    assert site.counted("policy_rate_limited_total", policy="counted") == 3
+    assert site.counted("policy_dry_run_total", policy="counted-dry") == 2
+    assert site.counted("policy_rate_limited_total", policy="counted-dry") == 0
+    with urllib.request.urlopen(f"http://{site.admin}/metrics", timeout=15) as response:
+        names = set(re.findall(r"^(kakehi_policy_\w+)\{", response.read().decode(), re.MULTILINE))
+    kinds = ("rate_limited", "crowded", "dry_run")
+    assert names == {f"kakehi_policy_{kind}_total" for kind in kinds}, "and nothing else"
+    shown = {row["policy"]: row for row in site.daemon.json("show", "limits")["policies"]}
+    nothing = {"rate_limited": 0, "crowded": 0, "dry_run": 0}
+    assert shown["counted"] == {**nothing, "policy": "counted", "rate_limited": 3}
+    assert shown["counted-dry"] == {**nothing, "policy": "counted-dry", "dry_run": 2}
+    told = site.daemon.run_cli("show", "limits", check=True).stdout
+    assert re.search(r"^counted +3 +0 +0$", told, re.MULTILINE), told
+    # What it has counted goes with it.
+    document = site.document()
+    del document["frontends"]["counted-dry"], document["policies"]["counted-dry"]
+    site.daemon.commit({"kakehi.yaml": document})
+    assert site.counted("policy_dry_run_total") == 0
+    assert site.counted("policy_rate_limited_total", policy="counted") == 3
+    site.daemon.commit({"kakehi.yaml": site.document()})
 
 
 def test_all_of_a_frontend_together(site: Rated) -> None:

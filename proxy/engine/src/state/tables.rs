@@ -4,7 +4,8 @@
 //! (and the members of the clusters it touches). Objects of entities that did not change stay the
 //! same objects: their connections, counters and positions survive.
 
-use crate::protocol::h1::via::Via;
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -13,10 +14,12 @@ use super::entity::{self, Kind};
 use super::entry::cluster_of;
 use super::listener::Listener;
 use super::merging::Found;
+use super::slot::Slot;
 use super::staged::{Staged, StagedPut};
+use crate::protocol::h1::via::Via;
 use crate::state::kinds::registry::{Running, Swap};
 use crate::telemetry::access_log::LogSink;
-use crate::telemetry::counters::Metrics;
+use crate::telemetry::counters::{Field, Metrics, SlotKind};
 use crate::tls::certificates::Certificates;
 use crate::upstream::Backend;
 
@@ -39,6 +42,8 @@ pub struct Tables {
     /// Certificates, as handshakes look them up.
     pub(super) in_service: Arc<Certificates>,
     pub(super) metrics: Rc<Metrics>,
+    /// What policies count of which something was counted.
+    pub(super) policy_slots: RefCell<HashMap<Box<str>, Slot>>,
     /// The digest of what an audit has walked over, as it was found.
     pub(super) walked: Digest,
 }
@@ -76,6 +81,7 @@ impl Tables {
             running: Running::default(),
             in_service,
             metrics,
+            policy_slots: RefCell::default(),
             walked: Digest::default(),
         }
     }
@@ -99,6 +105,22 @@ impl Tables {
     #[must_use]
     pub fn via(&self) -> &Rc<Via> {
         &self.via
+    }
+
+    /// Counts something for a policy that there is.
+    pub fn count_for(&self, policy: &str, field: Field) {
+        if self.running.policies.get(policy).is_none() {
+            return;
+        }
+        let mut slots = self.policy_slots.borrow_mut();
+        if !slots.contains_key(policy) {
+            let slot = Slot::take(&self.metrics, SlotKind::Policy, policy);
+            slots.insert(policy.into(), slot);
+        }
+        if let Some(slot) = slots.get(policy) {
+            let slot = slot.id(SlotKind::Policy, policy);
+            self.metrics.slot_add(slot, field, 1);
+        }
     }
 
     /// Has them passed on by this name from now on, if the settings give no other.

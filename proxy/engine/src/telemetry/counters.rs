@@ -292,6 +292,10 @@ impl Head {
             .iter()
             .map(|(field, _, name)| (field.as_str().to_owned(), json!(name)))
             .collect();
+        let of_policies: serde_json::Map<_, _> = Field::OF_POLICIES
+            .iter()
+            .map(|(field, name)| (field.as_str().to_owned(), json!(name)))
+            .collect();
         let header = json!({
             "counters_offset": offset_of!(Head, counters),
             "counters": Counter::ALL.map(Counter::as_str).to_vec(),
@@ -299,7 +303,10 @@ impl Head {
             "slots_offset": size_of::<Head>(),
             "slot_size": size_of::<Slot>(),
             "slot_fields": Field::ALL.map(Field::as_str),
-            "slot_fields_of": {SlotKind::Frontend.as_str(): of_frontends},
+            "slot_fields_of": {
+                SlotKind::Frontend.as_str(): of_frontends,
+                SlotKind::Policy.as_str(): of_policies,
+            },
         });
         let bytes = serde_json::to_vec(&header)?;
         if bytes.len() > HEADER_BYTES_MAX {

@@ -136,6 +136,10 @@ named_indexes! {
         RateLimitDryRunTotal = "rate_limit_dry_run_total",
         /// Requests refused by a rate, whatever the status that says so.
         RateLimitedTotal = "rate_limited_total",
+        /// Requests whose number in flight a worker has counted by itself, and not for the host.
+        ConcurrencyAloneTotal = "concurrency_alone_total",
+        /// Whether it counts all of them so, since it has no memory of the host.
+        ConcurrencyAloneNow = "concurrency_alone_now",
         /// Keys of rates whose places others have taken before they were free.
         RateKeysEvictedTotal = "rate_keys_evicted_total",
         /// Requests refused since there was no room for their keys.
@@ -268,6 +272,8 @@ pub enum SlotKind {
     Cluster = 1,
     /// A backend.
     Backend = 2,
+    /// A policy.
+    Policy = 3,
 }
 
 impl SlotKind {
@@ -277,6 +283,7 @@ impl SlotKind {
             Self::Frontend => "frontend",
             Self::Cluster => "cluster",
             Self::Backend => "backend",
+            Self::Policy => "policy",
         }
     }
 }
@@ -304,6 +311,19 @@ impl Field {
         (Self::Timeouts, 413, "responses_413"),
         (Self::Reuses, 429, "responses_429"),
     ];
+
+    /// What a policy counts, and nothing else.
+    pub const OF_POLICIES: [(Self, &'static str); 3] = [
+        (Self::RATE_LIMITED, "rate_limited"),
+        (Self::CROWDED, "crowded"),
+        (Self::DRY_RUN, "dry_run"),
+    ];
+    /// Requests that a rate of it has refused.
+    pub const RATE_LIMITED: Self = Self::Responses1xx;
+    /// Requests that its bound of those in flight has refused.
+    pub const CROWDED: Self = Self::Responses2xx;
+    /// Requests that one of these has let through, since it is only tried.
+    pub const DRY_RUN: Self = Self::Responses3xx;
 
     /// The field of responses with this status; none where nothing was answered.
     #[inline]

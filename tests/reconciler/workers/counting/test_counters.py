@@ -76,6 +76,17 @@ def test_a_successor_goes_on_from_where_its_predecessor_ended() -> None:
     assert reading.histograms["request_duration"] == HistogramReading((10, 20), (4, 2, 1), 105)
 
 
+def test_of_a_policy_nothing_is_read_that_it_does_not_count() -> None:
+    memory, counters = Memory(), Counters()
+    counters.attach(memory.duplicate())
+    memory.count(generation_now=1)
+    memory.slot(0, "policy", "login", responses_1xx=3, requests=9)
+    login, other = SlotKey("policy", "login"), SlotKey("policy", "other")
+    assert counters.read().slots == {login: {"rate_limited": 3}}
+    found = counters.read(Wanted((login, other))).slots
+    assert found == {login: {"rate_limited": 3}, other: {"rate_limited": 0}}
+
+
 def test_an_entity_without_a_request_has_counted_nothing() -> None:
     memory, counters = Memory(), Counters()
     counters.attach(memory.duplicate())

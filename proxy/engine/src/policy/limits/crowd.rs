@@ -66,7 +66,7 @@ impl Crowd {
             return Verdict::Continue;
         }
         if self.dry_run {
-            facts.meter.spare();
+            facts.meter.spare(self.policy());
             return Verdict::Continue;
         }
         Verdict::Answer(Answer {

@@ -4,7 +4,7 @@
 //! place; and whoever has not got in has not been there. A worker that counts nothing has no memory for it. What
 //! finds no room in the common memory ([`super::columns`]) is counted by this worker alone.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 
 use super::columns::Columns;
@@ -34,6 +34,8 @@ pub struct InFlight {
     own: RefCell<HashMap<Key, u64, ahash::RandomState>>,
     /// Places of a request that is being decided on.
     reserved: RefCell<Vec<Key>>,
+    /// Requests that were counted by this worker alone.
+    alone: Cell<u64>,
 }
 
 impl InFlight {
@@ -56,6 +58,8 @@ impl InFlight {
             self.add(key);
             if self.of(key) <= u64::from(most) {
                 self.reserved.borrow_mut().push(key);
+                let is_alone = self.own.borrow().contains_key(&key);
+                self.alone.set(self.alone.get() + u64::from(is_alone));
                 return true;
             }
             self.subtract(key);
@@ -67,6 +71,12 @@ impl InFlight {
             // Somebody else has given way at the same time.
         }
         false
+    }
+
+    /// How many requests were counted by this worker alone since it was asked last, and whether all are, since it has
+    /// no memory of the host.
+    pub fn take_alone(&self) -> (u64, bool) {
+        (self.alone.take(), matches!(self.columns.get(), Some(None)))
     }
 
     /// Gives up what was kept for a request that has not got in.

@@ -6,7 +6,7 @@
 //! table with keys, nobody who is over a rate profits. The table is one of the host, which all its workers change
 //! ([`super::places`]); a worker that has not got it counts by itself. Keys are hashed with a seed of the table.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::io;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::SeqCst;
@@ -67,6 +67,7 @@ pub struct Meter {
     evicted: Cell<u64>,
     crowded_out: Cell<u64>,
     spared: Cell<u64>,
+    spared_by: RefCell<Vec<Box<str>>>,
 }
 
 impl Default for Meter {
@@ -78,6 +79,7 @@ impl Default for Meter {
             evicted: Cell::new(0),
             crowded_out: Cell::new(0),
             spared: Cell::new(0),
+            spared_by: RefCell::default(),
         }
     }
 }
@@ -187,9 +189,16 @@ impl Meter {
         }
     }
 
-    /// One that is over its rate is let through, since that is only tried.
-    pub(in crate::policy) fn spare(&self) {
+    /// One that is over its rate is let through, since that is only tried: by a policy, or the frontend itself.
+    pub(in crate::policy) fn spare(&self, policy: Option<&str>) {
         self.spared.set(self.spared.get() + 1);
+        self.spared_by.borrow_mut().extend(policy.map(Into::into));
+    }
+
+    /// The policies by which some were let through since it was asked last, each as often as it was.
+    #[must_use]
+    pub fn take_spared(&self) -> Vec<Box<str>> {
+        self.spared_by.take()
     }
 
     /// Keys that have lost their places, requests for which there was none, and those that were let through, since it

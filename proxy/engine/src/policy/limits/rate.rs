@@ -94,7 +94,7 @@ impl Rate {
             .meter
             .charge(self.key(facts), self.pace, facts.now_ns, self.when_full);
         if self.dry_run && charged.is_err() {
-            facts.meter.spare();
+            facts.meter.spare(self.policy());
             return Ok(false);
         }
         charged.map(|()| true)

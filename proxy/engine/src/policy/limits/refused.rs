@@ -121,6 +121,13 @@ impl Refused {
     }
 }
 
+/// The policy that a limit is of, if it is no frontend's own.
+#[must_use]
+pub fn policy_of(limit: &str) -> Option<&str> {
+    let (policy, _) = limit.strip_prefix("policy/")?.split_once('/')?;
+    Some(policy)
+}
+
 /// Of whom a worker tells.
 pub const KNOWN_MAX: usize = 1024;
 /// How often room is looked for at most.

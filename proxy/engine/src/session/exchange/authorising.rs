@@ -421,7 +421,7 @@ impl<D: Driver> Engine<D> {
             Err(overgrown) => overgrown.into(),
         };
         let outcome = outcome_of(decided.reason).0;
-        self.count_refusal(decided.reason);
+        self.count_refusal(&decided);
         self.count_tokens();
         let mut answer = Answer::from(decided);
         let exchange = &mut self.exchanges[id];

@@ -9,6 +9,7 @@ use crate::policy::changes::room::Overgrown;
 use crate::policy::facts::Facts;
 use crate::policy::guards::jwt::token::Fault;
 use crate::policy::limits::bounds::Bounds;
+use crate::policy::limits::refused::policy_of;
 use crate::policy::merged::Merged;
 use crate::policy::plan::Changes;
 use crate::policy::{self, Page, Reason, Step};
@@ -30,7 +31,7 @@ use crate::session::front::asker::Asker;
 use crate::session::ids::ExchangeId;
 use crate::state::frontend::{Frontend, Mirror};
 use crate::state::listener::ListenerSettings;
-use crate::telemetry::names::Counter;
+use crate::telemetry::names::{Counter, Field};
 use crate::tls::client_identity::ClientIdentity;
 use crate::upstream::Cluster;
 
@@ -204,7 +205,7 @@ impl<D: Driver> Engine<D> {
                 ends_here: false,
             },
             Step::Answer(answer) => {
-                self.count_refusal(answer.reason);
+                self.count_refusal(&answer);
                 return Err(Own::of(frontend, answer.into()));
             }
         };
@@ -259,9 +260,18 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Counts what more than the status is counted of a refusal.
-    pub(super) fn count_refusal(&self, reason: Reason) {
-        if reason == Reason::TokenRefused(Fault::UnknownKey) {
+    pub(super) fn count_refusal(&self, answer: &policy::Answer) {
+        if answer.reason == Reason::TokenRefused(Fault::UnknownKey) {
             self.metrics.add(Counter::TokensUnknownKeyTotal, 1);
+        }
+        let field = match answer.reason {
+            Reason::RateLimited => Field::RATE_LIMITED,
+            Reason::Crowded => Field::CROWDED,
+            _ => return,
+        };
+        let policy = answer.limit.as_deref().and_then(policy_of);
+        if let Some(policy) = policy {
+            self.tables.count_for(policy, field);
         }
     }
 
@@ -279,6 +289,15 @@ impl<D: Driver> Engine<D> {
         self.metrics.add(Counter::RateKeysEvictedTotal, evicted);
         self.metrics.add(Counter::RateKeysRefusedTotal, crowded_out);
         self.metrics.add(Counter::RateLimitDryRunTotal, spared);
+        let (alone, is_alone) = self.in_flight.take_alone();
+        self.metrics.add(Counter::ConcurrencyAloneTotal, alone);
+        self.metrics
+            .set(Counter::ConcurrencyAloneNow, is_alone.into());
+        if spared > 0 {
+            for policy in self.meter.take_spared() {
+                self.tables.count_for(&policy, Field::DRY_RUN);
+            }
+        }
     }
 
     /// A request as the stages of its frontend see it.

@@ -257,5 +257,6 @@ impl Value for Policy {
 
     fn take(tables: &mut Tables, name: &str, _: &mut Swap) {
         tables.running.policies.swap_remove(name);
+        tables.policy_slots.get_mut().remove(name);
     }
 }
