@@ -22,6 +22,7 @@ use crate::protocol::sent::Form;
 use crate::runtime::driver::Driver;
 use crate::session::engine::Engine;
 use crate::session::exchange::body::Body;
+use crate::session::exchange::heard::{Heard, refuses};
 use crate::session::exchange::own::{Answer, outcome_of};
 use crate::session::exchange::record::is_call;
 use crate::session::exchange::text::AddressText;
@@ -33,9 +34,6 @@ use crate::session::ids::{CallId, ExchangeId, TicketId};
 use crate::state::entity::ForwardAuth;
 use crate::telemetry::names::Counter;
 use crate::upstream::Cluster;
-
-/// Bytes of a refusal's body; it is passed on whole.
-const REFUSAL_BYTES_MAX: usize = 64 * 1024;
 
 /// A request that waits, and what its stages need.
 pub(in crate::session) struct Parked {
@@ -88,72 +86,9 @@ impl Parked {
     }
 }
 
-/// What is heard of who was asked.
-#[derive(Default)]
-pub(in crate::session) struct Heard {
-    ticket: Option<TicketId>,
-    /// The final head, and the text that it is offsets into.
-    head: Option<(ResponseHead, Vec<u8>)>,
-    /// The body of a refusal.
-    body: Vec<u8>,
-    is_too_long: bool,
-}
-
-impl Heard {
-    fn hear_head(&mut self, text: &[u8], head: &ResponseHead) {
-        if head.status < 200 {
-            return;
-        }
-        // With the end of the last line.
-        let end = head.fields.iter().map(|field| field.value.end() + 2).max();
-        let text = text.get(..end.unwrap_or_default()).unwrap_or_default();
-        self.head = Some((head.clone(), text.to_vec()));
-    }
-
-    /// Returns how much more is kept.
-    fn hear_body(&mut self, bytes: &[u8]) -> usize {
-        let is_kept = self
-            .head
-            .as_ref()
-            .is_some_and(|(head, _)| refuses(head.status));
-        if !is_kept || self.is_too_long {
-            return 0;
-        }
-        self.is_too_long = self.body.len() + bytes.len() > REFUSAL_BYTES_MAX;
-        if self.is_too_long {
-            return 0;
-        }
-        self.body.extend_from_slice(bytes);
-        bytes.len()
-    }
-
-    /// Why it is no verdict, if it is none.
-    fn fault(&self, outcome: Outcome) -> Option<&'static str> {
-        if outcome != Outcome::Complete {
-            return Some(match outcome {
-                Outcome::ResponseTimeout | Outcome::ConnectTimeout => "authoriser_timeout",
-                _ => "authoriser_failed",
-            });
-        }
-        match &self.head {
-            Some((head, _)) if (200..300).contains(&head.status) => None,
-            Some((head, _)) if refuses(head.status) => {
-                self.is_too_long.then_some("authoriser_answer_too_long")
-            }
-            Some(_) | None => Some("authoriser_status"),
-        }
-    }
-}
-
 /// How many files of users are asked before anybody else is.
 fn passwords_of(merged: Option<&Merged>) -> usize {
     merged.map_or(0, |merged| merged.basics().len())
-}
-
-/// Whether a status says that a request may not pass, and what its client is to do. A 304 says nothing, since
-/// nobody has asked whether something is new.
-fn refuses(status: u16) -> bool {
-    matches!(status, 300..=303 | 305..=399 | 401 | 403)
 }
 
 impl<D: Driver> Engine<D> {

@@ -15,8 +15,8 @@ use crate::runtime::buffer::ByteQueue;
 use crate::runtime::driver::Driver;
 use crate::runtime::timer::Deadline;
 use crate::session::engine::Engine;
-use crate::session::exchange::authorising::Heard;
 use crate::session::exchange::body::Body;
+use crate::session::exchange::heard::Heard;
 use crate::session::exchange::{Exchange, Outcome, Parties};
 use crate::session::front::asker::Asker;
 use crate::session::ids::{CallId, ExchangeId};
@@ -53,7 +53,7 @@ pub(in crate::session) struct Call {
 impl<D: Driver> Engine<D> {
     /// Sends a request that has just gone to its backend to the mirrors of its frontend as well, of whose shares
     /// it is one; each share is drawn by itself. `other` is the head for those that are told otherwise.
-    pub(super) fn begin_mirrors(&mut self, id: ExchangeId, other: Option<&[u8]>) {
+    pub(super) fn begin_mirrors(&mut self, id: ExchangeId, other: Option<Vec<u8>>) {
         // It may have been answered at once.
         let Some(original) = self.exchanges.get(id).filter(|it| it.upgrade.is_none()) else {
             return;
@@ -61,7 +61,7 @@ impl<D: Driver> Engine<D> {
         let frontend = original.frontend.clone();
         for mirror in frontend.mirrors() {
             if self.random.below(100) < u64::from(mirror.share) {
-                self.begin_mirror(id, mirror, other);
+                self.begin_mirror(id, mirror, other.as_deref());
             }
         }
     }
@@ -84,7 +84,8 @@ impl<D: Driver> Engine<D> {
             Some(_) | None => &self.exchanges[id].head,
         });
         exchange.keep_head(copied);
-        self.exchanges[id].mirrors.push(call);
+        let mirrors = &mut self.exchanges[id].mirrors;
+        mirrors.get_or_insert_default().0.push(call);
         self.send_call(call, exchange, CALL_MS_MAX);
     }
 

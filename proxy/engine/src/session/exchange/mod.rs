@@ -11,6 +11,7 @@ pub(super) mod call;
 pub(super) mod compressing;
 mod crowds;
 mod edited;
+pub(super) mod heard;
 mod lines;
 pub(super) mod naming;
 mod own;
@@ -222,8 +223,8 @@ pub(in crate::session) struct Exchange {
     pub(in crate::session) tries: Tries,
     /// It waits to be let pass, or has been answered instead.
     parked: Option<Box<Parked>>,
-    /// What repeats it to the mirrors of its frontend.
-    pub(in crate::session) mirrors: Vec<CallId>,
+    /// What repeats it to the mirrors of its frontend, if something does.
+    pub(in crate::session) mirrors: Option<Box<Mirrors>>,
     /// The settings that it is served by.
     settings: Arc<entity::Settings>,
     /// The `Kakehi-Generation` response header of its generation, when asked for.
@@ -267,6 +268,10 @@ pub(in crate::session) struct Exchange {
     pub(in crate::session) record: Record,
 }
 
+/// Calls that repeat a request.
+#[derive(Default)]
+pub(in crate::session) struct Mirrors(Vec<CallId>);
+
 /// What an exchange is made of: who asks whom, by what.
 pub(in crate::session) struct Parties<'a> {
     pub(in crate::session) asker: Asker,
@@ -307,7 +312,7 @@ impl Exchange {
             attempt: None,
             tries: Tries::default(),
             parked: None,
-            mirrors: Vec::new(),
+            mirrors: None,
             settings: tables.settings.clone(),
             generation_header: tables.generation_header(),
             response_lines: None,
@@ -513,8 +518,10 @@ impl<D: Driver> Engine<D> {
                 self.give_ticket_up(ticket);
             }
         }
-        for mirror in std::mem::take(&mut exchange.mirrors) {
-            self.leave_mirror(mirror, exchange.request.is_done());
+        if let Some(mirrors) = exchange.mirrors.take() {
+            for mirror in mirrors.0 {
+                self.leave_mirror(mirror, exchange.request.is_done());
+            }
         }
     }
 

@@ -152,7 +152,7 @@ impl<D: Driver> Engine<D> {
         let mirrors = !self.exchanges[exchange].frontend.mirrors().is_empty();
         self.try_backend(exchange);
         if mirrors {
-            self.begin_mirrors(exchange, for_mirrors.as_deref());
+            self.begin_mirrors(exchange, for_mirrors);
         }
     }
 
@@ -222,10 +222,8 @@ impl<D: Driver> Engine<D> {
                 return Err(Own::of(frontend, answer.into()));
             }
         };
-        let lines = match then
-            .changes()
-            .and_then(|changes| changes.answered.as_deref())
-        {
+        let told = merged.and_then(|_| then.changes()?.answered.as_deref());
+        let lines = match told {
             Some(told) => Some(Made::behind(lines, told.as_bytes())),
             None => lines,
         };

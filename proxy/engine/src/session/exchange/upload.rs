@@ -99,7 +99,8 @@ impl<D: Driver> Engine<D> {
         self.scratch = out;
         let mirror_at = |engine: &Self, at: usize| {
             let exchange = engine.exchanges.get(number);
-            exchange.and_then(|it| it.mirrors.get(at).copied())
+            let mirrors = exchange.and_then(|it| it.mirrors.as_deref());
+            mirrors.and_then(|mirrors| mirrors.0.get(at).copied())
         };
         let mut at = 0;
         while let Some(mirror) = mirror_at(self, at) {
@@ -123,11 +124,11 @@ impl<D: Driver> Engine<D> {
             true => &[],
             false => trailers,
         };
-        let mirrors = exchange.mirrors.clone();
+        let mirrors = exchange.mirrors.as_deref().map(|mirrors| mirrors.0.clone());
         if let Some(carrier) = exchange.carrier().filter(|_| !exchange.request_discarded) {
             self.end_upload(carrier, trailers);
         }
-        for mirror in mirrors {
+        for mirror in mirrors.into_iter().flatten() {
             self.mirror_ended(mirror, trailers);
         }
     }

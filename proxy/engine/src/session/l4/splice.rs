@@ -113,7 +113,7 @@ impl<D: Driver> Engine<D> {
             return None;
         };
         let is_direct = client.input.is_empty()
-            && exchange.mirrors.is_empty()
+            && exchange.mirrors.is_none()
             && exchange.sends_request_as_it_comes()
             && self.upstreams[upstream].link == Link::Busy
             && self.upstreams[upstream].is_flushed()
