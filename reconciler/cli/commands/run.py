@@ -3,6 +3,7 @@
 import gc
 import os
 import signal
+import sys
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -135,9 +136,15 @@ def run(
         _check_apart(own_runtime, own_state)
         if options.remote is None:
             _tell_uncommitted(options)
-        return run_daemon(options)
+        code = run_daemon(options)
     finally:
         zygote.end()
+    # Whatever holds more than memory is closed. Python would take that apart, object by object, and
+    # under the feet of threads that a file system holds.
+    with suppress(OSError):
+        sys.stderr.flush()
+    sys.stdout.flush()
+    os._exit(code)
 
 
 def _check_apart(runtime: str, state: str) -> None:
