@@ -27,8 +27,7 @@ _COMMITS = (
     "git for-each-ref --format='%(refname:short)' refs/heads refs/tags refs/remotes 2>/dev/null"
 )
 
-_BASH = f"""\
-_kakehi_ask() {{
+_BASH = rf"""_kakehi_ask() {{
   compgen -W "$(kakehi complete "$1" -- "$2" "$COMP_LINE" 2>/dev/null)" -- "$2"
 }}
 _kakehi_{ENTITIES}() {{ _kakehi_ask {ENTITIES} "$1"; }}
@@ -37,7 +36,8 @@ _kakehi_{LIMITS}() {{ _kakehi_ask {LIMITS} "$1"; }}
 _kakehi_{BACKENDS}() {{ _kakehi_ask {BACKENDS} "$1"; }}
 _kakehi_{DRAINED}() {{ _kakehi_ask {DRAINED} "$1"; }}
 _kakehi_{COMMITS}() {{ compgen -W "HEAD $({_COMMITS})" -- "$1"; }}
-_kakehi_{PLANNED}() {{ compgen -d -- "$1"; _kakehi_ask {ENTITIES} "$1"; }}
+_kakehi_{DIRECTORY}() {{ compgen -d -- "$1" | grep -vE '(^|/)\.git$'; }}
+_kakehi_{PLANNED}() {{ _kakehi_{DIRECTORY} "$1"; _kakehi_ask {ENTITIES} "$1"; }}
 _kakehi_{URLS}() {{ _kakehi_ask {URLS} "$1"; }}
 _kakehi() {{
   # bash ends a word at each colon, which none of the arguments does, and wants what is behind it.
@@ -143,5 +143,5 @@ def _completed_by(what: str) -> Any:
     import shtab
 
     ours = f"_kakehi_{what}"
-    known: dict[str, Any] = {FILE: shtab.FILE, DIRECTORY: shtab.DIRECTORY}
+    known: dict[str, Any] = {FILE: shtab.FILE, DIRECTORY: {**shtab.DIRECTORY, "bash": ours}}
     return known.get(what, {"bash": ours, "zsh": ours, "fish": f"({ours})"})

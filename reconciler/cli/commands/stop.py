@@ -1,5 +1,6 @@
 """`kakehi stop`: ends the proxy altogether, which a signal to the daemon may leave running."""
 
+import time
 from functools import partial
 from typing import Annotated
 
@@ -9,6 +10,8 @@ from reconciler.cli.outlasting import ask_within
 from reconciler.cli.output import count, note
 from reconciler.cli.parameters import Option, RuntimeDir, milliseconds
 from reconciler.cli.paths import runtime_directory
+
+_AGAIN_S = 0.1
 
 
 def stop(
@@ -28,19 +31,34 @@ def stop(
       kakehi stop
       kakehi stop --runtime-dir demo/.kakehi/run
     """
-    limit_s = milliseconds(timeout, "--timeout") / 1_000
-    try:
-        # Killed meanwhile, and started again by whoever keeps it running.
-        ask_within(runtime_dir, partial(ask, runtime_dir, "stop", None), limit_s, first=False)
-    except NoDaemonError as error:
-        if not error.orphans:
-            raise
-        _end_orphans(runtime_dir, limit_s)
+    deadline = time.monotonic() + milliseconds(timeout, "--timeout") / 1_000
+    has_waited = False
+    while not _has_ended(runtime_dir, max(0.0, deadline - time.monotonic()), has_waited):
+        if time.monotonic() >= deadline:
+            raise CommandError(
+                "another `kakehi stop` or a daemon that begins is at it", code=TIMEOUT
+            )
+        has_waited = True
+        time.sleep(_AGAIN_S)
     note("The proxy has ended: no worker is left.")
     return DONE
 
 
-def _end_orphans(runtime_dir: str | None, limit_s: float) -> None:
+def _has_ended(runtime_dir: str | None, limit_s: float, has_waited: bool) -> bool:
+    """Whether it has; another `kakehi stop` may be at it, or a daemon be about to begin."""
+    try:
+        # Killed meanwhile, and started again by whoever keeps it running.
+        ask_within(runtime_dir, partial(ask, runtime_dir, "stop", None), limit_s, first=False)
+    except NoDaemonError as error:
+        if error.orphans:
+            return _ends_orphans(runtime_dir, limit_s)
+        if not has_waited or error.runs:
+            raise
+    return True
+
+
+def _ends_orphans(runtime_dir: str | None, limit_s: float) -> bool:
+    """End them, unless somebody else has the runtime directory."""
     from pathlib import Path
 
     from reconciler.errors import MachineError
@@ -49,8 +67,8 @@ def _end_orphans(runtime_dir: str | None, limit_s: float) -> None:
     directory = Path(runtime_directory(runtime_dir))
     try:
         told, left = orphans.end(directory, limit_s)
-    except MachineError as error:
-        raise CommandError(str(error), "a daemon begins: try again") from None
+    except MachineError:
+        return False
     except PermissionError as error:
         raise CommandError(f"cannot end the workers: {error.strerror}") from None
     note(f"No daemon ran; {count(len(told), 'worker')} went on serving and {_were(told)} ended.")
@@ -60,6 +78,7 @@ def _end_orphans(runtime_dir: str | None, limit_s: float) -> None:
     hidden = orphans.hidden(directory, left)
     if hidden:
         raise CommandError(hidden)
+    return True
 
 
 def _were(told: dict[int, int]) -> str:

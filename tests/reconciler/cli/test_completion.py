@@ -166,3 +166,16 @@ def read_until(terminal: int, *any_of: str) -> None:
     while not any(text in said for text in any_of):
         assert select.select([terminal], [], [], 30)[0], said
         said += os.read(terminal, 4096).decode(errors="replace")
+
+
+def test_bash_offers_no_directory_of_gits_own(scripts: Path, tmp_path: Path) -> None:
+    Repo(tmp_path / "shop")
+    for line, place, found in (
+        ("kakehi plan ", tmp_path / "shop", False),
+        ("kakehi run ", tmp_path / "shop", False),
+        ("kakehi validate ", tmp_path, True),
+        ("kakehi validate shop/", tmp_path, False),
+    ):
+        offered = completed(scripts, "bash", line, cwd=place)
+        assert not any(each.endswith(".git") for each in offered), line
+        assert ("shop" in offered) is found, line
