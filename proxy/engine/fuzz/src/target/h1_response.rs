@@ -9,6 +9,7 @@ use _engine::protocol::h1::ResponseForward;
 use _engine::protocol::h1::ResponseHead;
 use _engine::protocol::h1::UpstreamFault;
 use _engine::protocol::h1::response::parse;
+use _engine::protocol::h1::via::Via;
 use _engine::protocol::h1::write_response;
 
 use super::NEXT_HOP;
@@ -113,6 +114,7 @@ fn check_forwarded(input: &[u8], head: &ResponseHead, asked: Asked) {
         persistence: Persistence::Implied,
         date: b"Tue, 15 Nov 1994 08:12:31 GMT",
         extra: [b"Kakehi-Generation: 7\r\n", b"", b"", b""],
+        via: &Via::new("kakehi"),
         protocol: b"",
     };
     let mut out = Vec::new();

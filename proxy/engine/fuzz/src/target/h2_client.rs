@@ -8,6 +8,7 @@ use _engine::protocol::h1::ResponseBody;
 use _engine::protocol::h1::ResponseForward;
 use _engine::protocol::h1::ResponseHead;
 use _engine::protocol::h1::response::parse;
+use _engine::protocol::h1::via::Via;
 use _engine::protocol::h1::write_response;
 use _engine::protocol::h2::Connection;
 use _engine::protocol::h2::Event;
@@ -102,6 +103,7 @@ fn check_forwarded(heads: &Heads, is_head: bool) {
         persistence: Persistence::Implied,
         date: b"Tue, 15 Nov 1994 08:12:31 GMT",
         extra: [b"Kakehi-Generation: 7\r\n", b"", b"", b""],
+        via: &Via::new("kakehi"),
         protocol: b"",
     };
     let mut sent = Vec::new();
