@@ -1,6 +1,6 @@
 //! Buffers that a connection borrows only while bytes wait in it.
 //!
-//! An idle connection holds an empty [`ByteQueue`] (32 bytes) and no memory behind it. What queues hold
+//! An idle connection holds an empty [`ByteQueue`] (8 bytes) and no memory behind it. What queues hold
 //! is counted where it is allocated, so that all of it has one bound; `session` asks for it.
 
 use super::pipe::Pipes;
@@ -14,9 +14,20 @@ const SPARE_BUFFER_BYTES_MAX: usize = 64 * 1024;
 #[derive(Default)]
 pub struct BufferPool {
     spare: Vec<Vec<u8>>,
+    /// What queues lie in that have something, without a buffer.
+    #[allow(clippy::vec_box, reason = "a queue that is empty is to be one pointer")]
+    spare_queues: Vec<Box<Queued>>,
     queued: usize,
     /// Pipes, which count when bytes wait in them.
     pub pipes: Pipes,
+}
+
+/// A queue that has something.
+#[derive(Default)]
+struct Queued {
+    bytes: Vec<u8>,
+    /// Those before it have gone.
+    start: usize,
 }
 
 impl BufferPool {
@@ -51,38 +62,57 @@ impl BufferPool {
             self.spare.push(buffer);
         }
     }
+
+    fn take_queue(&mut self) -> Box<Queued> {
+        let mut queue = self.spare_queues.pop().unwrap_or_default();
+        queue.bytes = self.take();
+        self.queued += queue.bytes.capacity();
+        queue
+    }
+
+    fn give_queue(&mut self, mut queue: Box<Queued>) {
+        self.queued -= queue.bytes.capacity();
+        self.give(std::mem::take(&mut queue.bytes));
+        if self.spare_queues.len() < SPARE_BUFFERS_MAX {
+            queue.start = 0;
+            self.spare_queues.push(queue);
+        }
+    }
 }
 
 /// Bytes waiting for a socket, or for the rest of a message.
+///
+/// Whoever waits for nothing has a pointer to nothing: most connections, most of the time.
 #[derive(Default)]
-pub struct ByteQueue {
-    bytes: Vec<u8>,
-    start: usize,
-}
+pub struct ByteQueue(Option<Box<Queued>>);
 
 impl ByteQueue {
     /// Bytes that wait.
     #[must_use]
     pub fn as_slice(&self) -> &[u8] {
-        &self.bytes[self.start..]
+        self.0
+            .as_ref()
+            .map_or(&[], |queue| &queue.bytes[queue.start..])
     }
 
     /// Bytes that wait, to be changed in place.
     #[must_use]
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
-        &mut self.bytes[self.start..]
+        self.0
+            .as_mut()
+            .map_or(&mut [], |queue| &mut queue.bytes[queue.start..])
     }
 
     /// Number of bytes that wait.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.bytes.len() - self.start
+        self.as_slice().len()
     }
 
-    /// Whether none wait.
+    /// Whether none wait: then there is no queue.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.start == self.bytes.len()
+        self.0.is_none()
     }
 
     /// Adds bytes at the end.
@@ -90,17 +120,15 @@ impl ByteQueue {
         if bytes.is_empty() {
             return;
         }
-        let before = self.bytes.capacity();
-        if before == 0 {
-            self.bytes = pool.take();
-        }
+        let queue = self.0.get_or_insert_with(|| pool.take_queue());
+        let before = queue.bytes.capacity();
         // A queue that is never quite empty must not grow for ever.
-        if self.start > self.len() {
-            self.bytes.drain(..self.start);
-            self.start = 0;
+        if queue.start > queue.bytes.len() - queue.start {
+            queue.bytes.drain(..queue.start);
+            queue.start = 0;
         }
-        self.bytes.extend_from_slice(bytes);
-        pool.queued += self.bytes.capacity() - before;
+        queue.bytes.extend_from_slice(bytes);
+        pool.queued += queue.bytes.capacity() - before;
     }
 
     /// Replaces everything by `bytes`.
@@ -109,25 +137,35 @@ impl ByteQueue {
             self.clear(pool);
             return;
         }
-        self.start = 0;
-        self.bytes.clear();
+        if let Some(queue) = &mut self.0 {
+            queue.start = 0;
+            queue.bytes.clear();
+        }
         self.push(pool, bytes);
     }
 
     /// Drops `count` bytes from the front, or all if there are fewer; the memory goes back to the pool
     /// with the last one.
     pub fn consume(&mut self, pool: &mut BufferPool, count: usize) {
-        self.start = self.start.saturating_add(count);
-        if self.start >= self.bytes.len() {
+        let Some(queue) = &mut self.0 else {
+            return;
+        };
+        queue.start = queue.start.saturating_add(count);
+        if queue.start >= queue.bytes.len() {
             self.clear(pool);
         }
     }
 
     /// Drops everything.
     pub fn clear(&mut self, pool: &mut BufferPool) {
-        self.start = 0;
-        pool.queued -= self.bytes.capacity();
-        pool.give(std::mem::take(&mut self.bytes));
+        if let Some(queue) = self.0.take() {
+            pool.give_queue(queue);
+        }
+    }
+
+    #[cfg(test)]
+    fn capacity(&self) -> usize {
+        self.0.as_ref().map_or(0, |queue| queue.bytes.capacity())
     }
 }
 
@@ -145,7 +183,7 @@ mod tests {
             queue.consume(&mut pool, 100);
         }
         assert_eq!(queue.len(), 10);
-        assert!(queue.bytes.capacity() < 1000);
+        assert!(queue.capacity() < 1000);
     }
 
     #[test]
@@ -158,7 +196,7 @@ mod tests {
         assert_eq!(queue.as_slice(), b"cdef");
         queue.consume(&mut pool, 4);
         assert!(queue.is_empty());
-        assert_eq!(queue.bytes.capacity(), 0);
+        assert_eq!(queue.capacity(), 0);
         assert_eq!(pool.spare.len(), 1);
     }
 
@@ -171,7 +209,7 @@ mod tests {
                 queue.push(&mut pool, &vec![1; 100 * round]);
                 queue.consume(&mut pool, 50);
             }
-            let held: usize = queues.iter().map(|queue| queue.bytes.capacity()).sum();
+            let held: usize = queues.iter().map(|queue| queue.capacity()).sum();
             assert_eq!(pool.queued_bytes(), held);
             queues[0].replace(&mut pool, &[2; 10]);
         }

@@ -35,7 +35,7 @@ const BULK_BYTES_MIN: usize = 128 * 1024;
 
 /// What a connection has brought in reads that were worth it, one after the other.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Bulk(usize);
+pub(super) struct Bulk(u32);
 
 impl Bulk {
     /// Takes note of a read.
@@ -43,14 +43,16 @@ impl Bulk {
     pub(super) fn brought(&mut self, bytes: usize) {
         self.0 = match bytes < BULK_READ_BYTES_MIN {
             true => 0,
-            false => self.0.saturating_add(bytes),
+            false => self
+                .0
+                .saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX)),
         };
     }
 
     /// Whether it is a large transfer, which waits for its turn.
     #[inline]
     pub(super) fn is_large(self) -> bool {
-        self.0 >= BULK_BYTES_MIN
+        self.0 as usize >= BULK_BYTES_MIN
     }
 }
 

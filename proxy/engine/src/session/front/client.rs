@@ -48,6 +48,10 @@ pub(in crate::session) enum Phase {
     Lingering,
 }
 
+/// There are as many as a worker has idle connections: what a request needs lies with its exchange, and what few
+/// connections have behind a pointer.
+const _: () = assert!(size_of::<Option<Client>>() <= 184);
+
 /// One accepted connection.
 pub(in crate::session) struct Client {
     pub(in crate::session) stream: Transport,

@@ -25,8 +25,8 @@ const LOOKS: u8 = 4;
 pub(in crate::session) struct WriteWait {
     /// When it is looked at next; 0 while nothing waits.
     look_ms: u64,
-    /// What the peer had not acknowledged at the last look; `None` before the first.
-    unacknowledged: Option<u32>,
+    /// What the peer had not acknowledged at the last look; 0 before the first.
+    unacknowledged: u32,
     /// Looks in a row that saw no progress.
     silent_looks: u8,
 }
@@ -138,11 +138,11 @@ impl<D: Driver> Engine<D> {
             Asker::Connection(id) => {
                 let client = &self.clients[id];
                 let socket = client.stream.raw();
-                let now = socket.map(|socket| socket::sending(socket).unacknowledged);
+                let now = socket.map_or(0, |socket| socket::sending(socket).unacknowledged);
                 (now < client.write.unacknowledged, now)
             }
             // What holds a stream up that waits for its connection is looked at there.
-            Asker::Stream(id) => (self.streams[id].blocked, None),
+            Asker::Stream(id) => (self.streams[id].blocked, 0),
             Asker::Call(_) => return,
         };
         let write = self.write_of(asker);
