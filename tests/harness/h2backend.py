@@ -120,6 +120,11 @@ class Request:
             if is_last:
                 return
 
+    def window(self) -> int:
+        """Bytes of the response that we let it send now."""
+        with self.peer.changed:
+            return int(self.peer.h2.local_flow_control_window(self.stream))
+
     def _window(self) -> int:
         state = self.peer.h2
         return min(state.local_flow_control_window(self.stream), state.max_outbound_frame_size)

@@ -42,6 +42,10 @@ pub(in crate::session) struct BackStream {
     pub(super) finished: bool,
     /// Everything has been received.
     pub(super) received: bool,
+    /// Bytes of its response that have been passed on.
+    pub(super) passed: u64,
+    /// With how many of them it is asked whether more of it may wait; 0: not any more.
+    pub(super) widen_at: u64,
     /// The request ends with `output`.
     pub(in crate::session) ends_when_sent: bool,
     /// Trailers to send when everything before them has gone.
@@ -112,6 +116,8 @@ impl<D: Driver> Engine<D> {
             met_idle,
             finished: ends,
             received: false,
+            passed: 0,
+            widen_at: 0,
             ends_when_sent: false,
             trailers_out: Vec::new(),
             trailers_in: Vec::new(),

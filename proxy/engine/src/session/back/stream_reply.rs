@@ -20,8 +20,9 @@ use crate::session::ids::{BackStreamId, ExchangeId, UpstreamId};
 use crate::session::queue::Bulk;
 use crate::telemetry::names::Counter;
 
-/// Longer responses get a wider window.
-const SHORT_BYTES_MAX: u64 = 64 * 1024;
+/// A client that has taken so much of a longer response gets a wider window: the buffers of its system take less
+/// of what it does not read.
+const TAKEN_BYTES_MIN: u64 = 256 * 1024;
 
 /// With more streams than this none of a client's gets a wider window.
 const LONG_STREAMS_MAX: usize = 4;
@@ -53,6 +54,9 @@ impl<D: Driver> Engine<D> {
         self.back_streams[id].received = ends;
         let mut head = std::mem::take(&mut heads.response);
         let is_long = !ends && is_long(&head);
+        if is_long {
+            self.back_streams[id].widen_at = TAKEN_BYTES_MIN;
+        }
         if let Some(shared) = self.upstreams[connection].shared.as_mut() {
             shared.answers();
         }
@@ -63,33 +67,47 @@ impl<D: Driver> Engine<D> {
         };
         self.response_arrived(number, &mut head, heads.text(), body, &[]);
         heads.response = head;
-        if is_long {
-            self.widen_back_stream(connection, named);
+        let stream = self.back_streams.get(id).filter(|_| is_long);
+        if stream.is_some_and(|it| self.exchanges[it.exchange].asker.shares()) {
+            self.widen_back_stream(id);
         }
     }
 
-    /// Gives a long response a wider window, if it leaves as it comes and its client takes it. A client of many
-    /// streams must not make us hold as much for each; of what is paced, a piece waits.
-    fn widen_back_stream(&mut self, connection: UpstreamId, named: Named) {
-        let Some((_, number)) = self.find_back_stream(connection, named) else {
+    /// Notes what has been passed on of a response, of which more may wait once its client has taken much.
+    fn note_passed(&mut self, id: BackStreamId, bytes: usize) {
+        let Some(stream) = self.back_streams.get_mut(id) else {
             return;
         };
-        let exchange = &self.exchanges[number];
-        let client = self.client_at(exchange.asker);
-        let is_one_of_few = client.is_some_and(|client| {
-            let multiplex = client.multiplex.as_ref();
-            multiplex.is_none_or(|it| it.stream_count() <= LONG_STREAMS_MAX)
-        });
-        if !is_one_of_few
-            || exchange.is_compressed()
-            || !self.takes_more(exchange.asker)
-            || self.is_saving_memory()
-        {
+        stream.passed += bytes as u64;
+        if stream.widen_at != 0 && stream.passed >= stream.widen_at {
+            self.widen_back_stream(id);
+        }
+    }
+
+    /// Gives a long response a wider window, if it leaves as it comes and its client has read much of it. For one of
+    /// few streams it is at once: what is urgent comes before the rest only if both wait here. A client of many
+    /// must not make us hold as much for each; of what is paced, a piece waits.
+    fn widen_back_stream(&mut self, id: BackStreamId) {
+        let stream = &self.back_streams[id];
+        let exchange = &self.exchanges[stream.exchange];
+        let Some(client) = self.client_at(exchange.asker) else {
+            return;
+        };
+        let multiplex = client.multiplex.as_ref();
+        let has_taken = match multiplex {
+            Some(it) => it.stream_count() <= LONG_STREAMS_MAX && self.takes_more(exchange.asker),
+            None => stream.passed >= TAKEN_BYTES_MIN + client.untaken_bytes(),
+        };
+        let is_wanted = has_taken && !exchange.is_compressed() && !self.is_saving_memory();
+        let (connection, number, piece) =
+            (stream.connection, stream.number, exchange.piece_of_rate());
+        if !is_wanted {
+            self.back_streams[id].widen_at = stream.passed + TAKEN_BYTES_MIN;
             return;
         }
-        let piece = self.exchanges[number].piece_of_rate();
+        self.back_streams[id].widen_at = 0;
         if let Some(shared) = self.upstreams[connection].shared.as_mut() {
-            shared.widen(named.0, piece);
+            shared.widen(number, piece);
         }
     }
 
@@ -101,7 +119,8 @@ impl<D: Driver> Engine<D> {
         ends: bool,
     ) {
         let mut consumed = data.len();
-        if let Some((id, number)) = self.find_back_stream(connection, named) {
+        let found = self.find_back_stream(connection, named);
+        if let Some((id, number)) = found {
             let stream = &mut self.back_streams[id];
             stream.received |= ends;
             consumed = 0;
@@ -121,6 +140,9 @@ impl<D: Driver> Engine<D> {
             }
         }
         self.credit_back_stream(connection, named.0, consumed);
+        if let Some((id, _)) = found {
+            self.note_passed(id, consumed);
+        }
     }
 
     /// Passes bytes on; returns how many were used up.
@@ -182,6 +204,7 @@ impl<D: Driver> Engine<D> {
             self.wake_back_stream(id);
         }
         self.credit_back_stream(connection, number, consumed);
+        self.note_passed(id, consumed);
         if self.upstreams.contains(connection) {
             self.queue_shared(connection);
         }
@@ -379,7 +402,7 @@ impl<D: Driver> Engine<D> {
 /// Whether a response is worth a wider window.
 fn is_long(head: &ResponseHead) -> bool {
     match head.body {
-        ResponseBody::Length(length) => length > SHORT_BYTES_MAX,
+        ResponseBody::Length(length) => length > TAKEN_BYTES_MIN,
         ResponseBody::Chunked | ResponseBody::UntilClose => true,
         ResponseBody::None => false,
     }

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use crate::policy::limits::bandwidth::Booked;
 use crate::runtime::buffer::ByteQueue;
 use crate::runtime::driver::Driver;
+use crate::runtime::socket;
 use crate::runtime::timer::Deadline;
 use crate::session::engine::Engine;
 use crate::session::engine::{READ_WITH_HEAD_BYTES, READS_PER_TURN, RECEIVE_BYTES};
@@ -104,6 +105,13 @@ impl Client {
     /// Whether the socket has taken everything that was sent.
     pub(in crate::session) fn is_flushed(&self) -> bool {
         self.output.is_empty() && !self.stream.has_unsent()
+    }
+
+    /// Bytes of what was sent to it that wait here, or that its system has not acknowledged.
+    pub(in crate::session) fn untaken_bytes(&self) -> u64 {
+        let socket = self.stream.raw();
+        let unacknowledged = socket.map_or(0, |socket| socket::sending(socket).unacknowledged);
+        (self.output.len() + self.stream.unsent_bytes()) as u64 + u64::from(unacknowledged)
     }
 
     /// Whether nothing more can come, which could make a reset of an orderly close. Over TLS it may still say
