@@ -165,25 +165,31 @@ class Outcomes:
                 message = f"{where.file}:{where.line}:{where.column}: {message}"
         self._refused(head, began, stage=failure.stage, message=message, place=place)
 
-    def overlaid(self, outcome: str, drains: Sequence[Drain]) -> None:
-        """An operator's drains have begun (`drained`), or ended (`undrained`, `expired`)."""
+    def overlaid(self, outcome: str, drains: Sequence[Drain], by: str | None = None) -> None:
+        """An operator's drains have begun (`drained`), or ended (`undrained`, `expired`).
+
+        `by` is who has ended them.
+        """
         if not drains:
             return
+        owners = ", ".join(sorted({each.owner for each in drains if each.owner}))
+        of: dict[str, str] = {} if by is None else {"drained_by": _bounded(owners)}
         names = [each.backend for each in drains]
         running = self._store.running
         self.history.add(
             {
                 "at": now(),
                 "commit": running.commit or "",
-                "outcome": outcome,  # type: ignore[typeddict-item]  # one of the three words
+                "outcome": outcome,
                 "generation": running.generation,
                 "duration_ms": 0.0,
-                "author": drains[0].owner,
+                "author": drains[0].owner if by is None else by,
                 "subject": _bounded(", ".join(names)),
                 "change_count": 0,
                 "changes": [],
                 "backends": names[:CHANGES_MAX],
                 "expires_at": drains[0].expires_at,
+                **of,  # type: ignore[typeddict-item]  # the one key of it
             }
         )
 

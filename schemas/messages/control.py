@@ -133,10 +133,11 @@ class DrainRequest:
 
 @record
 class UndrainRequest:
-    """Takes a drain back. Answered by a `DrainResult`."""
+    """Takes a drain back; `owner` is who does it. Answered by a `DrainResult`."""
 
     name: ClassVar[str] = "undrain"
     backend: str
+    owner: str = ""
 
 
 @record

@@ -70,19 +70,24 @@ class HistoryEntry(TypedDict):
     line: NotRequired[int | None]
     backends: NotRequired[list[str]]
     expires_at: NotRequired[str | None]
+    drained_by: NotRequired[str]
     files: NotRequired[list[str]]
     change_count: int
     changes: list[dict[str, Any]]
 
 
 class DrainEvent(TypedDict):
-    """What became of drains while a commit ran. `outcome`: drained | undrained | expired."""
+    """What became of drains while a commit ran. `outcome`: drained | undrained | expired.
+
+    `owner` is who has done it, or whose drain has expired; `drained_by` whose an undrained one was.
+    """
 
     position: int
     at: str
     outcome: str
     backends: list[str]
     owner: str
+    drained_by: NotRequired[str]
     expires_at: str | None
     commit: str
 

@@ -35,6 +35,11 @@ _BACKEND = (
 )
 
 
+Owner = Annotated[
+    str | None, Option("--owner", metavar="NAME", help="Who does it [default: your login].")
+]
+
+
 def drain(
     backend: Annotated[str, Argument("CLUSTER/BACKEND", help=_BACKEND, completes=BACKENDS)],
     wait: Annotated[
@@ -48,9 +53,7 @@ def drain(
         str,
         Option("--for", metavar="TIME", help="When it ends by itself [default: 1h]; or `forever`."),
     ] = "1h",
-    owner: Annotated[
-        str | None, Option("--owner", metavar="NAME", help="Who does it [default: your login].")
-    ] = None,
+    owner: Owner = None,
     as_json: AsJson = False,
     runtime_dir: RuntimeDir = None,
 ) -> int:
@@ -63,9 +66,7 @@ def drain(
       kakehi undrain shop/shop-1
     """
     _check(backend)
-    if owner is not None and not owner.strip():
-        raise UsageError("--owner needs a name", "without --owner it is your login")
-    who = _login() if owner is None else owner
+    who = _who(owner)
     if timeout is not None and not wait:
         raise UsageError(
             "--timeout bounds --wait, and that is missing",
@@ -101,6 +102,7 @@ def drain(
 
 def undrain(
     backend: Annotated[str, Argument("CLUSTER/BACKEND", help=_BACKEND, completes=DRAINED)],
+    owner: Owner = None,
     as_json: AsJson = False,
     runtime_dir: RuntimeDir = None,
 ) -> int:
@@ -110,7 +112,7 @@ def undrain(
       kakehi undrain shop/shop-1
     """
     _check(backend)
-    result = ask(runtime_dir, "undrain", {"backend": backend})
+    result = ask(runtime_dir, "undrain", {"backend": backend, "owner": _who(owner)})
     if not as_json:
         _tell_not_kept(result)
     takes = "takes" if len(result["backends"]) == 1 else "take"
@@ -180,6 +182,12 @@ def _tell_others(result: dict[str, Any], who: str) -> None:
             f"{visible(each['owner']) or 'somebody'} since {since}, "
             f"until {until}; now it is {visible(who)}'s"
         )
+
+
+def _who(owner: str | None) -> str:
+    if owner is not None and not owner.strip():
+        raise UsageError("--owner needs a name", "without --owner it is your login")
+    return _login() if owner is None else owner
 
 
 def _login() -> str:

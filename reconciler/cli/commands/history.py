@@ -55,7 +55,10 @@ def _drain(event: dict[str, Any], paint: output.Painter) -> list[str]:
     until = ""
     if event["outcome"] == "drained":
         until = f", until {output.moment(expires) if expires else 'it is undrained'}"
-    who = f" ({visible(event['owner'])})" if event["owner"] else ""
+    said = [visible(event["owner"])] if event["owner"] else []
+    if of := event.get("drained_by"):
+        said.append(f"of the drain of {visible(of)}")
+    who = f" ({', '.join(said)})" if said else ""
     when, word = output.moment(event["at"]), paint("dim", f"{event['outcome']:<10}")
     return [f"{'':<12}  {when}  {word}".rstrip(), f"    {', '.join(event['backends'])}{until}{who}"]
 

@@ -98,7 +98,7 @@ class ControlAnswers:
         self, request: control.DrainRequest | control.UndrainRequest
     ) -> results.DrainResult:
         if isinstance(request, control.UndrainRequest):
-            return await self.draining.undrain(request.backend)
+            return await self.draining.undrain(request)
         return await self.draining.drain(request)
 
     def _retry(self) -> results.RetryResult:

@@ -67,8 +67,9 @@ class Draining:
         ]
         return await self._result(request.backend, backends, timed_out, others, ended)
 
-    async def undrain(self, backend: str) -> results.DrainResult:
+    async def undrain(self, request: control.UndrainRequest) -> results.DrainResult:
         """Of one backend, or of all at an address. Raises `RefusedRequestError`."""
+        backend = request.backend
         host = _address_in(backend)
         backends = [backend] if host is None else self._at(*host)
         ended = [found for each in backends if (found := self.drains.get(each)) is not None]
@@ -78,8 +79,9 @@ class Draining:
             self.drains.remove_all(backends)
         except OSError as error:
             log.warning("the drain will come back at a restart", reason=error.strerror or error)
-        log.info("drained no longer", backend=",".join(each.backend for each in ended))
-        self.outcomes.overlaid("undrained", ended)
+        names = ",".join(each.backend for each in ended)
+        log.info("drained no longer", backend=names, by=request.owner)
+        self.outcomes.overlaid("undrained", ended, request.owner)
         await self.store.settled()
         await self.overlaying.taken()
         return await self._result(backend, [each.backend for each in ended])

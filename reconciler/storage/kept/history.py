@@ -277,7 +277,7 @@ def _without_changes(entry: HistoryEntry) -> HistoryEntry:
 
 
 def _event(entry: HistoryEntry, position: int) -> DrainEvent:
-    return {
+    event: DrainEvent = {
         "position": position,
         "at": entry["at"],
         "outcome": entry["outcome"],
@@ -286,6 +286,9 @@ def _event(entry: HistoryEntry, position: int) -> DrainEvent:
         "expires_at": entry.get("expires_at"),
         "commit": entry["commit"],
     }
+    if "drained_by" in entry:
+        event["drained_by"] = entry["drained_by"]
+    return event
 
 
 def _decoded(row: HistoryRow) -> HistoryEntry | None:

@@ -194,15 +194,19 @@ def test_drains_stand_in_history_and_are_no_outcome_of_the_commit(running: Shop)
     result(running, "drain", backend="shop/one", owner="alice", ttl_s=0.2)
     eventually(lambda: running.daemon.status()["drains"] == [])
     result(running, "drain", backend="shop/one", owner="bob")
-    result(running, "undrain", backend="shop/one")
+    undrained = running.daemon.run_cli("undrain", "shop/one", "--owner", "mallory")
+    assert undrained.returncode == 0
+    assert running.daemon.run_cli("undrain", "shop/one", "--owner", " ").returncode == 64
     entries = running.daemon.json("history")["drains"][:4]
     told = [(each["outcome"], each["owner"], each["backends"]) for each in entries]
     assert told == [
-        ("undrained", "bob", ["shop/one"]),
+        ("undrained", "mallory", ["shop/one"]),
         ("drained", "bob", ["shop/one"]),
         ("expired", "alice", ["shop/one"]),
         ("drained", "alice", ["shop/one"]),
     ]
+    assert [each.get("drained_by") for each in entries] == ["bob", None, None, None]
+    assert "shop/one (mallory, of the drain of bob)" in running.daemon.run_cli("history").stdout
     assert {each["commit"] for each in entries} == {commit}
     assert "expired" in running.daemon.run_cli("history").stdout
     assert running.daemon.run_cli("wait", "--commit", commit).returncode == 0
