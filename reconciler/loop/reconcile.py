@@ -36,6 +36,8 @@ from schemas.messages.status import LoadingStatus
 
 # The safety net under the watcher. One look is a stat, a ref and a tree lookup.
 POLL_S = 1.0
+# From what is announced to the answer of who waits for it: the event, the question, its connection.
+_TURNS_TO_ANSWER = 4
 # A look is over long before, unless it finds work.
 _LOOK_WITHIN_S = 30.0
 
@@ -147,6 +149,9 @@ class Reconciler:
                 self._give_up_internally(error)
             if not waiting:
                 self.looked.set()
+            # Who waits for a commit does not wait for what follows it, nor for another look.
+            for _ in range(_TURNS_TO_ANSWER):
+                await asyncio.sleep(0)
             try:
                 self._observer.looked()
                 self._applied_ref.try_again()

@@ -30,6 +30,24 @@ def test_the_ref_is_moved_before_whoever_waits_is_answered(tmp_path: Path) -> No
     assert answered and moved < min(answered), "\n".join(calls)
 
 
+def test_whoever_waits_is_answered_before_a_daemon_says_that_the_ref_is_its_own(
+    tmp_path: Path,
+) -> None:
+    with shop(tmp_path, workers=1) as running:
+        running.crash()
+        running.daemon.start()
+        with syscalls.told(running.pid, tmp_path / "calls", "openat,write") as calls:
+            running.commit(1)
+            wait_until(lambda: is_claimed(tmp_path / "calls"), "it is said")
+    claimed = [at for at, call in enumerate(calls) if f"{_REF}-by.lock" in call]
+    answered = [at for at, call in enumerate(calls) if r"\"outcome\":\"applied\"" in call]
+    assert answered and max(answered) < min(claimed), "\n".join(calls)
+
+
+def is_claimed(calls: Path) -> bool:
+    return f"{_REF}-by.lock" in calls.read_text()
+
+
 def test_a_commit_that_changes_nothing_is_kept_as_well(tmp_path: Path) -> None:
     with shop(tmp_path, workers=1) as running:
         sha = running.daemon.commit({"README.md": "The shop.\n"})
