@@ -21,6 +21,8 @@ _CACHED_TREES = 8
 # Git packs objects before there are many more commits than that.
 _NEWEST = 200
 _HISTORY_MAX = 10_000
+# Each look, and each question about a commit, asks for the same few again and again.
+_KNOWN_COMMITS_MAX = 64
 
 
 class Objects:
@@ -32,6 +34,7 @@ class Objects:
         self._loose = loose
         self._trees: OrderedDict[bytes, bytes] = OrderedDict()
         self._history: set[str] = set()
+        self._commits: dict[str, pygit2.Commit] = {}
 
     def at(self, name: str) -> pygit2.Object:
         """An object by its id. Raises `KeyError` when it is not here, and `RepositoryError`."""
@@ -40,10 +43,17 @@ class Objects:
 
     def commit_of(self, name: str) -> pygit2.Commit:
         """The commit of this id, or that a tag of this id is of. Raises as `at`."""
+        known = self._commits.get(name)
+        if known is not None:
+            return known
         found = self.at(name)
         while isinstance(found, pygit2.Tag):
             found = self.at(str(found.target))
-        return found.peel(pygit2.Commit)
+        commit = found.peel(pygit2.Commit)
+        if len(self._commits) >= _KNOWN_COMMITS_MAX:
+            self._commits.clear()
+        self._commits[name] = commit
+        return commit
 
     def tree(self, name: str) -> pygit2.Tree:
         """The tree of this id. Raises as `at`."""

@@ -24,6 +24,7 @@ from schemas.entities.secrecy import without_credentials
 REMOTE_REFS = "refs/kakehi/remote/"
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 _ID = re.compile("[0-9a-fA-F]{4,40}")
+_FULL_ID_CHARS = 40
 # What an expression begins with: `main` of `main~3`.
 _BASE = re.compile(r"[^~^:@]+")
 # Where a short name is looked for, in that order (gitrevisions(7)).
@@ -108,6 +109,10 @@ class Refs:
 
     def _named(self, spec: str) -> pygit2.Commit:
         """Raises `RepositoryError` for a commit that is damaged, or what libgit2 does."""
+        is_id = _ID.fullmatch(spec) is not None
+        if is_id and len(spec) == _FULL_ID_CHARS:
+            # No ref can be meant, whatever there is (gitrevisions(7)).
+            return self._objects.commit_of(spec.lower())
         for name in _spelled(spec):
             if self.has(name):
                 target = self._git.lookup_reference(name).resolve().target
@@ -116,7 +121,7 @@ class Refs:
         if base is not None and base[0] != spec:
             # An expression is followed by libgit2, which is to find no object that is damaged.
             self._objects.expect_history(str(self._named(base[0]).id))
-        elif _ID.fullmatch(spec):
+        elif is_id:
             self._objects.expect_whole(spec.lower())
         return self._objects.commit_of(str(self._git.revparse_single(spec).id))
 

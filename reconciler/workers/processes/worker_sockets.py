@@ -46,9 +46,11 @@ def is_found(runtime_dir: Path, worker: int) -> bool:
 
 def succeed(runtime_dir: Path, worker: int) -> None:
     """Gives a successor, if there is one, the place of the one that served before it."""
+    place = f"{runtime_dir}/{WORKERS_DIRECTORY}/{worker}"
     # Where it cannot be had, whatever the directory is by now, it is found where it is.
     with contextlib.suppress(OSError):
-        successor_path(runtime_dir, worker).rename(socket_path(runtime_dir, worker))
+        # Behind each commit there is none: a `Path` would take longer to make than to ask.
+        os.rename(f"{place}.next", f"{place}.sock")  # noqa: PTH104  # as said above
 
 
 def listen(path: Path) -> socket.socket:
