@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
-from typing import Any, ClassVar, Self, cast, get_args, get_origin
+from typing import Any, ClassVar, Self, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, model_serializer, model_validator
 from pydantic.fields import FieldInfo
@@ -87,15 +87,19 @@ class Plain(BaseModel):
         What else stands in the value is left out. Raises `KeyError` for what has no default.
         """
         plan = _plan(cls)
-        fields = {**plan.defaults, **value} if value.keys() <= plan.names else plan.known(value)
+        known = value if value.keys() <= plan.names else plan.known(value)
+        fields = {**plan.fields, **known}
         for name in plan.required:
-            if name not in fields:
+            if name not in value:
                 raise KeyError(name)
-        for name, made in plan.inner.items():
+        for name, inner in plan.inner.items():
             if name in value:
-                fields[name] = made(value[name])
-        # The type checker takes what comes back for the class that this is written in.
-        return cast("Self", cls.model_construct(_NO_FIELDS, **fields))
+                fields[name] = inner(value[name])
+        made = cls.__new__(cls)
+        # What `model_construct` comes to, which asks each field for other names and its default.
+        for name, each in (("__dict__", fields), *_SET):
+            object.__setattr__(made, name, each)
+        return made
 
 
 class Model(Plain):
@@ -118,7 +122,7 @@ class OneOf(Model):
     @classmethod
     def choices(cls) -> list[str]:
         """Return the keys of which there is one."""
-        return [key for key in cls.model_fields if key not in cls.BESIDE]
+        return _choices(cls)
 
     @classmethod
     def says_one(cls, schema: dict[str, Any]) -> None:
@@ -165,6 +169,8 @@ class _Plan:
             for name, field in model.model_fields.items()
             if not field.is_required()
         }
+        # In the order in which they are declared, whichever a value has.
+        self.fields = {name: self.defaults.get(name) for name in self.names}
         self.inner = {
             name: made
             for name, field in model.model_fields.items()
@@ -185,7 +191,7 @@ class _Plan:
 
     def known(self, value: Mapping[str, Any]) -> dict[str, Any]:
         """Return the fields of a value that has others too."""
-        return {**self.defaults, **{k: v for k, v in value.items() if k in self.names}}
+        return {k: v for k, v in value.items() if k in self.names}
 
 
 def later_of(field: FieldInfo) -> Later | None:
@@ -235,8 +241,18 @@ def _within(value: Any) -> Iterator[tuple[tuple[str | int, ...], Later, Any]]:
 
 
 _plan = cache(_Plan)
-# Which fields were set is asked by no one, behind the checks that a value has passed.
-_NO_FIELDS: set[str] = set()
+# What else pydantic has of a model. Which fields were set is asked by no one, behind the checks
+# that a value has passed.
+_SET = (
+    ("__pydantic_fields_set__", set[str]()),
+    ("__pydantic_extra__", None),
+    ("__pydantic_private__", None),
+)
+
+
+@cache
+def _choices(model: type[OneOf]) -> list[str]:
+    return [key for key in model.model_fields if key not in model.BESIDE]
 
 
 def _maker(annotation: Any) -> Callable[[Any], Any] | None:

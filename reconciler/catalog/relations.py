@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 
 from reconciler.materials.completing import NOTHING_HERE, Machine, fetched_files, is_ordered
 from schemas.entities.entity import Entity, EntityKey, Mark, canonical_text
-from schemas.entities.material import materials_of
+from schemas.entities.material import materials_of, may_name_files
 from schemas.kinds.backend import Backend
 from schemas.kinds.certificate import Certificate
 from schemas.kinds.frontend import Frontend
@@ -137,7 +137,9 @@ def relations_of(entity: Entity, machine: Machine = NOTHING_HERE) -> Iterator[Re
             yield from (Relation(COVER, name) for name in dict.fromkeys(hostnames(entity)))
             if is_ordered(entity):
                 yield Relation(ORDERED, "")
-    yield from _of_files(entity, machine)
+    # Most do not, and this is asked of each.
+    if may_name_files(entity):
+        yield from _of_files(entity, machine)
 
 
 class Remembered:
