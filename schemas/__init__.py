@@ -6,7 +6,14 @@ which needs only one model does not pay for the rest.
 """
 
 import os
+import sys
+import types
 
 # No model of ours has a plugin; to look for some, pydantic would read the metadata of every
 # installed package at each start of each process.
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+# Told so, it imports all the same what would look for them: the metadata of packages is that of
+# mails, and takes a twentieth of `kakehi validate`. So what it asks for plugins has none.
+_NONE = types.ModuleType("pydantic.plugin._loader")
+vars(_NONE)["get_plugins"] = tuple
+sys.modules.setdefault(_NONE.__name__, _NONE)

@@ -4,6 +4,8 @@
 but dispatch: what a command does is in the module of its name.
 """
 
+import atexit
+import contextlib
 import errno
 import gc
 import os
@@ -68,6 +70,26 @@ def load(name: str) -> parsers.Command:
     return command
 
 
+def program() -> int:
+    """Be the program `kakehi`: run its command line, and end with its exit code."""
+    # What is registered first is called last: threads are waited for by then, and all else is done.
+    codes: list[int] = []
+    atexit.register(_end, codes)
+    codes.append(main())
+    return codes[0]
+
+
+def _end(codes: list[int]) -> None:
+    """End at once: Python would look for garbage in all that was imported, and take it apart.
+
+    What was not returned from has an end of its own, such as the signal of Ctrl-C.
+    """
+    if codes:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.flush()
+        os._exit(codes[0])
+
+
 def main() -> int:
     """Run one command line and return its exit code."""
     streams.prepare()
@@ -88,9 +110,6 @@ def main() -> int:
     except OSError as error:
         streams.abandon()
         return _complain(line[0] if line else "", CommandError(f"stdout: {_sentence(error)}"))
-    finally:
-        # Python looks for garbage in everything before it ends: a fifth of what `validate` takes.
-        gc.freeze()
 
 
 def _run(line: list[str]) -> int:
@@ -181,4 +200,4 @@ def _sentence(error: OSError) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program())
