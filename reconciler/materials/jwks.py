@@ -23,6 +23,7 @@ KEYS_MAX = 100
 RSA_BITS = range(2048, 4097)
 _RSA_EXPONENT_BITS_MAX = 33
 _TOLD_MAX = 5
+_REASONS_MAX = 4
 _RSA = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
 _CURVES = {"P-256": ("ES256", 32), "P-384": ("ES384", 48), "P-521": ("ES512", 66)}
 _EDWARDS = ("EdDSA", "Ed25519")
@@ -89,15 +90,16 @@ def _remarks(content: bytes, field: str) -> Iterator[Remark]:
         yield Remark("error", field, _SETS, _MAKES_ONE)
         return
     usable: set[tuple[str, str | None]] = set()
+    passed_over: dict[str, list[str]] = {}
     for number, key in enumerate(found.keys, 1):
         name = f"key {number}" + (f" ({shown(key.kid)})" if key.kid is not None else "")
         try:
-            passed_over, algorithm = _look_into(key)
+            reason, algorithm = _look_into(key)
         except _KeyError as error:
             yield Remark("error", field, f"{name}: {error}")
             continue
-        if passed_over is not None:
-            yield Remark("warning", field, f"{name} is passed over: {passed_over}")
+        if reason is not None:
+            passed_over.setdefault(reason, []).append(name)
             continue
         if key.kid is not None and (algorithm, key.kid) in usable:
             yield Remark("error", field, f"{name}: another one for {algorithm} has its name")
@@ -106,9 +108,24 @@ def _remarks(content: bytes, field: str) -> Iterator[Remark]:
         # RFC 7517 §5: an issuer has no other way to take all of them back.
         yield Remark("warning", field, "there is no key in it: all tokens get 401")
     elif not usable:
-        yield Remark("error", field, "no key in it verifies signatures", _MAKES_ONE)
+        yield Remark("error", field, _none_of(passed_over), _MAKES_ONE)
+    else:
+        for reason, names in passed_over.items():
+            for name in names:
+                yield Remark("warning", field, f"{name} is passed over: {reason}")
     if len(found.keys) > KEYS_MAX:
         yield Remark("error", field, f"there are {len(found.keys)} keys; at most {KEYS_MAX}")
+
+
+def _none_of(passed_over: dict[str, list[str]]) -> str:
+    """Say that no key is of use, and why each is not: an issuer may have several sets."""
+    told = []
+    for reason, names in list(passed_over.items())[:_REASONS_MAX]:
+        more = f" and {len(names) - _REASONS_MAX} more" if len(names) > _REASONS_MAX else ""
+        told.append(f"{', '.join(names[:_REASONS_MAX])}{more}: {reason}")
+    if len(passed_over) > _REASONS_MAX:
+        told.append(f"and for {len(passed_over) - _REASONS_MAX} more reasons")
+    return ": ".join(filter(None, ("no key in it verifies signatures", "; ".join(told))))
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -133,6 +150,8 @@ def _look_into(key: Jwk) -> tuple[str | None, str]:
         raise _KeyError("it is a private key: whoever has it signs tokens; only d is too much")
     if key.kty == "oct":
         return "a secret that both sides know would sign tokens as well", ""
+    if key.usage == "enc":
+        return "it is for encryption", ""
     if key.usage not in (None, "sig") or "verify" not in (key.key_ops or ["verify"]):
         return "it is not for signatures", ""
     match key.kty:

@@ -60,7 +60,7 @@ def test_a_broken_key_is_named(key: dict[str, Any], reason: str) -> None:
             {"kty": "oct", "k": "c2VjcmV0"},
             "a secret that both sides know would sign tokens as well",
         ),
-        (edited(CURVE, kid=None, use="enc"), "it is not for signatures"),
+        (edited(CURVE, kid=None, use="enc"), "it is for encryption"),
         (edited(RSA, key_ops=["sign"]), "it is not for signatures"),
         (edited(RSA, alg="RS1"), '"RS1" is not used with RSA'),
         (edited(CURVE, kid=None, alg="ES512"), '"ES512" is not used with its curve'),
@@ -72,7 +72,28 @@ def test_a_broken_key_is_named(key: dict[str, Any], reason: str) -> None:
 )
 def test_a_key_for_something_else_is_passed_over(key: dict[str, Any], reason: str) -> None:
     assert said(key, CURVE) == [("warning", f"key 1 is passed over: {reason}")]
-    assert said(key)[-1] == ("error", "no key in it verifies signatures")
+    assert said(key) == [("error", f"no key in it verifies signatures: key 1: {reason}")]
+
+
+def test_a_set_of_keys_for_something_else_tells_which_and_why() -> None:
+    encrypting = [edited(CURVE, kid=f"e{number}", use="enc") for number in range(9)]
+    secret = {"kty": "oct", "k": "c2VjcmV0"}
+    message = (
+        'no key in it verifies signatures: key 1 ("e0"), key 2 ("e1"): it is for encryption; '
+        "key 3: a secret that both sides know would sign tokens as well"
+    )
+    assert said(*encrypting[:2], secret) == [("error", message)]
+    [(_, message)] = said(*encrypting)
+    assert message.endswith('key 4 ("e3") and 5 more: it is for encryption')
+    sorts = [{"kty": f"K{number}"} for number in range(9)]
+    [(_, message)] = said(*sorts)
+    assert message.endswith('key 4: keys of the sort "K3" are not known; and for 5 more reasons')
+    # One that is broken would have to be mended, or left out.
+    broken = edited(CURVE, y=None)
+    assert said(encrypting[0], broken) == [
+        ("error", 'key 2 ("one"): y is missing'),
+        ("error", 'no key in it verifies signatures: key 1 ("e0"): it is for encryption'),
+    ]
 
 
 def test_an_issuer_may_take_all_keys_back() -> None:
