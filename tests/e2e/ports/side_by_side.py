@@ -180,9 +180,10 @@ def ported(name: str, front: Front, backends: Backends, pair: Pair, directory: P
     text = backends.placed((PORTING / f"{name}.yaml").read_text())
     text = text.replace("0.0.0.0:80", front.http).replace("0.0.0.0:443", front.https)
     text = text.replace("0.0.0.0:9443", front.sni)
-    for written in re.findall(r"(?:0\.0\.0\.0|127\.0\.0\.1):(?:8443|8404|993)", text):
+    # The machine of the tests may have no IPv6, and others of them listen at the same time.
+    others = r"(?:0\.0\.0\.0|127\.0\.0\.1|\[::\]):(?:80|443|8443|8404|993)\b"
+    for written in re.findall(others, text):
         text = text.replace(written, ports.address())
-    # The machine of the tests may have no IPv6.
     text = re.sub(r"^  https?6: .*\n", "", text, flags=re.MULTILINE)
     text = re.sub(r", https?6\b", "", text)
     repo = Repo(directory)

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.catalog.catalog import load_directory
+from schemas.kinds.frontend import Frontend
 from tests.e2e.ports.side_by_side import (
     HTPASSWD,
     LARGE,
@@ -227,6 +229,31 @@ def test_methods_are_asked_for_here(sides: Sides, origin: tuple[str, ...]) -> No
 def test_a_request_is_sent_back_by_neither(sides: Sides) -> None:
     for side in (sides.theirs, sides.ours):
         assert side.ask(HOST, "/x", method="TRACE").status == 405
+
+
+def test_a_mirror_gets_a_copy(sides: Sides) -> None:
+    shadow = sides.backends.by_port[9112]
+    for side, target in ((sides.theirs, b"/v1/items?a=b"), (sides.ours, b"/items?a=b")):
+        shadow.reset()
+        assert side.ask(API, "/v1/items?a=b", method="POST", body=b"body").status == 200
+        shadow.wait_for_requests(1)
+        shadow.wait_until(lambda: shadow.last.body == b"body", "the body has come as well")
+        assert [each.target for each in shadow.requests] == [target]
+    assert is_told("a copy is of what the backend gets", "nginx.md")
+
+
+def test_what_is_limited_for_a_server_is_for_each_of_its_locations() -> None:
+    """Whatever answers there. nginx holds up what comes early, so that no request shows it."""
+    pair = pki.make(HOST)
+    named = {"htpasswd": HTPASSWD.encode(), "example.pem": pair.key + pair.chain}
+    files = [("nginx.yaml", (PORTING / "nginx.yaml").read_bytes())]
+    state, diagnostics = load_directory(files, named.__getitem__)
+    assert state is not None, diagnostics
+    frontends = [state[key].typed(Frontend) for key in state if key.kind == "frontend"]
+    of_server = [each for each in frontends if each.names == (API,)]
+    assert len(of_server) > 5
+    assert all("api-limit" in each.policies for each in of_server)
+    assert all("few-at-once" in each.policies for each in of_server if each.cluster)
 
 
 def test_a_login_is_asked_for_a_few_times_only(sides: Sides) -> None:

@@ -86,6 +86,7 @@ def test_who_signs_in_says_nothing_else_of_himself(front: Front) -> None:
         "host": HOST,
         "x-forwarded-for": "127.0.0.1",
         "x-forwarded-proto": "https",
+        "x-user": "ann",
     }
 
 
