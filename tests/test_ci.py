@@ -45,7 +45,7 @@ def run(checkout: Path, *, make: str = "", pytest: str = "") -> tuple[int, str, 
         text=True,
         timeout=60,
     )
-    called = (checkout / "called").read_text().splitlines()
+    called = (checkout / "called").read_text().replace(str(checkout), "CHECKOUT").splitlines()
     said = [line for line in done.stdout.splitlines() if line and not TOOK.fullmatch(line)]
     # The lanes run beside each other, and one of them beside the tests.
     lanes = sorted(line for line in called if line.startswith("make "))
@@ -59,7 +59,8 @@ PARALLEL = f"python -m pytest -n {2 * CORES + 2} {_DIST} -m not serial and not t
 TIMED = f"python -m pytest -n {CORES + 1} --dist worksteal -m timed --durations=10"
 SERIAL = "python -m pytest -m serial --durations=10"
 PYTHON = "make --jobs=2 build test-tools compiled-tests lint-python"
-RUST = "make --output-sync=target --jobs=2 lint-rust bench-programs test-engine test-fuzz"
+LANE = "lint-rust bench-programs test-engine test-fuzz"
+RUST = f"make --output-sync=target --jobs=2 LINTER=CHECKOUT/.ci/clippy {LANE}"
 INSTRUCTIONS = "make --output-sync=target bench-instructions"
 TRAFFIC = "make test-traffic"
 LANES = [PYTHON, RUST, INSTRUCTIONS]
@@ -139,7 +140,8 @@ def test_what_cannot_be_built_ends_it_when_the_lane_beside_has_ended(checkout: P
     made = '[[ "$*" != *lint-python* ]] || { echo WRONG; exit 2; }; sleep 0.5; echo "$*" >> ended'
     code, said, called = run(checkout, make=made)
     assert (code, said, called) == (2, "WRONG", [PYTHON, RUST])
-    assert f"make {(checkout / 'ended').read_text().strip()}" == RUST
+    ended = (checkout / "ended").read_text().strip().replace(str(checkout), "CHECKOUT")
+    assert f"make {ended}" == RUST
 
 
 def test_what_fails_in_the_lane_beside_is_said_behind_the_tests_that_run_meanwhile(
@@ -210,3 +212,20 @@ def test_a_part_with_marked_tests_reads_those_files_alone(checkout: Path) -> Non
         (line,) = (line for line in called if f"-m {mark}" in line)
         assert [word for word in line.split() if word.endswith(".py")] == [name]
     assert not any(".py" in line for line in called if "-m not serial" in line)
+
+
+def test_what_clippy_complains_of_is_not_compiled(tmp_path: Path) -> None:
+    """Nothing else in `.ci/run` would tell that clippy is silent."""
+    (tmp_path / "Cargo.toml").write_text('[package]\nname = "it"\nedition = "2024"\n')
+    (tmp_path / "src").mkdir()
+    for said, body in (("clippy::needless-return", "return 1;"), ("", "1")):
+        (tmp_path / "src/lib.rs").write_text(f"pub fn it() -> u8 {{ {body} }}\n")
+        done = subprocess.run(
+            ["cargo", "test", "--no-run", "--quiet", "--target-dir", str(tmp_path / "target")],
+            cwd=tmp_path,
+            env={**os.environ, "RUSTC_WORKSPACE_WRAPPER": str(ROOT / ".ci" / "clippy")},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == (101 if said else 0), done.stderr
+        assert said in done.stderr
