@@ -14,6 +14,7 @@ import re
 import time
 from pathlib import Path
 
+from reconciler.presence import is_there
 from reconciler.source.git.errors import RepositoryError
 from reconciler.source.git.loose import Loose
 from reconciler.source.git.released import BLOB, TAG, CallError, ReleasedGit
@@ -234,15 +235,26 @@ class AppliedCommits:
 
     def _move(self, name: str, to: str) -> None:
         self._break_stale_lock(name)
-        self._git.move(name, to)
+        try:
+            self._git.move(name, to)
+        except CallError:
+            lock = self._lock(name)
+            if not is_there(lock):
+                raise
+            # libgit2 has no reason then.
+            message = f"git holds {lock}, which is removed when it is {_LOCK_STALE_S:g} s old"
+            raise CallError(message) from None
 
     def _remove(self, name: str) -> None:
         self._break_stale_lock(name)
         self._git.remove(name)
 
+    def _lock(self, name: str) -> Path:
+        return self._common_dir / f"{name}.lock"
+
     def _break_stale_lock(self, name: str) -> None:
         """A daemon that was killed while it moved its ref left the lock behind."""
-        lock = self._common_dir / f"{name}.lock"
+        lock = self._lock(name)
         try:
             age_s = time.time() - lock.stat().st_mtime
         except FileNotFoundError:

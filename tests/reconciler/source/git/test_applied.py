@@ -152,3 +152,12 @@ def test_a_commit_that_is_nowhere_is_no_ref(repo: Repo) -> None:
             change("ab" * 20, other)
     assert applied.by(me) == APPLIED_REF
     repo.git("gc", "-q", "--prune=now")
+
+
+def test_a_lock_of_another_git_is_named(repo: Repo) -> None:
+    applied, commit = appliers(repo), repo.commit({"a.yaml": "1"})
+    applied.mark(commit, Applier("me", MAIN))
+    lock = repo.directory / ".git" / f"{APPLIED_REF}.lock"
+    lock.touch()
+    with pytest.raises(RepositoryError, match=f"git holds {lock}, which is removed when it is 5 s"):
+        applied.mark(repo.commit({"a.yaml": "2"}), Applier("me", MAIN))
