@@ -27,6 +27,7 @@ from reconciler.catalog import (
     rounds,
     shadows,
     subject_order,
+    unnamed,
 )
 from reconciler.catalog.changed_files import FINDINGS_MAX, ChangedFiles
 from reconciler.catalog.parsing import parsed_entities
@@ -214,6 +215,7 @@ def _errors(staged: ChangedFiles, keys: Sequence[EntityKey], view: View) -> Iter
     yield from matches.crowded(keys, view)
     yield from policies.conflicts(keys, view)
     yield from passthroughs.misplaced(keys, view)
+    yield from unnamed.sockets(keys, view)
 
 
 def _warnings(

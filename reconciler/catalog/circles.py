@@ -34,6 +34,7 @@ from schemas.kinds.listener import Listener
 from schemas.policies.forward_auth import ForwardAuth
 from schemas.routes.places import Redirect
 from schemas.values.names import port_of, split_address
+from schemas.values.targets import is_unix
 
 CIRCLE_MAX = 16
 """A circle through more clusters is not looked for: a request that comes back is refused."""
@@ -52,8 +53,10 @@ def possible(changed: Iterable[EntityKey], view: View) -> Iterator[Finding]:
         entity = view.get(key)
         if entity is None or key.kind not in ("backend", "listener"):
             continue
-        (address,) = dialled(entity) or listened(entity)
-        port = port_of(address)
+        addresses = dialled(entity) or listened(entity)
+        if not addresses:
+            continue
+        port = port_of(addresses[0])
         backends = view.related(DIAL, port) if key.kind == "listener" else (key,)
         listeners = view.related(LISTEN, port) if key.kind == "backend" else (key,)
         pairs.update(
@@ -204,7 +207,7 @@ def _taking(cluster: str, view: View) -> list[Entity]:
         backend = entity.typed(Backend)
         if not backend.weight:
             continue
-        if not view.related(LISTEN, port_of(backend.address)):
+        if is_unix(backend.address) or not view.related(LISTEN, port_of(backend.address)):
             return []
         found.append(entity)
     return found

@@ -29,6 +29,7 @@ from schemas.kinds.frontend import Frontend
 from schemas.kinds.registry import section_of
 from schemas.routes.mirror import mirrors_of
 from schemas.values.names import is_name, port_of, split_address
+from schemas.values.targets import is_unix
 
 NAMES_SHOWN_MAX = 5
 """So many names are listed for one that is unknown and like none of them."""
@@ -130,6 +131,8 @@ def unspecified(changed: Iterable[EntityKey], view: View) -> Iterator[Finding]:
     """Yield warnings about backends at the address that stands for all where one listens."""
     for key in sorted(key for key in changed if key.kind == "backend" and key in view):
         address = view[key].typed(Backend).address
+        if is_unix(address):
+            continue
         ip, port = split_address(address)
         if ip.is_unspecified:
             meant = f"127.0.0.1:{port}" if ip.version == 4 else f"[::1]:{port}"

@@ -23,6 +23,7 @@ from schemas.kinds.policy import Policy
 from schemas.kinds.settings import Settings
 from schemas.routes.mirror import mirrors_of
 from schemas.values.names import port_of
+from schemas.values.targets import UNIX, is_unix
 
 USE = "use"
 """`KIND/NAME` → who refers to it."""
@@ -318,8 +319,9 @@ def listened(entity: Entity) -> tuple[str, ...]:
 
 
 def dialled(entity: Entity) -> tuple[str, ...]:
-    """Return the addresses to which an entity makes us connect."""
-    return (entity.typed(Backend).address,) if entity.key.kind == "backend" else ()
+    """Return the addresses to which an entity makes us connect, of those that have a port."""
+    address = entity.typed(Backend).address if entity.key.kind == "backend" else UNIX
+    return () if is_unix(address) else (address,)
 
 
 def is_secure(entity: Entity) -> bool:

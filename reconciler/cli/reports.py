@@ -47,8 +47,9 @@ class PlannedChange(TypedDict):
     cluster answers 503 from then on; `leads_to_no_backend`: the clusters that do, to which requests
     come by it that did not before; `without_certificate`: hostnames that have a certificate now,
     and none until this one is issued; `without_keys`: URLs of keys that have not been fetched yet,
-    without which its requests get 503; `ends_drain`: a drained backend takes requests again, by
-    another name; `drained`: it gets none; `renamed`: what has the same value and the other action.
+    without which its requests get 503; `unreached`: why nobody could connect to a backend's Unix
+    socket as things are; `ends_drain`: a drained backend takes requests again, by another name;
+    `drained`: it gets none; `renamed`: what has the same value and the other action.
     """
 
     action: str
@@ -67,6 +68,7 @@ class PlannedChange(TypedDict):
     leads_to_no_backend: NotRequired[list[str]]
     without_certificate: NotRequired[list[str]]
     without_keys: NotRequired[list[str]]
+    unreached: NotRequired[str]
     ends_drain: NotRequired[bool]
     drained: NotRequired[bool]
     renamed: NotRequired[str]

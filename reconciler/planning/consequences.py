@@ -1,7 +1,7 @@
 """What a change means for others: who takes requests over, who is left without a backend.
 
-Pure: asks two views, as it was and as it would be. `router` is the engine's own routing. Called
-for `plan`, with and without a daemon.
+Pure but for sockets of this machine (`unreached`): asks two views, as it was and as it would be.
+`router` is the engine's own routing. Called for `plan`, with and without a daemon.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from reconciler.planning.planner import MATCHING
 from reconciler.planning.samples import Router
 from reconciler.planning.unbacked import Leading, leaving_none
 from reconciler.planning.unfetched import unfetched
+from reconciler.planning.unreached import unreached
 from reconciler.planning.unserved import unserved
 from schemas.changes.change import Change
 from schemas.changes.plan import Consequence
@@ -63,6 +64,7 @@ def consequences(
     moved, effort = _moved(asked), Effort()
     others = (each for each in changes if each.key.kind in ("listener", "policy"))
     waiting = unfetched([*asked, *others], before, after, is_here=is_here)
+    absent = unreached(changes) if is_here else {}
     inheriting = {
         each.key: _inheriting(each, (before, after), router, effort, moved)
         for each in asked
@@ -81,6 +83,7 @@ def consequences(
             ),
             without_certificate=tuple(lost.get(change.key, ())),
             without_keys=tuple(waiting.get(change.key, ())),
+            unreached=absent.get(change.key),
             ends_drain=_ends_drain(renamed.get(change.key), change, drained),
             drained=_is_drained(change, drained),
             renamed=renamed.get(change.key),

@@ -54,6 +54,8 @@ class Consequence:
     """The hostnames that have a certificate now, and none until this one has been issued."""
     without_keys: tuple[str, ...] = ()
     """The URLs of sets of keys that requests need, and that have not been fetched yet: 503."""
+    unreached: str | None = None
+    """Why workers could not connect to a backend's socket as things are."""
     ends_drain: bool = False
     """A drained backend that takes requests by another name: drains are by name."""
     drained: bool = False
@@ -72,6 +74,7 @@ class Consequence:
             "leads_to_no_backend": list(self.leads_to_no_backend),
             "without_certificate": list(self.without_certificate),
             "without_keys": list(self.without_keys),
+            "unreached": self.unreached,
             "ends_drain": self.ends_drain,
             "drained": self.drained,
             "renamed": self.renamed and self.renamed.name,

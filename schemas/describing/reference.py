@@ -172,7 +172,7 @@ _LATER = """\
 
 The language has these keys, and no part of the proxy does what they say: a configuration that has
 one is refused at its line, and never served without it. Of `address`, `load_balancing` and
-`protocol` it is some values: names and sockets, what goes by a key, and what is no HTTP. Form,
+`protocol` it is some values: names of hosts, what goes by a key, and what is no HTTP. Form,
 bounds and what must not stand beside them are checked already.
 """
 

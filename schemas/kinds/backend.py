@@ -6,13 +6,13 @@ from pydantic import Field, model_validator
 
 from schemas.base import KEY, Kind, Later, fault
 from schemas.values.names import ADDRESS_PATTERN
-from schemas.values.targets import Target, is_named, is_unix
+from schemas.values.targets import UNIX_PATTERN, Target, is_named
 
 PRIORITY_MAX = 7
 
 
 def _is_reached(address: object) -> bool:
-    return isinstance(address, str) and not is_named(address) and not is_unix(address)
+    return isinstance(address, str) and not is_named(address)
 
 
 class Backend(Kind):
@@ -34,9 +34,9 @@ class Backend(Kind):
         Later(
             counted="kakehi_backend_addresses, kakehi_names_failures_total",
             told="shop/pool: app.internal is 10.0.0.1 and 10.0.0.2, for 25s more",
-            meanwhile="write IP address and port",
+            meanwhile="write IP address and port, or unix: and a path",
             has=_is_reached,
-            narrows={"pattern": f"^{ADDRESS_PATTERN}$"},
+            narrows={"pattern": f"^({ADDRESS_PATTERN}|{UNIX_PATTERN})$"},
         ),
     ]
     backup: Annotated[

@@ -141,15 +141,16 @@ class ExplainResult(TypedDict):
     """The answer to `explain`.
 
     `listeners`: name, address, protocol, source, of each that the URL can arrive at; over https
-    also `certificates` (name, source; none: the handshake is refused) and why these in `handshake`.
-    `frontend`, `cluster`: name, source, or null. `backends`: name, address, weight, drained,
-    source, and `tls_fault`: why handshakes with it fail, or null. `stages`: what the frontend does
+    also `certificates` (name, source; none: the handshake is refused) and why these in
+    `handshake`. `frontend`, `cluster`: name, source, or null. `backends`: name, address, weight,
+    drained, source, `tls_fault`: why handshakes with it fail, and `unreached`: why nobody
+    can connect to it as its Unix socket is there, each or null. `stages`: what the frontend does
     to the request and to its answer, in this order, each with key, words, `source`: where that is
-    written, or null, and `by`: name and source of the policy that says so, null where the frontend
-    does itself (or its listener, of limits); one of several rate limits
-    also has its `name`. `lost`: frontends that
-    did not win, best first, each with name, source and reason. `status`: the status that the
-    proxy itself would answer with (0: it closes the connection), or null when a backend answers.
+    written, or null, and `by`: name and source of the policy that says so, null where the
+    frontend does itself (or its listener, of limits); one of several rate limits also has its
+    `name`. `lost`: frontends that did not win, best first, each with name, source and reason.
+    `status`: the status that the proxy itself would answer with (0: it closes the connection), or
+    null when a backend answers.
     """
 
     listeners: list[dict[str, Any]]

@@ -23,7 +23,7 @@ PATH_BYTES_MAX = 107
 _LETTER = re.compile("[a-z]")
 _PORT = re.compile("[1-9][0-9]{0,4}")
 _PATH = re.compile(r"(/[^/\x00-\x20\x7f]+)+")
-_OF_UNIX = rf"{UNIX}(/[^/\s]+)+"
+UNIX_PATTERN = rf"{UNIX}(/[^/\s]+)+"
 _OF_NAMES = rf"{SRV}_.+|[A-Za-z0-9_.-]+:[1-9][0-9]{{0,4}}"
 
 
@@ -91,5 +91,7 @@ def _srv(value: str) -> str:
 Target = Annotated[
     str,
     BeforeValidator(parse_target),
-    WithJsonSchema({"type": "string", "pattern": f"^({ADDRESS_PATTERN}|{_OF_UNIX}|{_OF_NAMES})$"}),
+    WithJsonSchema(
+        {"type": "string", "pattern": f"^({ADDRESS_PATTERN}|{UNIX_PATTERN}|{_OF_NAMES})$"}
+    ),
 ]

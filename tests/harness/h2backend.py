@@ -13,6 +13,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import h2.config
@@ -197,11 +198,16 @@ class H2Backend:
         context: ssl.SSLContext | None = None,
         settings: dict[int, int] | None = None,
         greets: bool = True,
+        path: Path | None = None,
     ) -> None:
         self.script = script or (lambda request: request.answer(request.read() or b"h2"))
         self.context, self.settings, self.greets = context, settings or {}, greets
-        self.listening = ports.listening(backlog=512)
-        self.address = ports.of(self.listening)
+        if path is None:
+            self.listening = ports.listening(backlog=512)
+            self.address = ports.of(self.listening)
+        else:
+            self.listening = ports.at_path(path, backlog=512)
+            self.address = f"unix:{path}"
         self.peers: list[Peer] = []
         self.seen: list[Request] = []
         self.errors: list[str] = []
@@ -249,7 +255,8 @@ class H2Backend:
             threading.Thread(target=self._serve, args=[plain], daemon=True).start()
 
     def _serve(self, plain: socket.socket) -> None:
-        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if plain.family != socket.AF_UNIX:
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self.context is not None:
             try:
                 plain = self.context.wrap_socket(plain, server_side=True)

@@ -77,6 +77,23 @@ def bound(host: str = "127.0.0.1", *, shared: bool = False) -> socket.socket:
     return made
 
 
+def at_address(address: str) -> socket.socket:
+    """Return a socket that listens where nobody does any more, or not yet."""
+    made = socket.socket()
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    made.bind(split(address))
+    made.listen(1024)
+    return made
+
+
+def at_path(path: Path, backlog: int = 128) -> socket.socket:
+    """Return a Unix socket that listens at a path."""
+    made = socket.socket(socket.AF_UNIX)
+    made.bind(str(path))
+    made.listen(backlog)
+    return made
+
+
 def listening(
     host: str = "127.0.0.1", backlog: int = 128, *, shared: bool = False
 ) -> socket.socket:

@@ -18,6 +18,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 
 from tests.harness import ports, wire
 
@@ -237,7 +238,14 @@ def answer(data: bytes) -> Script:
 class RawBackend:
     """Listens on a port of its own from the start; `script` may be replaced at any time."""
 
-    def __init__(self, script: Script | None = None, *, host: str = "127.0.0.1") -> None:
+    def __init__(
+        self,
+        script: Script | None = None,
+        *,
+        host: str = "127.0.0.1",
+        path: Path | None = None,
+        address: str | None = None,
+    ) -> None:
         self.default: Script = script or answer(wire.response())
         self.script = self.default
         self.changed = threading.Condition()
@@ -245,10 +253,15 @@ class RawBackend:
         self.failures: list[str] = []
         self.stopping = threading.Event()
         self.go = threading.Event()
-        self._listener = ports.listening(host, backlog=1024)
+        if path is None:
+            again = ports.at_address(address) if address is not None else None
+            self._listener = again or ports.listening(host, backlog=1024)
+            self.port: int = self._listener.getsockname()[1]
+            self.address = ports.of(self._listener)
+        else:
+            self._listener = ports.at_path(path, backlog=1024)
+            self.address = f"unix:{path}"
         self._listener.setblocking(False)
-        self.port: int = self._listener.getsockname()[1]
-        self.address = ports.of(self._listener)
         self._accepted = 0
         self._thread = threading.Thread(target=self._accept, daemon=True)
         self._thread.start()
@@ -340,7 +353,9 @@ class RawBackend:
 
     def _accept(self) -> None:
         while True:
-            _readable(self._listener, DEADLINE_S)
+            # Who waits at a Unix socket does not hear that it is shut down.
+            is_unix = self._listener.family == socket.AF_UNIX
+            _readable(self._listener, 0.05 if is_unix else DEADLINE_S)
             with self.changed:
                 try:
                     sock, _ = self._listener.accept()
@@ -349,7 +364,8 @@ class RawBackend:
                 except OSError:
                     return
                 sock.setblocking(True)
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                if sock.family != socket.AF_UNIX:
+                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 connection = BackendConnection(self, sock, self._accepted)
                 self._accepted += 1
                 self.connections.append(connection)

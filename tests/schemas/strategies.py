@@ -34,8 +34,10 @@ def _optional(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, A
     return st.fixed_dictionaries({}, optional=fields)
 
 
+SOCKETS = st.sampled_from(["unix:/run/app.sock", "unix:/" + "a" * 106, "unix:/run/App-é/1"])
 BACKENDS = st.fixed_dictionaries(
-    {"address": ADDRESSES}, optional={"weight": st.integers(0, 65_535)}
+    {"address": st.one_of(ADDRESSES, SOCKETS)},
+    optional={"weight": st.integers(0, 65_535)},
 )
 LISTENERS = st.fixed_dictionaries(
     {"address": ADDRESSES},

@@ -82,6 +82,7 @@ def _lines(result: dict[str, Any], paint: output.Painter) -> list[str]:
     for found in result["backends"]:
         share = "drained" if found["drained"] else f"weight {found['weight']}"
         fault = f", TLS fails: {found['tls_fault']}" if found["tls_fault"] else ""
+        fault += f", cannot be connected to: {found['unreached']}" if found["unreached"] else ""
         detail = f"{found['address']}, {share}{fault}"
         rows.append(("backend", found["name"], detail, output.place(found["source"])))
     widths = [max((len(row[i]) for row in rows), default=0) for i in range(3)]

@@ -112,6 +112,7 @@ def _likeness(change: Change) -> str:
         "untried",
         "without_certificate",
         "without_keys",
+        "unreached",
     )
     marks = [change.get(name) for name in names]
     return json.dumps([change["action"], change["kind"], fields, marks], sort_keys=True)

@@ -105,6 +105,8 @@ def meaning(changes: list[dict[str, Any]]) -> Iterator[str]:
         yield f"leaves {named(lost)} without a certificate until it is issued: no handshakes"
     if urls := change.get("without_keys"):
         yield f"requests get 503 until the keys of {named(urls)} have been fetched"
+    if fault := change.get("unreached"):
+        yield f"cannot be connected to as things are: {fault}"
     if change.get("leaves_no_backend"):
         left = sorted({each["name"].partition("/")[0] for each in changes})
         yield f"leaves {_clusters(left)} without a backend that takes requests: 503"
@@ -230,6 +232,7 @@ def _marked(change: dict[str, Any], text: str, paint: Painter) -> str:
         or change.get("leads_to_no_backend")
         or change.get("without_certificate")
         or change.get("without_keys")
+        or change.get("unreached")
         or change.get("ends_drain")
         or None in (change.get("heirs") or ())
     ):

@@ -15,6 +15,7 @@ from reconciler.catalog.handshake import Shown, certificates_for
 from reconciler.catalog.policies import Leaf, Networks, Word, beyond, levels_of, merged
 from reconciler.catalog.relations import View, is_passthrough, is_secure, listeners_of
 from reconciler.planning.unbacked import usable
+from reconciler.planning.unreached import fault_of
 from reconciler.reporting.explaining.admission import Seen
 from reconciler.reporting.explaining.making import Made, made_of
 from reconciler.reporting.explaining.question import Asked, as_read, asked_by
@@ -223,6 +224,7 @@ def _describe_winner(
             "weight": each.typed(Backend).weight,
             "drained": each.key.name in drained,
             "tls_fault": tls_fault(each.key.name),
+            "unreached": fault_of(each.typed(Backend).address),
             "source": _source(each),
         }
         for each in backends

@@ -1,4 +1,4 @@
-//! Non-blocking TCP by system call: accept, connect, receive, send, shut down.
+//! Non-blocking stream sockets by system call: accept, connect, receive, send, shut down.
 //!
 //! Invariant of the `unsafe` here: pointers handed to the kernel are those of live Rust values,
 //! lengths are theirs, and descriptors returned by the kernel are owned exactly once.
@@ -7,6 +7,10 @@ use std::io;
 use std::mem;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+mod endpoint;
+
+pub use endpoint::Endpoint;
 
 /// What this machine lacks for one more connection, whoever it is to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

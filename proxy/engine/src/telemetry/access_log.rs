@@ -19,6 +19,8 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
+use crate::runtime::socket::Endpoint;
+
 pub use self::format::Formatter;
 pub use self::format::format_json;
 pub use self::writer::LogWriter;
@@ -60,7 +62,7 @@ pub struct Record<'a> {
     /// Which of the cluster's backends.
     pub backend: Option<&'a str>,
     /// The backend's address.
-    pub backend_address: Option<SocketAddr>,
+    pub backend_address: Option<&'a Endpoint>,
     /// The id that the request carried to the backend.
     pub request_id: &'a [u8],
     /// `User-Agent` of the request.

@@ -1,9 +1,9 @@
 //! One backend as it runs: its idle connections, its load, and whether it may get new requests.
 
 use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
 
 use crate::runtime::driver::Token;
+use crate::runtime::socket::Endpoint;
 use crate::state::slot::Slot;
 use crate::telemetry::counters::{Field, SlotId, SlotKind};
 
@@ -18,7 +18,7 @@ pub struct Backend {
     /// `CLUSTER/BACKEND`.
     pub name: String,
     /// Where it listens.
-    pub address: SocketAddr,
+    pub address: Endpoint,
     /// Its share of the requests, as committed.
     pub weight: Cell<u16>,
     slot: Slot,
@@ -42,7 +42,7 @@ pub struct Backend {
 impl Backend {
     /// A backend that nobody has used yet.
     #[must_use]
-    pub fn new(name: String, address: SocketAddr, weight: u16, slot: Slot) -> Self {
+    pub fn new(name: String, address: Endpoint, weight: u16, slot: Slot) -> Self {
         Self {
             name,
             address,

@@ -214,11 +214,12 @@ impl Balancer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::socket::Endpoint;
     use crate::state::slot::Slot;
 
     fn backends(weights: &[u16]) -> Vec<Rc<Backend>> {
         let make = |(index, &weight): (usize, &u16)| {
-            let address = format!("127.0.0.1:{}", 9000 + index).parse().unwrap();
+            let address = Endpoint::Tcp(format!("127.0.0.1:{}", 9000 + index).parse().unwrap());
             let name = format!("c/b{index}");
             Rc::new(Backend::new(name, address, weight, Slot::none()))
         };

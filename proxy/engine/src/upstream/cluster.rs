@@ -280,9 +280,10 @@ impl BackendSet {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::socket::Endpoint;
 
     fn backend(name: &str) -> Rc<Backend> {
-        let address = "127.0.0.1:9".parse().unwrap();
+        let address = Endpoint::Tcp("127.0.0.1:9".parse().unwrap());
         Rc::new(Backend::new(name.into(), address, 1, Slot::none()))
     }
 

@@ -66,7 +66,7 @@ impl Member {
         if self.live.is_none() {
             let (name, value) = (&self.entry.name, self.entry.backend());
             // The ledger refuses a backend without address.
-            let address = value.address.socket_addr().ok()?;
+            let address = value.endpoint().ok()?;
             let slot = Slot::take(metrics, SlotKind::Backend, name);
             let backend = Backend::new(name.to_string(), address, value.weight, slot);
             self.live = Some(Rc::new(backend));

@@ -73,7 +73,7 @@ fn check_put(put: &Entry) {
                 .expect("the networks were checked");
         }
         Entity::Backend(backend) => {
-            backend.socket_addr().expect("the address was checked");
+            backend.endpoint().expect("the address was checked");
         }
         Entity::Frontend(frontend) => check_frontend(name, frontend),
         Entity::Settings(_) | Entity::Certificate(_) | Entity::Policy(_) | Entity::Cluster(_) => {}

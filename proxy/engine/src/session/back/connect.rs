@@ -3,6 +3,7 @@
 //! Rule: whether another backend is tried when one cannot be reached is said in `exchange::attempt`.
 
 use std::io;
+use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use rustls::pki_types::ServerName;
 use crate::protocol::proxy;
 use crate::runtime::buffer::ByteQueue;
 use crate::runtime::driver::Driver;
-use crate::runtime::socket::Stream;
+use crate::runtime::socket::Endpoint;
 use crate::runtime::timer::Deadline;
 use crate::session::back::carrier::Carrier;
 use crate::session::back::upstream::{Link, Upstream};
@@ -62,7 +63,7 @@ impl<D: Driver> Engine<D> {
         backend: &Rc<Backend>,
     ) -> io::Result<UpstreamId> {
         self.metrics.add(Counter::UpstreamConnectsTotal, 1);
-        let stream = Stream::connect(&backend.address)?;
+        let stream = backend.address.connect()?;
         let stream = match &cluster.tls {
             None => Transport::Plain(Plain::new(stream)),
             Some(config) => {
@@ -245,5 +246,13 @@ impl<D: Driver> Engine<D> {
 fn server_name(cluster: &entity::Cluster, backend: &Backend) -> ServerName<'static> {
     let name = cluster.tls.as_ref().and_then(|tls| tls.server_name.clone());
     name.and_then(|name| ServerName::try_from(name).ok())
-        .unwrap_or_else(|| ServerName::IpAddress(backend.address.ip().into()))
+        .unwrap_or_else(|| match &backend.address {
+            Endpoint::Tcp(address) => ServerName::IpAddress(address.ip().into()),
+            Endpoint::Unix(_) => nobody(),
+        })
+}
+
+/// A name that no certificate has (RFC 6761 §6.4). Who has sockets verified gives a `server_name`.
+fn nobody() -> ServerName<'static> {
+    ServerName::try_from("socket.invalid").unwrap_or_else(|_| Ipv4Addr::UNSPECIFIED.into())
 }

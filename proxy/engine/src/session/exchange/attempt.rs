@@ -128,6 +128,9 @@ impl<D: Driver> Engine<D> {
     /// reach by connections that are there.
     fn note_unreached(&mut self, exchange: ExchangeId, error: &io::Error) -> Next {
         let Some(want) = Want::of(error) else {
+            let entry = &mut self.exchanges[exchange];
+            let fault = entry.backend().and_then(|it| it.address.fault(error));
+            entry.record.reason = fault.or(entry.record.reason);
             return self.note_connect_failed(exchange, Outcome::ConnectFailed);
         };
         self.metrics.add(Counter::UpstreamExhaustedTotal, 1);

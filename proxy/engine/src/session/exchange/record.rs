@@ -170,7 +170,7 @@ impl<'a> Ended<'a> {
             frontend: self.frontend.map(|frontend| &*frontend.entry().name),
             cluster: self.cluster.map(|cluster| cluster.name()),
             backend: self.tried.map(|backend| backend.name.as_str()),
-            backend_address: self.tried.map(|backend| backend.address),
+            backend_address: self.tried.map(|backend| &backend.address),
             request_id: match given_id.is_empty() {
                 true => &record.request_id,
                 false => given_id,

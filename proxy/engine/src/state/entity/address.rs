@@ -1,4 +1,4 @@
-//! An address as an entity has it: `IP:port`, as it was written, in the room that one takes.
+//! An address as an entity has it: `IP:port` or `unix:` and a path, as it was written, in the room that one takes.
 
 use std::fmt;
 use std::net::{SocketAddr, SocketAddrV4};
@@ -6,6 +6,7 @@ use std::net::{SocketAddr, SocketAddrV4};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::check::socket_addr;
+use crate::runtime::socket::Endpoint;
 
 /// `IP:port`. What is not an address of IPv4 in its one form is kept as the text that it was.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +28,19 @@ impl Address {
         }
     }
 }
+
+impl Address {
+    /// Where to connect to, of a backend.
+    pub fn endpoint(&self) -> Result<Endpoint, String> {
+        match self {
+            Self::Other(text) if text.starts_with(UNIX) => Endpoint::unix(&text[UNIX.len()..]),
+            Self::V4(_) | Self::Other(_) => self.socket_addr().map(Endpoint::Tcp),
+        }
+    }
+}
+
+/// What the address of a Unix socket begins with.
+const UNIX: &str = "unix:";
 
 impl From<&str> for Address {
     fn from(text: &str) -> Self {
@@ -98,6 +112,7 @@ mod tests {
             "[::1]:80",
             "[0:0::1]:80",
             "nowhere",
+            "unix:/run/app.sock",
             "",
             "255.255.255.255:65535",
         ] {
@@ -113,5 +128,13 @@ mod tests {
         assert_eq!(read("[::1]:80"), Ok("[::1]:80".parse().unwrap()));
         assert!(read("127.0.0.1:0").unwrap_err().contains("port"));
         assert!(read("nowhere").is_err());
+        let reach = |text: &str| Address::from(text).endpoint();
+        assert_eq!(
+            reach("127.0.0.1:80"),
+            read("127.0.0.1:80").map(Endpoint::Tcp)
+        );
+        assert_eq!(reach("unix:/run/app.sock"), Endpoint::unix("/run/app.sock"));
+        assert!(read("unix:/run/app.sock").is_err(), "nobody listens there");
+        assert!(reach("unix:run").is_err());
     }
 }

@@ -1,10 +1,10 @@
 //! The backend: one address in a cluster.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::language::language;
 use super::registry::{Compiling, Kind, Needs, Running, Swap, Value};
+use crate::runtime::socket::Endpoint;
 use crate::state::entity::address::Address;
 use crate::state::entity::check::is_name;
 use crate::state::entry::{Entry, cluster_of};
@@ -13,7 +13,7 @@ use crate::state::tables::Tables;
 language! {
     /// One address in a cluster.
     pub struct Backend {
-        /// `IP:port`, IPv6 in brackets.
+        /// `IP:port`, IPv6 in brackets; or `unix:` and a path.
         pub address: Address,
         /// Share of the requests; 0 takes no new ones.
         pub weight: u16 = 100,
@@ -21,9 +21,9 @@ language! {
 }
 
 impl Backend {
-    /// The address to connect to.
-    pub fn socket_addr(&self) -> Result<SocketAddr, String> {
-        self.address.socket_addr()
+    /// Where to connect to.
+    pub fn endpoint(&self) -> Result<Endpoint, String> {
+        self.address.endpoint()
     }
 }
 
@@ -38,7 +38,7 @@ impl Value for Backend {
     }
 
     fn check(&self) -> Result<(), String> {
-        self.socket_addr().map(drop)
+        self.endpoint().map(drop)
     }
 
     fn needs<'a>(&'a self, name: &'a str) -> Needs<'a> {

@@ -8,6 +8,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 
 use super::Record;
+use crate::runtime::socket::Endpoint;
 
 /// Appends a record as one line, newline included.
 pub fn format_json(record: &Record<'_>, out: &mut Vec<u8>) {
@@ -47,7 +48,15 @@ impl Formatter {
         optional(b",\"cluster\":", record.cluster.map(str::as_bytes), out);
         optional(b",\"backend\":", record.backend.map(str::as_bytes), out);
         out.extend_from_slice(b",\"backend_address\":");
-        address(record.backend_address, out);
+        match record.backend_address {
+            Some(Endpoint::Tcp(known)) => address(Some(*known), out),
+            Some(Endpoint::Unix(path)) => {
+                out.extend_from_slice(b"\"unix:");
+                escape_text(path.as_bytes(), out);
+                out.push(b'"');
+            }
+            None => address(None, out),
+        }
         text(b",\"request_id\":", record.request_id, out);
         optional(b",\"user_agent\":", record.user_agent, out);
         optional(b",\"referer\":", record.referer, out);
@@ -300,6 +309,16 @@ mod tests {
         ] {
             assert_eq!(value[key], Value::Null, "{key}");
         }
+    }
+
+    #[test]
+    fn a_socket_has_its_path() {
+        let socket = Endpoint::unix("/run/\"é.sock").unwrap();
+        let record = Record {
+            backend_address: Some(&socket),
+            ..record()
+        };
+        assert_eq!(value(&record)["backend_address"], "unix:/run/\"é.sock");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Sink and writer together, on real files.
 
 use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::process;
 use std::thread;
@@ -8,6 +9,8 @@ use std::time::Instant;
 
 use super::writer::Output;
 use super::*;
+
+static LOCAL: Endpoint = Endpoint::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9001));
 
 /// A request as good as any.
 pub(super) fn record() -> Record<'static> {
@@ -28,7 +31,7 @@ pub(super) fn record() -> Record<'static> {
         frontend: Some("shop-web"),
         cluster: Some("shop"),
         backend: Some("shop-1"),
-        backend_address: Some(SocketAddr::from(([127, 0, 0, 1], 9001))),
+        backend_address: Some(&LOCAL),
         request_id: b"0123456789abcdef",
         user_agent: Some(b"curl/8"),
         referer: None,
