@@ -41,11 +41,11 @@ class Backend(Kind):
     ]
     backup: Annotated[
         bool,
-        Field(description="It gets requests only while no other backend of its cluster can."),
-        Later(
-            counted="kakehi_backend_requests_total",
-            told="shop/shop-2: backup, while no other is usable",
-            meanwhile="a second cluster that a commit names in the frontend",
+        Field(
+            description=(
+                "It gets requests only while no other backend of its cluster can: all are drained, "
+                "have the weight 0, or could not be reached. Weights count among backups."
+            )
         ),
     ] = False
     priority: Annotated[

@@ -143,7 +143,7 @@ class ExplainResult(TypedDict):
     `listeners`: name, address, protocol, source, of each that the URL can arrive at; over https
     also `certificates` (name, source; none: the handshake is refused) and why these in
     `handshake`. `frontend`, `cluster`: name, source, or null. `backends`: name, address, weight,
-    drained, source, `tls_fault`: why handshakes with it fail, and `unreached`: why nobody
+    backup, drained, source, `tls_fault`: why handshakes with it fail, and `unreached`: why nobody
     can connect to it as its Unix socket is there, each or null. `stages`: what the frontend does
     to the request and to its answer, in this order, each with key, words, `source`: where that is
     written, or null, and `by`: name and source of the policy that says so, null where the

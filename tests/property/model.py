@@ -121,7 +121,7 @@ class Tree(dict[str, File]):
             for name, cluster in file.clusters.items():
                 found["cluster", name] = _cluster(cluster), path
                 for backend, (who, weight) in cluster.backends.items():
-                    value = {"address": addresses[who], "weight": weight}
+                    value = {"address": addresses[who], "backup": False, "weight": weight}
                     found["backend", f"{name}/{backend}"] = value, path
             for name, (host, cluster_name, policies) in file.frontends.items():
                 value = {**_frontend(host, cluster_name), "policies": sorted(policies)}
@@ -203,7 +203,7 @@ def digest(entities: Entities) -> str:
         "settings": base_entities({}, "")["settings", "settings"][0],
         "listener": base_entities({}, "")["listener", "main"][0],
         "cluster": _cluster(Cluster()),
-        "backend": {"weight": 100},
+        "backend": {"backup": False, "weight": 100},
         "frontend": {**_frontend("", ""), "hostname": "*", "listeners": []},
         "policy": _policy(None),
     }

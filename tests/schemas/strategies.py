@@ -37,7 +37,7 @@ def _optional(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, A
 SOCKETS = st.sampled_from(["unix:/run/app.sock", "unix:/" + "a" * 106, "unix:/run/App-é/1"])
 BACKENDS = st.fixed_dictionaries(
     {"address": st.one_of(ADDRESSES, SOCKETS)},
-    optional={"weight": st.integers(0, 65_535)},
+    optional={"weight": st.integers(0, 65_535), "backup": st.booleans()},
 )
 LISTENERS = st.fixed_dictionaries(
     {"address": ADDRESSES},

@@ -263,7 +263,7 @@ def test_both_have_the_same_default(
         ("cluster", {"fallback": {"cluster": "a"}}),
         ("cluster", {"limits": {"requests": 5}}),
         ("cluster", {"load_balancing": "maglev"}),
-        ("backend", {"address": "127.0.0.1:1", "backup": True}),
+        ("backend", {"address": "127.0.0.1:1", "priority": 1}),
         ("backend", {"address": "app.internal:80"}),
         ("listener", {"address": "127.0.0.1:1", "protocol": "tcp"}),
         ("settings", {"resolver": {}}),

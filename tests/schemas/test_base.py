@@ -18,7 +18,7 @@ def test_models_are_frozen_strict_and_closed() -> None:
 def test_a_canonical_value_is_plain_and_has_no_default() -> None:
     backend = Backend(address="127.0.0.1:1", weight=100)
     assert backend.value() == {"address": "127.0.0.1:1"}
-    assert backend.in_full() == {"address": "127.0.0.1:1", "weight": 100}
+    assert backend.in_full() == {"address": "127.0.0.1:1", "weight": 100, "backup": False}
     assert Backend.of_value({"address": "127.0.0.1:1", "of_old": 1}) == backend
     with pytest.raises(KeyError, match="address"):
         Backend.of_value({"weight": 1})

@@ -81,6 +81,7 @@ def _lines(result: dict[str, Any], paint: output.Painter) -> list[str]:
             )
     for found in result["backends"]:
         share = "drained" if found["drained"] else f"weight {found['weight']}"
+        share += ", backup" if found["backup"] else ""
         fault = f", TLS fails: {found['tls_fault']}" if found["tls_fault"] else ""
         fault += f", cannot be connected to: {found['unreached']}" if found["unreached"] else ""
         detail = f"{found['address']}, {share}{fault}"

@@ -222,6 +222,7 @@ def _describe_winner(
             "name": each.key.name,
             "address": each.typed(Backend).address,
             "weight": each.typed(Backend).weight,
+            "backup": each.typed(Backend).backup,
             "drained": each.key.name in drained,
             "tls_fault": tls_fault(each.key.name),
             "unreached": fault_of(each.typed(Backend).address),
@@ -230,6 +231,8 @@ def _describe_winner(
         for each in backends
     ]
     ready = [each for each in result["backends"] if each["weight"] and not each["drained"]]
+    # Backups are asked while no other can be.
+    ready = [each for each in ready if not each["backup"]] or ready
     if len(clusters) > 1:
         result["message"] += f"one of {len(clusters)} clusters serves it: {', '.join(clusters)}"
     elif not ready:

@@ -7,7 +7,7 @@ from tests.schemas.refusals import refusal
 @pytest.mark.parametrize("weight", [0, 1, 65_535])
 def test_weights(weight: int) -> None:
     backend = Backend.model_validate({"address": "[::1]:9001", "weight": weight})
-    assert backend.in_full() == {"address": "[::1]:9001", "weight": weight}
+    assert backend.in_full() == {"address": "[::1]:9001", "backup": False, "weight": weight}
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def test_durations_and_sizes_are_found_by_path() -> None:
 
 
 def test_defaults_are_plain_and_leave_out_what_is_required() -> None:
-    assert defaults("backend") == {"weight": 100}
+    assert defaults("backend") == {"backup": False, "weight": 100}
     assert defaults("settings") == MODELS["settings"]().in_full()
 
 

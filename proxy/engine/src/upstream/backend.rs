@@ -21,6 +21,8 @@ pub struct Backend {
     pub address: Endpoint,
     /// Its share of the requests, as committed.
     pub weight: Cell<u16>,
+    /// Whether it is for when no other one can be asked, as committed.
+    pub is_backup: Cell<bool>,
     slot: Slot,
     /// Upstream connections, idle ones included.
     connections: Cell<u32>,
@@ -47,6 +49,7 @@ impl Backend {
             name,
             address,
             weight: Cell::new(weight),
+            is_backup: Cell::new(false),
             slot,
             connections: Cell::new(0),
             idle: RefCell::new(Vec::new()),

@@ -220,16 +220,90 @@ impl Runs for Rc<Cluster> {
 
 /// The backends of one generation of a cluster, and whose turn it is.
 pub struct BackendSet {
+    usual: Rank,
+    /// Those that are asked while none of the usual ones can be; most clusters have none.
+    backups: Option<Box<Rank>>,
+}
+
+/// Backends that may stand for one another.
+struct Rank {
     backends: Vec<Rc<Backend>>,
     balancer: Balancer,
 }
 
 impl BackendSet {
     fn new(members: Vec<Rc<Backend>>, policy: LoadBalancing, before: Option<&Self>) -> Self {
-        let backends: Vec<_> = members
+        let (backups, usual): (Vec<_>, Vec<_>) = members
             .into_iter()
             .filter(|backend| backend.weight.get() > 0)
-            .collect();
+            .partition(|backend| backend.is_backup.get());
+        let backups_before = before.and_then(|before| before.backups.as_deref());
+        Self {
+            usual: Rank::new(usual, policy, before.map(|before| &before.usual)),
+            backups: (!backups.is_empty())
+                .then(|| Box::new(Rank::new(backups, policy, backups_before))),
+        }
+    }
+
+    /// Chooses one of the usual backends, none of `tried`. Those that just failed to connect are passed over,
+    /// and so is one that somebody is trying again, which may take `probe_ms`.
+    pub fn choose(
+        &self,
+        tried: &[Rc<Backend>],
+        now_ms: u64,
+        probe_ms: u64,
+        random: &mut Random,
+    ) -> Option<Rc<Backend>> {
+        let qualifies = |backend: &Backend| is_candidate(backend, tried) && backend.is_up(now_ms);
+        let chosen = self.usual.choose(random, qualifies);
+        chosen.inspect(|backend| backend.chosen(now_ms, probe_ms))
+    }
+
+    /// Chooses a backup in the same way.
+    pub fn choose_backup(
+        &self,
+        tried: &[Rc<Backend>],
+        now_ms: u64,
+        probe_ms: u64,
+        random: &mut Random,
+    ) -> Option<Rc<Backend>> {
+        let qualifies = |backend: &Backend| is_candidate(backend, tried) && backend.is_up(now_ms);
+        let chosen = self.backups.as_deref()?.choose(random, qualifies);
+        chosen.inspect(|backend| backend.chosen(now_ms, probe_ms))
+    }
+
+    /// Chooses one all the same where all have just failed to connect, a backup at last.
+    pub fn choose_failed(
+        &self,
+        tried: &[Rc<Backend>],
+        now_ms: u64,
+        probe_ms: u64,
+        random: &mut Random,
+    ) -> Option<Rc<Backend>> {
+        let qualifies = |backend: &Backend| is_candidate(backend, tried);
+        let backups = self.backups.as_deref();
+        self.usual
+            .choose(random, qualifies)
+            .or_else(|| backups?.choose(random, qualifies))
+            .inspect(|backend| backend.chosen(now_ms, probe_ms))
+    }
+
+    /// Whether there are backends for when no usual one can be asked.
+    #[must_use]
+    pub fn has_backups(&self) -> bool {
+        self.backups.is_some()
+    }
+}
+
+fn is_candidate(backend: &Backend, tried: &[Rc<Backend>]) -> bool {
+    backend.accepts_requests()
+        && !tried
+            .iter()
+            .any(|other| std::ptr::eq(&raw const **other, backend))
+}
+
+impl Rank {
+    fn new(backends: Vec<Rc<Backend>>, policy: LoadBalancing, before: Option<&Self>) -> Self {
         let weights = backends
             .iter()
             .map(|backend| u32::from(backend.weight.get()))
@@ -251,29 +325,13 @@ impl BackendSet {
         Self { backends, balancer }
     }
 
-    /// Chooses a backend, none of `tried`. Backends that just failed to connect are passed over as
-    /// long as another is left, and so is one that somebody is trying again, which may take `probe_ms`;
-    /// when all have failed one of them is tried all the same.
-    pub fn choose(
+    fn choose(
         &self,
-        tried: &[Rc<Backend>],
-        now_ms: u64,
-        probe_ms: u64,
         random: &mut Random,
+        qualifies: impl Fn(&Backend) -> bool,
     ) -> Option<Rc<Backend>> {
-        let candidate = |backend: &Backend| {
-            backend.accepts_requests()
-                && !tried
-                    .iter()
-                    .any(|other| std::ptr::eq(&raw const **other, backend))
-        };
-        self.balancer
-            .choose(&self.backends, random, |backend| {
-                candidate(backend) && backend.is_up(now_ms)
-            })
-            .or_else(|| self.balancer.choose(&self.backends, random, candidate))
-            .map(|index| self.backends[index].clone())
-            .inspect(|backend| backend.chosen(now_ms, probe_ms))
+        let index = self.balancer.choose(&self.backends, random, qualifies)?;
+        Some(self.backends[index].clone())
     }
 }
 
@@ -287,6 +345,18 @@ mod tests {
         Rc::new(Backend::new(name.into(), address, 1, Slot::none()))
     }
 
+    /// As a request asks for one, whatever has become of those before.
+    fn ask(
+        set: &BackendSet,
+        tried: &[Rc<Backend>],
+        at_ms: u64,
+        random: &mut Random,
+    ) -> Option<Rc<Backend>> {
+        set.choose(tried, at_ms, 3000, random)
+            .or_else(|| set.choose_backup(tried, at_ms, 3000, random))
+            .or_else(|| set.choose_failed(tried, at_ms, 3000, random))
+    }
+
     fn set(members: &[&Rc<Backend>]) -> BackendSet {
         let members = members.iter().map(|&it| it.clone()).collect();
         BackendSet::new(members, LoadBalancing::RoundRobin, None)
@@ -298,7 +368,7 @@ mod tests {
         let set = set(&[&up, &hole]);
         let mut random = Random::new(1);
         let mut times_in_the_hole = |at_ms: u64| {
-            let mut choose = || set.choose(&[], at_ms, 3000, &mut random).unwrap();
+            let mut choose = || ask(&set, &[], at_ms, &mut random).unwrap();
             (0..100).filter(|_| Rc::ptr_eq(&choose(), &hole)).count()
         };
         hole.connect_failed(1000);
@@ -326,7 +396,50 @@ mod tests {
         other.connect_failed(1000);
         let mut random = Random::new(1);
         for at_ms in 1000..1600 {
-            assert!(set.choose(&[], at_ms, 3000, &mut random).is_some());
+            assert!(ask(&set, &[], at_ms, &mut random).is_some());
         }
+    }
+
+    #[test]
+    fn backups_are_for_when_no_other_can_be_asked() {
+        let (usual, backup) = (backend("a"), backend("b"));
+        backup.is_backup.set(true);
+        let set = set(&[&usual, &backup]);
+        let mut random = Random::new(1);
+        let mut chosen = |tried: &[Rc<Backend>], at_ms| {
+            ask(&set, tried, at_ms, &mut random).map(|it| it.name.clone())
+        };
+        for at_ms in 0..10 {
+            assert_eq!(chosen(&[], at_ms).as_deref(), Some("a"));
+        }
+        // What has been tried for a request is not asked again while a backup is left.
+        assert_eq!(
+            chosen(std::slice::from_ref(&usual), 10).as_deref(),
+            Some("b")
+        );
+        assert_eq!(chosen(&[usual.clone(), backup.clone()], 10), None);
+        usual.connect_failed(100);
+        assert_eq!(chosen(&[], 200).as_deref(), Some("b"));
+        // Its pause is over: one request finds out, and the others stay with the backup.
+        assert_eq!(chosen(&[], 400).as_deref(), Some("a"));
+        assert_eq!(chosen(&[], 400).as_deref(), Some("b"));
+        usual.connect_succeeded();
+        assert_eq!(chosen(&[], 401).as_deref(), Some("a"));
+        usual.set_drained(true);
+        assert_eq!(chosen(&[], 402).as_deref(), Some("b"));
+        // All have failed: one of the usual ones.
+        usual.set_drained(false);
+        usual.connect_failed(500);
+        backup.connect_failed(500);
+        assert_eq!(chosen(&[], 501).as_deref(), Some("a"));
+    }
+
+    #[test]
+    fn a_cluster_may_have_backups_alone() {
+        let backup = backend("b");
+        backup.is_backup.set(true);
+        let mut random = Random::new(1);
+        let chosen = ask(&set(&[&backup]), &[], 0, &mut random);
+        assert!(chosen.is_some());
     }
 }

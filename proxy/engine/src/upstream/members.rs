@@ -69,6 +69,7 @@ impl Member {
             let address = value.endpoint().ok()?;
             let slot = Slot::take(metrics, SlotKind::Backend, name);
             let backend = Backend::new(name.to_string(), address, value.weight, slot);
+            backend.is_backup.set(value.backup);
             self.live = Some(Rc::new(backend));
         }
         self.live.clone()
@@ -80,6 +81,7 @@ impl Member {
         if before.backend().address == value.address {
             if let Some(live) = &self.live {
                 live.weight.set(value.weight);
+                live.is_backup.set(value.backup);
             }
             return None;
         }

@@ -103,14 +103,13 @@ impl<D: Driver> Engine<D> {
         loop {
             let entry = &self.exchanges[exchange];
             let probe_ms = entry.cluster.entity.timeouts.connect;
-            let chosen =
-                entry
-                    .backends
-                    .choose(&entry.tries.failed, now_ms, probe_ms, &mut self.random);
-            let Some(backend) = chosen.or_else(|| repeats_at(entry)) else {
+            let set = &entry.backends;
+            let is_further = !entry.tries.failed.is_empty();
+            let chosen = set.choose(&entry.tries.failed, now_ms, probe_ms, &mut self.random);
+            let Some(backend) = chosen.or_else(|| self.choose_otherwise(exchange)) else {
                 return self.no_backend_left(exchange);
             };
-            if !entry.tries.failed.is_empty() {
+            if is_further {
                 self.count_retry(exchange);
             }
             self.begin_attempt(exchange, backend.clone());
@@ -148,6 +147,25 @@ impl<D: Driver> Engine<D> {
         let slot = entry.served_by.slot();
         self.metrics.add(Counter::RetriesTotal, 1);
         self.metrics.slot_add(slot, Field::Retries, 1);
+    }
+
+    /// Chooses where none of the usual backends is left that is well: one that is not, a backup, or the last
+    /// one again.
+    #[cold]
+    fn choose_otherwise(&mut self, exchange: ExchangeId) -> Option<Rc<Backend>> {
+        let now_ms = self.clock.ms();
+        let entry = &self.exchanges[exchange];
+        let (set, tries, random) = (&entry.backends, &entry.tries, &mut self.random);
+        let probe_ms = entry.cluster.entity.timeouts.connect;
+        // Whom a pooled connection was lost of may well be there, so that it needs no backup.
+        let last = repeats_at(entry);
+        if last.is_some() && set.has_backups() {
+            return last;
+        }
+        let backup = set.choose_backup(&tries.failed, now_ms, probe_ms, random);
+        backup
+            .or_else(|| set.choose_failed(&tries.failed, now_ms, probe_ms, random))
+            .or(last)
     }
 
     fn no_backend_left(&mut self, exchange: ExchangeId) {

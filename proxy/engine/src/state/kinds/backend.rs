@@ -15,6 +15,8 @@ language! {
     pub struct Backend {
         /// `IP:port`, IPv6 in brackets; or `unix:` and a path.
         pub address: Address,
+        /// Whether it gets requests only while no other one can.
+        pub backup: bool = false,
         /// Share of the requests; 0 takes no new ones.
         pub weight: u16 = 100,
     }
