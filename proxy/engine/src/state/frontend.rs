@@ -35,7 +35,8 @@ pub struct Frontend {
     rule: Rule,
     to: To,
     plan: Option<Box<Plan>>,
-    mirrors: Box<[Mirror]>,
+    /// Boxed as a whole, since hardly any has one: a word in each frontend, and not two.
+    mirrors: Option<Box<Mirrors>>,
     slot: OnceCell<Rc<Slot>>,
 }
 
@@ -47,6 +48,10 @@ pub struct Mirror {
     /// In percent.
     pub share: u8,
 }
+
+/// All of a frontend.
+#[derive(Clone)]
+struct Mirrors(Box<[Mirror]>);
 
 impl Mirror {
     /// In which form it is told what goes to it.
@@ -72,7 +77,7 @@ impl Frontend {
             rule,
             plan,
             to,
-            mirrors,
+            mirrors: (!mirrors.is_empty()).then(|| Box::new(Mirrors(mirrors))),
             slot,
         }
     }
@@ -175,7 +180,7 @@ impl Frontend {
     #[inline]
     #[must_use]
     pub fn mirrors(&self) -> &[Mirror] {
-        &self.mirrors
+        self.mirrors.as_ref().map_or(&[], |mirrors| &mirrors.0)
     }
 
     /// Its counters in shared memory, from its first request on.
