@@ -94,3 +94,5 @@ def _each(asked: SimpleQueue[Callable[[], None] | None]) -> None:
     """Do what is asked for; None is the end."""
     while (work := asked.get()) is not None:
         work()
+        # Whoever asked last would never be let go of, nor end this thread.
+        del work

@@ -99,7 +99,9 @@ class Watcher:
             try:
                 await watching()
             except Exception as error:  # noqa: BLE001  # polling finds what no watch tells
-                self._tell(str(error))
+                if not isinstance(error, FileNotFoundError):
+                    # What has gone is told by who looks for it.
+                    self._tell(str(error))
                 await asyncio.sleep(_RESTART_DELAY_S)
                 there = await asyncio.to_thread(looked_at, map(str, paths), is_directory)
                 if not all(there.get(str(path)) for path in paths):

@@ -93,10 +93,15 @@ def test_what_was_applied_later_is_served(
         assert served(address, "/page") == b"second"
         is_refused = f"refused commit={repo.head()[:12]}"
         assert is_refused in daemon.log() or "there is no configuration" in daemon.log()
-        status = daemon.status()
-        assert status["commit"] == applied
-        assert (status["last_error"] or {}).get("commit") == repo.head()
-        assert repo.git("rev-parse", "refs/kakehi/applied") == applied
+        # What serves is told behind the swap, and the newest commit is looked at again behind that.
+        processes.wait_until(
+            lambda: (daemon.status()["last_error"] or {}).get("commit") == repo.head(),
+            "it is told that the newest commit is refused",
+        )
+        assert daemon.status()["commit"] == applied
+        processes.wait_until(
+            lambda: repo.git("rev-parse", "refs/kakehi/applied") == applied, "the ref is moved"
+        )
 
 
 def test_a_branch_that_was_taken_back_is_not_gone_on_from(tmp_path: Path) -> None:

@@ -229,7 +229,8 @@ def test_show(live: Kakehi) -> None:
     text = live.run_cli("show", check=True).stdout
     assert "backend   shop/shop-1  shop.yaml:8" in text
     one = live.json("show", "backend/shop/shop-1")["entities"]
-    assert [entity["value"] for entity in one] == [{"address": "127.0.0.1:9", "weight": 100}]
+    whole = {"address": "127.0.0.1:9", "backup": False, "weight": 100}
+    assert [entity["value"] for entity in one] == [whole]
     assert (
         live.run_cli("show", "cluster/shop").stdout.splitlines()[0] == "cluster shop  shop.yaml:5"
     )

@@ -3,6 +3,7 @@
 The commands write JSON without importing those classes; here a socket reads it with them.
 """
 
+import getpass
 import socket
 import threading
 from pathlib import Path
@@ -64,7 +65,11 @@ def sent_by(line: tuple[str, ...], directory: Path) -> tuple[list[Any], int, str
             ("drain", "a/b", "--owner", "me", "--for", "forever"),
             control.DrainRequest(backend="a/b", owner="me", ttl_s=None),
         ),
-        (("undrain", "a/b"), control.UndrainRequest(backend="a/b")),
+        (("undrain", "a/b"), control.UndrainRequest(backend="a/b", owner=getpass.getuser())),
+        (
+            ("undrain", "a/b", "--owner", "me"),
+            control.UndrainRequest(backend="a/b", owner="me"),
+        ),
         (("retry",), control.RetryRequest()),
         (("show", "limits"), control.LimitsRequest()),
         (("forgive", "--all"), control.LimitsRequest(forgive=True)),
