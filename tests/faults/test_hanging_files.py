@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.harness import metrics, pki, ports
-from tests.harness.hanging import Hanging
+from tests.harness.hanging import Hanging, within_reach
 from tests.reconciler.live import Shop, eventually
 from tests.reconciler.test_renewal import certificates, put, serves
 
@@ -48,15 +48,8 @@ class Scene(Shop):
 @pytest.fixture
 def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
     made = Scene(tmp_path)
-    for name, value in made.disk.environment.items():
-        monkeypatch.setenv(name, value)
-    try:
-        made.start()
-        monkeypatch.delenv("LD_PRELOAD")
+    with within_reach(made, monkeypatch):
         yield made
-    finally:
-        made.disk.answer()
-        made.stop()
 
 
 def test_all_else_goes_on_while_a_file_hangs(scene: Scene) -> None:

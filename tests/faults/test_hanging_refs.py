@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.harness import control
-from tests.harness.hanging import Hanging
+from tests.harness.hanging import Hanging, within_reach
 from tests.reconciler.live import Shop, eventually
 
 APPLIED = "refs/kakehi/applied"
@@ -41,15 +41,8 @@ def scene(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> Iterator[Scene]:
     made = Scene(tmp_path, getattr(request, "param", "refs/kakehi"))
-    for name, value in made.disk.environment.items():
-        monkeypatch.setenv(name, value)
-    try:
-        made.start()
-        monkeypatch.delenv("LD_PRELOAD")
+    with within_reach(made, monkeypatch):
         yield made
-    finally:
-        made.disk.answer()
-        made.stop()
 
 
 def test_commits_go_on_and_the_ref_follows_when_it_can(scene: Scene) -> None:

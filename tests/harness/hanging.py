@@ -1,11 +1,17 @@
 """A file system that does not answer: calls below a directory wait, by `hanging.c`, preloaded.
 
-Used by `tests.faults.test_hanging_files`. Needs the C compiler that the engine's build links with.
+Used by the tests of `tests.faults` that are named for what hangs. Needs the C compiler that the
+engine's build links with.
 """
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
+
+import pytest
 
 from tests.harness.killer import compile_library
 
@@ -35,3 +41,29 @@ class Hanging:
     def answer(self) -> None:
         """From here on all of it does, also to who waits."""
         self._hanging.unlink(missing_ok=True)
+
+
+class Scene(Protocol):
+    """Somebody whose disk may hang."""
+
+    disk: Hanging
+
+    def start(self) -> None:
+        """Start the daemon, with the variables that the test has."""
+
+    def stop(self) -> None:
+        """End it."""
+
+
+@contextlib.contextmanager
+def within_reach(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Within, a scene's daemon runs, and it alone has the disk that may hang."""
+    for name, value in scene.disk.environment.items():
+        monkeypatch.setenv(name, value)
+    try:
+        scene.start()
+        monkeypatch.delenv("LD_PRELOAD")
+        yield
+    finally:
+        scene.disk.answer()
+        scene.stop()

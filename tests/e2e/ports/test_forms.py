@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import pytest
 
 from tests.e2e.ports import test_haproxy, test_nginx
 from tests.e2e.ports.side_by_side import Front, is_told
+from tests.harness.rawbackend import Exchange
 
 SITE, SHOP = test_nginx.HOST, test_haproxy.HOST
 Sides = test_nginx.Sides | test_haproxy.Sides
@@ -353,10 +354,10 @@ def test_who_waits_to_be_told_to_go_on_is_told_by_either(nginx: Sides) -> None:
         backend = nginx.backends.by_port[port]
         script = backend.default
 
-        def going_on(exchange: object, script: object = script) -> None:
-            if exchange.request.get("expect") is not None:  # type: ignore[attr-defined]
-                exchange.send(b"HTTP/1.1 100 Continue\r\n\r\n")  # type: ignore[attr-defined]
-            script(exchange)  # type: ignore[operator]
+        def going_on(exchange: Exchange, script: Callable[[Exchange], None] = script) -> None:
+            if exchange.request.get("expect") is not None:
+                exchange.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+            script(exchange)
 
         backend.script = going_on
     try:
