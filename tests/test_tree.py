@@ -83,7 +83,7 @@ def test_only_the_facade_knows_the_engine() -> None:
 
 def test_an_exchange_does_not_know_what_is_spoken() -> None:
     room = ROOT / "proxy" / "engine" / "src" / "session" / "exchange"
-    files = sorted(room.glob("*.rs"))
+    files = sorted(room.rglob("*.rs"))
     assert files
     code = [
         (name_of(path), line)

@@ -1,7 +1,7 @@
 //! Users and the hashes of their passwords, as `htpasswd` writes them.
 //!
 //! Rule: what looks a password up takes as long as the hash is slow, so that it is called by a thread of its own
-//! (`session/exchange/verifying`) and never by the loop. Somebody who is not there costs as much as one who is: as
+//! (`session/exchange/auth/verifying`) and never by the loop. Somebody who is not there costs as much as one who is: as
 //! one of them, always the same for a name, where their hashes are of several kinds.
 
 use std::collections::BTreeMap;

@@ -5,7 +5,7 @@
 //! questions one, and nothing of what was shown is kept; what was said is, since backends are told it. A
 //! request that shows who it is in anything else, or in nothing, has no seal, and is asked about each time. What is
 //! configured otherwise has other seals. Bounded: the oldest goes first. Time is an argument. Called by
-//! `session/exchange/authorising`.
+//! `session/exchange/auth/authorising`.
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::{HashMap, VecDeque};

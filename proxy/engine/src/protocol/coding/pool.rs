@@ -1,7 +1,7 @@
 //! Encoders, of which there are as many at a time as their memory may be.
 //!
 //! Rule: whoever gets none sends what he has as it is. A few that are not in use are kept, since making one costs more
-//! than a short body. Called by `session/exchange/compressing`.
+//! than a short body. Called by `session/exchange/filters/compressing`.
 
 use super::{Coding, Encoder, Strength};
 

@@ -17,7 +17,7 @@ use crate::session::back::carrier::Carrier;
 use crate::session::back::shared::Shared;
 use crate::session::engine::Engine;
 use crate::session::engine::{READ_WITH_HEAD_BYTES, READS_PER_TURN};
-use crate::session::exchange::compressing::PIECE_BYTES;
+use crate::session::exchange::filters::compressing::PIECE_BYTES;
 use crate::session::exchange::{Outcome, Reply};
 use crate::session::ids::{ExchangeId, UpstreamId};
 use crate::session::queue::Bulk;

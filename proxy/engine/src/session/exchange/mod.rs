@@ -5,24 +5,17 @@
 //! their ids only, so that either may speak another protocol than HTTP/1.1.
 
 pub(super) mod attempt;
-pub(super) mod authorising;
+pub(super) mod auth;
 pub(super) mod body;
 pub(super) mod call;
-pub(super) mod compressing;
-mod crowds;
-mod edited;
-pub(super) mod heard;
-mod lines;
-pub(super) mod naming;
+pub(super) mod filters;
+pub(super) mod identity;
 mod own;
-pub(super) mod pacing;
 pub(super) mod record;
 mod request;
 mod response;
 mod routed;
-mod text;
 mod upload;
-pub(super) mod verifying;
 pub(super) mod waiting;
 
 use std::rc::Rc;
@@ -39,11 +32,11 @@ use crate::runtime::driver::Driver;
 use crate::session::back::carrier::Carrier;
 use crate::session::engine::Engine;
 use crate::session::exchange::attempt::{Attempt, Tries};
-use crate::session::exchange::authorising::Parked;
+use crate::session::exchange::auth::authorising::Parked;
 use crate::session::exchange::body::Body;
-use crate::session::exchange::compressing::Compressing;
+use crate::session::exchange::filters::compressing::Compressing;
+use crate::session::exchange::filters::pacing::Pacing;
 use crate::session::exchange::own::{Answer, Asked};
-use crate::session::exchange::pacing::Pacing;
 use crate::session::exchange::record::{Ended, Record, Tally};
 use crate::session::exchange::waiting::Place;
 use crate::session::front::asker::Asker;

@@ -20,7 +20,7 @@ use crate::protocol::h1::reply::DEFAULT_CONTENT_TYPE;
 use crate::protocol::h1::{OwnHead, default_error_body, reason_phrase};
 use crate::runtime::driver::Driver;
 use crate::session::engine::Engine;
-use crate::session::exchange::naming::RequestId;
+use crate::session::exchange::identity::naming::RequestId;
 use crate::session::exchange::record::{Ended, Glimpse, Record, Tally};
 use crate::session::exchange::{Outcome, hsts_of};
 use crate::session::front::answer::{Head, Part};

@@ -10,7 +10,7 @@ use crate::protocol::h1::{RequestHead, Version};
 use crate::runtime::driver::Driver;
 use crate::session::engine::Engine;
 use crate::session::exchange::Outcome;
-use crate::session::exchange::naming::RequestId;
+use crate::session::exchange::identity::naming::RequestId;
 use crate::session::front::asker::Asker;
 use crate::session::ids::FLUSH_LOG;
 use crate::state::frontend::Frontend;

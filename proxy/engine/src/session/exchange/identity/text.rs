@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 const IP_TEXT_BYTES_MAX: usize = 45;
 
 /// An IP address as text.
-pub(super) struct AddressText {
+pub(in crate::session::exchange) struct AddressText {
     bytes: [u8; IP_TEXT_BYTES_MAX],
     length: usize,
 }

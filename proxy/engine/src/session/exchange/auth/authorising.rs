@@ -21,11 +21,11 @@ use crate::protocol::h1::{Field, Forward, RequestBody, ResponseBody, ResponseHea
 use crate::protocol::sent::Form;
 use crate::runtime::driver::Driver;
 use crate::session::engine::Engine;
+use crate::session::exchange::auth::heard::{Heard, refuses};
 use crate::session::exchange::body::Body;
-use crate::session::exchange::heard::{Heard, refuses};
+use crate::session::exchange::identity::text::AddressText;
 use crate::session::exchange::own::{Answer, outcome_of};
 use crate::session::exchange::record::is_call;
-use crate::session::exchange::text::AddressText;
 use crate::session::exchange::waiting::Wanted;
 use crate::session::exchange::{Exchange, Outcome, Parties};
 use crate::session::front::answer::{Head, Part};
@@ -42,7 +42,7 @@ pub(in crate::session) struct Parked {
     /// So many have let it pass.
     passed: usize,
     /// By which the one that is asked resumes it.
-    pub(super) ticket: Option<TicketId>,
+    pub(in crate::session::exchange) ticket: Option<TicketId>,
     /// What those have said of it, as lines of its head.
     lines: Vec<u8>,
     /// Who is asked, one after the other.
@@ -52,11 +52,11 @@ pub(in crate::session) struct Parked {
     /// By which the word of whoever is asked now is remembered, if it is.
     seal: Option<Seal>,
     /// Which limit has refused it.
-    pub(super) limit: Option<Box<str>>,
+    pub(in crate::session::exchange) limit: Option<Box<str>>,
 }
 
 impl Parked {
-    pub(super) fn new(
+    pub(in crate::session::exchange) fn new(
         head: &RequestHead,
         bytes: &[u8],
         passed: usize,
@@ -77,11 +77,11 @@ impl Parked {
     }
 
     /// What is counted as memory that waits.
-    pub(super) fn weight(&self) -> usize {
+    pub(in crate::session::exchange) fn weight(&self) -> usize {
         self.bytes.len() + self.head.fields.len() * size_of::<Field>()
     }
 
-    pub(super) fn is_grpc(&self) -> bool {
+    pub(in crate::session::exchange) fn is_grpc(&self) -> bool {
         is_call(&self.head, &self.bytes)
     }
 }
@@ -93,7 +93,10 @@ fn passwords_of(merged: Option<&Merged>) -> usize {
 
 impl<D: Driver> Engine<D> {
     /// The clusters of those who are asked for a frontend.
-    pub(super) fn authorisers(&self, merged: Option<&Merged>) -> Box<[Rc<Cluster>]> {
+    pub(in crate::session::exchange) fn authorisers(
+        &self,
+        merged: Option<&Merged>,
+    ) -> Box<[Rc<Cluster>]> {
         let asked = merged.map_or(&[][..], Merged::asked);
         let clusters = &self.tables.running.clusters;
         asked
@@ -103,7 +106,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Asks the next of those who are to let a request pass.
-    pub(super) fn ask(&mut self, id: ExchangeId) {
+    pub(in crate::session::exchange) fn ask(&mut self, id: ExchangeId) {
         let exchange = &self.exchanges[id];
         let Some(parked) = exchange.parked.as_deref() else {
             return;
@@ -223,7 +226,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Who was asked has answered, or will not.
-    pub(super) fn heard_all(&mut self, heard: Heard, outcome: Outcome) {
+    pub(in crate::session::exchange) fn heard_all(&mut self, heard: Heard, outcome: Outcome) {
         self.pool.release(heard.body.len());
         let Some(id) = heard.ticket.and_then(|ticket| self.resume(ticket)) else {
             return;

@@ -77,7 +77,7 @@ impl Exchange {
 
     /// How much of its answer may leave now.
     #[inline]
-    pub(super) fn may_leave(&self) -> usize {
+    pub(in crate::session::exchange) fn may_leave(&self) -> usize {
         match self.pacing {
             None => usize::MAX,
             Some(_) if self.is_ahead() => 0,
@@ -88,7 +88,7 @@ impl Exchange {
 
 impl<D: Driver> Engine<D> {
     /// What an answer has to keep, by policies.
-    pub(super) fn shares_of(
+    pub(in crate::session::exchange) fn shares_of(
         &mut self,
         asker: Asker,
         frontend: &str,
@@ -105,7 +105,11 @@ impl<D: Driver> Engine<D> {
     }
 
     /// A request has begun that somebody bounds.
-    pub(super) fn begin_pacing(&mut self, id: ExchangeId, shares: Box<[Share]>) {
+    pub(in crate::session::exchange) fn begin_pacing(
+        &mut self,
+        id: ExchangeId,
+        shares: Box<[Share]>,
+    ) {
         let longest_ms = self.exchanges[id].bounds.request;
         if longest_ms == NEVER && shares.is_empty() {
             return;
@@ -126,7 +130,7 @@ impl<D: Driver> Engine<D> {
 
     /// Nothing bounds it from now on.
     #[inline]
-    pub(super) fn end_pacing(&mut self, pacing: Option<Box<Pacing>>) {
+    pub(in crate::session::exchange) fn end_pacing(&mut self, pacing: Option<Box<Pacing>>) {
         if let Some(mut pacing) = pacing {
             self.timers.remove(&mut pacing.deadline);
             pacing.give_back();
@@ -135,7 +139,7 @@ impl<D: Driver> Engine<D> {
 
     /// A body is to follow: the first of it waits for its turn as all others do.
     #[inline]
-    pub(super) fn await_turn(&mut self, id: ExchangeId) {
+    pub(in crate::session::exchange) fn await_turn(&mut self, id: ExchangeId) {
         if self.exchanges[id].pacing.is_some() {
             self.pace_paced(id, 0);
         }

@@ -20,7 +20,7 @@ use crate::runtime::driver::Driver;
 use crate::session::engine::Engine;
 use crate::session::exchange::Exchange;
 use crate::session::exchange::body::Taken;
-use crate::session::exchange::lines::{Lines, weaken_tag};
+use crate::session::exchange::filters::lines::{Lines, weaken_tag};
 use crate::session::exchange::own::Asked;
 use crate::session::front::answer::Part;
 use crate::session::front::asker::Asker;
@@ -50,7 +50,7 @@ pub(in crate::session) struct Compressing {
 impl Compressing {
     /// What is to be known of a request.
     #[inline]
-    pub(super) fn of(
+    pub(in crate::session::exchange) fn of(
         merged: Option<&Merged>,
         head: &RequestHead,
         bytes: &[u8],
@@ -69,7 +69,7 @@ impl Compressing {
 }
 
 /// The coding in which a client gets what may be compressed.
-pub(super) fn wanted(
+pub(in crate::session::exchange) fn wanted(
     compression: &Compression,
     head: &RequestHead,
     bytes: &[u8],
@@ -96,12 +96,12 @@ impl Exchange {
     }
 
     /// The coding that its client gets.
-    pub(super) fn wanted_coding(&self) -> Option<Strength> {
+    pub(in crate::session::exchange) fn wanted_coding(&self) -> Option<Strength> {
         self.compressing.as_ref()?.wanted
     }
 
     /// What compresses its answer, which is given back.
-    pub(super) fn take_encoder(&mut self) -> Option<Encoder> {
+    pub(in crate::session::exchange) fn take_encoder(&mut self) -> Option<Encoder> {
         self.compressing.as_mut()?.encoder.take()
     }
 }
@@ -130,7 +130,7 @@ fn frame(made: &[u8], chunked: bool, out: &mut Vec<u8>) {
 
 impl<D: Driver> Engine<D> {
     /// Whether an answer is compressed, now that its head is here. Changes the head, and returns the lines that it gets.
-    pub(super) fn begin_compressing(
+    pub(in crate::session::exchange) fn begin_compressing(
         &mut self,
         number: ExchangeId,
         head: &mut ResponseHead,
@@ -200,7 +200,7 @@ impl<D: Driver> Engine<D> {
     /// Takes a piece of a body, as [`crate::session::exchange::body::Body::take`] does, and compresses it; `None` if it
     /// is malformed.
     #[inline(never)]
-    pub(super) fn take_compressed(
+    pub(in crate::session::exchange) fn take_compressed(
         &mut self,
         number: ExchangeId,
         data: &[u8],
@@ -233,7 +233,11 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Ends a body that has no more; its framing is ended by the caller.
-    pub(super) fn end_compressed(&mut self, number: ExchangeId, out: &mut Vec<u8>) {
+    pub(in crate::session::exchange) fn end_compressed(
+        &mut self,
+        number: ExchangeId,
+        out: &mut Vec<u8>,
+    ) {
         let content = self.compress(number, [&[], &[]], Then::End, out);
         self.exchanges[number].record.bytes_out += content;
         self.pace(number, content);
@@ -357,7 +361,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Compresses a page of our own whole. Its head gets `line` more, and `edited` from its frontend.
-    pub(super) fn compress_page<'a>(
+    pub(in crate::session::exchange) fn compress_page<'a>(
         &mut self,
         asked: &Asked,
         (status, content_type): (u16, &str),

@@ -1,8 +1,8 @@
 //! What a backend says beside its final head, where policies have a word about that: interim heads, and trailers.
 //!
 //! Rule: nothing comes in there that is left out of the head. What is set there anew is not said twice, and a cookie is
-//! put right wherever it is set, since browsers keep those of a 103. Called by [`super::response`] and
-//! [`super::compressing`].
+//! put right wherever it is set, since browsers keep those of a 103. Called by `response` and
+//! `compressing`.
 
 use std::borrow::Cow;
 
@@ -18,7 +18,7 @@ const HSTS: &str = "strict-transport-security";
 impl Exchange {
     /// Leaves out of a head what others say in its place.
     #[inline]
-    pub(super) fn leave_out(&self, head: &mut ResponseHead, bytes: &[u8]) {
+    pub(in crate::session::exchange) fn leave_out(&self, head: &mut ResponseHead, bytes: &[u8]) {
         if let Some(merged) = self.merged() {
             self.leave_out_what_is_said(merged, head, bytes);
         }
@@ -37,7 +37,7 @@ impl Exchange {
 
     /// Puts the cookies right that a head sets; the lines of these are appended.
     #[inline]
-    pub(super) fn put_cookies_right(
+    pub(in crate::session::exchange) fn put_cookies_right(
         &self,
         head: &mut ResponseHead,
         bytes: &[u8],
@@ -49,7 +49,7 @@ impl Exchange {
     }
 
     /// Takes a part of the body, as [`Body::take`] does; `None` if there is none, or a malformed one.
-    pub(super) fn take_body<'a>(
+    pub(in crate::session::exchange) fn take_body<'a>(
         &mut self,
         data: &'a [u8],
         chunked_out: bool,
@@ -74,7 +74,7 @@ impl Exchange {
     }
 
     /// The trailers that pass.
-    pub(super) fn kept_trailers<'a>(&self, lines: &'a [u8]) -> Cow<'a, [u8]> {
+    pub(in crate::session::exchange) fn kept_trailers<'a>(&self, lines: &'a [u8]) -> Cow<'a, [u8]> {
         let (merged, status) = (self.merged(), self.record.status);
         kept(lines, &|name| {
             may_trail(merged, &self.listener, status, name)
