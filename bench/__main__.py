@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench import instructions
 from bench.changes import reconfigure, site
 from bench.climb import ladder
 from bench.measuring.contenders import PROFILES
-from bench.side import compression, floor, grpc, h2, profile, proxies, tls, upstream
+from bench.side import bulk, compression, floor, grpc, h2, profile, proxies, tls, upstream
 from bench.side.course import Course
 
 _ALL = (
@@ -20,6 +20,7 @@ _ALL = (
     "h2",
     "grpc",
     "upstream",
+    "bulk",
     "compression",
     "reconfigure",
     "site",
@@ -33,9 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if chosen.command is None:
         for command in _ALL:
             print(f"==> {command}", flush=True)
-            _run(parser.parse_args([command]))
+            _RUNS[command](parser.parse_args([command]))
     else:
-        _run(chosen)
+        _RUNS[chosen.command](chosen)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -77,6 +78,12 @@ def _parser() -> argparse.ArgumentParser:
     shared.add_argument("--connections", type=_numbers, default=[1, 64, 1000], metavar="N,N…")
     shared.add_argument("--body", type=int, default=64, metavar="BYTES", help="of each response")
     shared.add_argument("--one-core", action="store_true", help="load on the core of the proxies")
+    beside = commands.add_parser("bulk", help="short requests beside long downloads")
+    beside.add_argument("--rounds", type=int, default=5)
+    beside.add_argument("--seconds", type=int, default=3, help="of each measurement")
+    beside.add_argument("--downloads", type=int, default=50, help="at a time")
+    beside.add_argument("--body", type=int, default=1_048_576, metavar="BYTES", help="of each")
+    beside.add_argument("--rate", type=int, default=500, help="short requests a second")
     squeezed = commands.add_parser("compression", help="text sent by gzip, side by side")
     squeezed.add_argument("--rounds", type=int, default=5)
     squeezed.add_argument("--seconds", type=int, default=3, help="of each measurement")
@@ -105,6 +112,7 @@ def _add_proxies(side: argparse.ArgumentParser) -> None:
     side.add_argument("--profile", choices=[*PROFILES, "both"], default="both")
     side.add_argument("--body", type=int, default=64, metavar="BYTES", help="of each response")
     side.add_argument("--one-core", action="store_true", help="load on the core of the proxies")
+    side.add_argument("--fresh", action="store_true", help="a connection for each request")
     side.add_argument("--splice", action="store_true", help="HAProxy splices bodies of responses")
 
 
@@ -144,57 +152,56 @@ def _numbers(text: str) -> list[int]:
     return [int(word) for word in text.split(",")]
 
 
-def _run(chosen: argparse.Namespace) -> None:
-    if chosen.command == "proxies":
-        profiles = PROFILES if chosen.profile == "both" else (chosen.profile,)
-        course = Course(
-            chosen.rounds,
-            chosen.seconds,
-            chosen.connections,
-            chosen.body,
-            chosen.one_core,
-            chosen.splice,
-        )
-        proxies.run(course, profiles)
-    elif chosen.command == "floor":
-        floor.run(
-            floor.Course(
-                chosen.rounds,
-                chosen.seconds,
-                chosen.connections,
-                chosen.bodies,
-                chosen.profile,
-                chosen.upload,
-            )
-        )
-    elif chosen.command == "profile":
-        profile.run(profile.Course(chosen.connections, chosen.seconds))
-    elif chosen.command == "ladder":
-        _climb(chosen)
-    elif chosen.command == "instructions":
-        instructions.run(is_renewed=chosen.renew)
-    elif chosen.command == "h2":
-        h2.run(
-            h2.Course(
-                chosen.rounds, chosen.seconds, chosen.connections, chosen.streams, chosen.body
-            )
-        )
-    elif chosen.command == "grpc":
-        grpc.run(h2.Course(chosen.rounds, chosen.seconds, chosen.connections, chosen.streams, 0))
-    elif chosen.command == "upstream":
-        upstream.run(
-            Course(chosen.rounds, chosen.seconds, chosen.connections, chosen.body, chosen.one_core)
-        )
-    elif chosen.command == "tls":
-        tls.run(tls.Course(chosen.rounds, chosen.seconds, chosen.connections, chosen.bodies))
-    elif chosen.command == "compression":
-        compression.run(
-            compression.Course(chosen.rounds, chosen.seconds, chosen.connections, chosen.bodies)
-        )
-    elif chosen.command == "site":
-        site.run(chosen.frontends, chosen.changes, sampled=chosen.profile)
-    else:
-        reconfigure.run(chosen.frontends, chosen.changes, chosen.per_file, peers=chosen.peers)
+def _proxies(chosen: argparse.Namespace) -> None:
+    profiles = PROFILES if chosen.profile == "both" else (chosen.profile,)
+    course = Course(
+        chosen.rounds,
+        chosen.seconds,
+        chosen.connections,
+        chosen.body,
+        chosen.one_core,
+        chosen.splice,
+        chosen.fresh,
+    )
+    proxies.run(course, profiles)
+
+
+def _floor(chosen: argparse.Namespace) -> None:
+    course = floor.Course(
+        chosen.rounds,
+        chosen.seconds,
+        chosen.connections,
+        chosen.bodies,
+        chosen.profile,
+        chosen.upload,
+    )
+    floor.run(course)
+
+
+def _upstream(chosen: argparse.Namespace) -> None:
+    course = Course(chosen.rounds, chosen.seconds, chosen.connections, chosen.body, chosen.one_core)
+    upstream.run(course)
+
+
+_RUNS: dict[str, Callable[[argparse.Namespace], object]] = {
+    "proxies": _proxies,
+    "floor": _floor,
+    "profile": lambda of: profile.run(profile.Course(of.connections, of.seconds)),
+    "ladder": _climb,
+    "instructions": lambda of: instructions.run(is_renewed=of.renew),
+    "tls": lambda of: tls.run(tls.Course(of.rounds, of.seconds, of.connections, of.bodies)),
+    "h2": lambda of: h2.run(h2.Course(of.rounds, of.seconds, of.connections, of.streams, of.body)),
+    "grpc": lambda of: grpc.run(h2.Course(of.rounds, of.seconds, of.connections, of.streams, 0)),
+    "upstream": _upstream,
+    "bulk": lambda of: bulk.run(bulk.Course(of.rounds, of.seconds, of.downloads, of.body, of.rate)),
+    "compression": lambda of: compression.run(
+        compression.Course(of.rounds, of.seconds, of.connections, of.bodies)
+    ),
+    "reconfigure": lambda of: reconfigure.run(
+        of.frontends, of.changes, of.per_file, peers=of.peers
+    ),
+    "site": lambda of: site.run(of.frontends, of.changes, sampled=of.profile),
+}
 
 
 if __name__ == "__main__":

@@ -23,6 +23,8 @@ from tests.harness.ports import free_port
 from tests.harness.repo import Repo
 
 PROFILES = ("lean", "operator")
+# Where a backend has 64 bytes beside a long response.
+SHORT = "/short"
 # Mozilla's intermediate, by OpenSSL's names: what Kakehi has in that profile.
 _TLS12_CIPHERS = ":".join(
     f"ECDHE-{key}-{cipher}"
@@ -59,7 +61,8 @@ def backend(
 ) -> Iterator[tuple[int, str]]:
     """The backend: its port, and the path whose response has the wanted length.
 
-    With a `body` that is the response, and it is text.
+    With a `body` that is the response, and it is text. Beside a response that is long there is a
+    short one, at `SHORT`.
     """
     directory = _directory(base, "backend-h2" if h2 else "backend")
     port = free_port()
@@ -70,6 +73,7 @@ def backend(
         (directory / "files").mkdir()
         (directory / "files" / "body").write_bytes(body or b"0" * body_bytes)
         path, location = "/body", f"location / {{ root {directory}/files; }}"
+        location += f' location = {SHORT} {{ return 200 "{"0" * 64}"; }}'
     text = f"""{_nginx_head(directory)}
 http {{
     access_log off;

@@ -48,20 +48,14 @@ def measure(
     scheme: str = "http",
     upload_bytes: int = 0,
     accept_encoding: str | None = None,
+    fresh: bool = False,
 ) -> Sample:
-    """Put load on a proxy from `core` and account for it; with an upload, requests have a body."""
-    arguments = [str(upload_bytes)] if upload_bytes or accept_encoding else []
-    arguments += [accept_encoding] if accept_encoding else []
-    command = [
-        program("wrk"),
-        "--threads=1",
-        f"--connections={connections}",
-        f"--duration={seconds}s",
-        "--timeout=5s",
-        f"--script={_SCRIPT}",
-        f"{scheme}://127.0.0.1:{port}{path}",
-        *(("--", *arguments) if arguments else ()),
-    ]
+    """Put load on a proxy from `core` and account for it.
+
+    With an upload, requests have a body; `fresh`: each has a connection of its own.
+    """
+    arguments = [str(upload_bytes), accept_encoding or "", *(["fresh"] if fresh else [])]
+    command = wrk(f"{scheme}://127.0.0.1:{port}{path}", connections, seconds, arguments)
     before = cpu_ns(pids)
     with pinned(core):
         done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -78,8 +72,22 @@ def measure(
     )
 
 
+def wrk(url: str, connections: int, seconds: int, arguments: Sequence[str] = ()) -> list[str]:
+    """The command, whose last line tells what was measured; `arguments` are the script's."""
+    return [
+        program("wrk"),
+        "--threads=1",
+        f"--connections={connections}",
+        f"--duration={seconds}s",
+        "--timeout=5s",
+        f"--script={_SCRIPT}",
+        url,
+        *(("--", *arguments) if arguments else ()),
+    ]
+
+
 def measuring(
-    connections: int, core: int, path: str, *, upload_bytes: int = 0
+    connections: int, core: int, path: str, *, upload_bytes: int = 0, fresh: bool = False
 ) -> Callable[[Contender, int], Sample]:
     """Return what `bench.measuring.rounds.in_turn` asks for: `measure`, of any contender."""
 
@@ -92,6 +100,7 @@ def measuring(
             core=core,
             path=path,
             upload_bytes=upload_bytes,
+            fresh=fresh,
         )
 
     return one

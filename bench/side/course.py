@@ -18,3 +18,5 @@ class Course:
     one_core: bool
     # HAProxy splices.
     splices: bool = False
+    # Each request has a connection of its own.
+    fresh: bool = False

@@ -53,7 +53,7 @@ def beside(
     rounds: Rounds[_Found], ours: str, rivals: Sequence[str], field: str = "cpu_us"
 ) -> report.Spread:
     """Our figure to that of whichever rival was better in the same round."""
-    better = max if field == "requests_per_s" else min
+    better = max if field.endswith("_per_s") else min
     theirs = zip(
         *([getattr(each, field) for each in rounds[rival]] for rival in rivals), strict=True
     )

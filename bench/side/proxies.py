@@ -47,6 +47,7 @@ def _profile(course: Course, profile: str) -> dict[str, Any]:
         "body_bytes": course.body_bytes,
         "one_core": course.one_core,
         "splices": course.splices,
+        "fresh": course.fresh,
     }
     with (
         tempfile.TemporaryDirectory(prefix="kakehi-bench-") as base,
@@ -56,10 +57,11 @@ def _profile(course: Course, profile: str) -> dict[str, Any]:
         for contender in running:
             _require(contender, path, course.body_bytes)
         for connections in course.connections:
-            one = measuring(connections, load_core, path)
+            one = measuring(connections, load_core, path, fresh=course.fresh)
             rounds = in_turn(running, one, rounds=course.rounds, seconds=course.seconds)
             title = f"{profile}, {connections} connections, {course.body_bytes} B bodies"
             where = ", load on the same core" if course.one_core else ""
+            where += ", a connection for each request" if course.fresh else ""
             print(f"\n{title}{where}, {course.rounds} rounds of {course.seconds} s", flush=True)
             print(show(rounds))
             found[str(connections)] = to_json(rounds)
