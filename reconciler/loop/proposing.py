@@ -15,7 +15,7 @@ from dataclasses import replace
 from reconciler.catalog.views import StagedView
 from reconciler.loop.large.loading import BYTES_MAX, FILES_MAX, Loading
 from reconciler.loop.observer import Observer
-from reconciler.loop.stager import StagedCommit, Stager, leaves_nothing
+from reconciler.loop.stager import StagedCommit, Stager, leaves_nothing, renamed_by
 from reconciler.materials.external import ExternalFiles
 from reconciler.parts import heard_again_within
 from reconciler.planning import guards
@@ -23,6 +23,7 @@ from reconciler.planning.consequences import Meaning
 from reconciler.planning.planner import make_plan
 from reconciler.source.source import Changed, Head, Source
 from reconciler.source.tree_diff import ManyFilesError
+from reconciler.storage.kept.history import CHANGES_MAX
 from reconciler.storage.reading.running import Running
 from reconciler.storage.reading.state import StoredState
 from reconciler.storage.store import Store
@@ -75,6 +76,7 @@ class Proposing:
         except ManyFilesError:
             running = self._store.running
             staged = await self._loading.stage(running, head.commit, head.tree, touched)
+            staged = await asyncio.to_thread(self._with_renames, staged)
         return self._with_plan_warnings(staged)
 
     async def plan(
@@ -136,6 +138,13 @@ class Proposing:
 
     async def _staged(self, state: StoredState, changed: Changed) -> StagedCommit:
         return self._with_plan_warnings(await self._stager.stage(state, changed))
+
+    def _with_renames(self, staged: StagedCommit) -> StagedCommit:
+        """Many files may change little. Of more changes than are told nobody reads the names."""
+        if len(staged.changes) > CHANGES_MAX:
+            return staged
+        with self._store.snapshot() as seen:
+            return replace(staged, renamed=renamed_by(tuple(staged.changes), seen.state))
 
     def _with_plan_warnings(self, staged: StagedCommit) -> StagedCommit:
         # What else there is to warn of lives in other parts, on the loop.

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import field, replace
 from functools import partial
 from pathlib import Path
 
 from reconciler.catalog.catalog import Candidate, files_naming, renew, stage
 from reconciler.catalog.relations import FILE, View
-from reconciler.catalog.views import MemoryView
+from reconciler.catalog.views import MemoryView, StagedView
 from reconciler.errors import UnreadableError
 from reconciler.materials.completing import Machine, Served, always
 from reconciler.materials.external import Signature, signature_of
 from reconciler.planning.differ import diff_entities
 from reconciler.planning.planner import in_order
+from reconciler.planning.renaming import renames
 from reconciler.source.git.errors import RepositoryError
 from reconciler.source.source import Changed, Head, Source
 from reconciler.stalling import HurriedError, hurried
@@ -30,7 +31,7 @@ from reconciler.storage.reading.state import StoredState
 from reconciler.storage.writing.begun import Begun, Puts
 from reconciler.storage.writing.bulk import Bulk
 from schemas.changes.change import Change
-from schemas.changes.plan import Plan
+from schemas.changes.plan import Consequence, Plan
 from schemas.changes.state import EMPTY_DIGEST
 from schemas.entities.diagnostic import Diagnostic
 from schemas.entities.entity import Entity, EntityKey, entity_hash
@@ -55,6 +56,8 @@ class StagedCommit:
     """The files outside of the repository that were read, and what they looked like before."""
     bulk: Bulk | None = None
     """Where the changes lie of which there are very many."""
+    renamed: Mapping[EntityKey, EntityKey] = field(default_factory=dict)
+    """What is removed and added with the same value, by either key."""
 
 
 class Stager:
@@ -102,7 +105,10 @@ class Stager:
             if entity is not None and entity.key not in touched and has_moved(state, entity)
         )
         warnings = (*changed.warnings, *candidate.warnings)
-        return StagedCommit(candidate, changed.full, changes, moved, warnings, outside)
+        renamed = renamed_by(changes, state)
+        return StagedCommit(
+            candidate, changed.full, changes, moved, warnings, outside, renamed=renamed
+        )
 
     def rehearse(self, seen: Running) -> None:
         """Look at a file that runs as if it were new, and once more as it is.
@@ -180,6 +186,12 @@ def digest_after(digest: str, changes: Sequence[Change]) -> str:
     return f"{total % (1 << 128):032x}"
 
 
+def renamed_by(changes: Sequence[Change], state: View) -> Mapping[EntityKey, EntityKey]:
+    """Return what changes of a state rename, as `plan` tells it."""
+    after = StagedView(state, {each.key: each.after for each in changes}, {})
+    return renames(changes, state, after)
+
+
 def leaves_nothing(base: Running, changed: Changed) -> bool:
     """Whether no configuration file would be left."""
     if any(content is not None for content in changed.files.values()):
@@ -188,10 +200,11 @@ def leaves_nothing(base: Running, changed: Changed) -> bool:
 
 
 def planned(head: Head, staged: StagedCommit) -> Plan:
-    """What the commit changes, in order; nobody reads what each change does."""
+    """What the commit changes, in order; nobody reads what each change does to others."""
     # Very many were put in order where they were staged.
     changes = staged.changes if staged.bulk is not None else in_order(staged.changes)
-    return Plan(head.commit, changes, staged.warnings)
+    meant = {key: Consequence(renamed=other) for key, other in staged.renamed.items()}
+    return Plan(head.commit, changes, staged.warnings, consequences=meant)
 
 
 def begun_by(running: Running, head: Head, plan: Plan, staged: StagedCommit) -> Begun:

@@ -21,6 +21,7 @@ from reconciler.catalog.relations import (
 from reconciler.planning.heirs import Effort, Search
 from reconciler.planning.near import Moved
 from reconciler.planning.planner import MATCHING
+from reconciler.planning.renaming import renames
 from reconciler.planning.samples import Router
 from reconciler.planning.unbacked import Leading, leaving_none
 from reconciler.planning.unfetched import unfetched
@@ -28,8 +29,7 @@ from reconciler.planning.unreached import unreached
 from reconciler.planning.unserved import unserved
 from schemas.changes.change import Change
 from schemas.changes.plan import Consequence
-from schemas.entities.entity import EntityKey, canonical
-from schemas.kinds.backend import Backend
+from schemas.entities.entity import EntityKey
 from schemas.kinds.frontend import Frontend
 from schemas.messages.control import HEIRS_OF_MAX
 
@@ -93,65 +93,6 @@ def consequences(
     return found
 
 
-def renames(changes: Sequence[Change], before: View, after: View) -> dict[EntityKey, EntityKey]:
-    """Return pairs of what is removed and added with the same value, by either key."""
-    gone: defaultdict[tuple[str, bytes], list[EntityKey]] = defaultdict(list)
-    come: defaultdict[tuple[str, bytes], list[EntityKey]] = defaultdict(list)
-    for change in changes:
-        if change.action == "remove" and change.before is not None:
-            gone[change.key.kind, canonical(change.before.value)].append(change.key)
-        elif change.action == "add" and change.after is not None:
-            come[change.key.kind, canonical(change.after.value)].append(change.key)
-    pairs: dict[EntityKey, EntityKey] = {}
-    for value, removed in gone.items():
-        added = come.get(value, [])
-        found = (
-            _alike(_signs(removed, before), _signs(added, after))
-            if value[0] == "cluster"
-            else _paired(removed, added)
-        )
-        for one, other in found:
-            pairs[one], pairs[other] = other, one
-    return pairs
-
-
-_Signs = dict[EntityKey, set[object]]
-
-
-def _signs(keys: Iterable[EntityKey], view: View) -> _Signs:
-    """By what clusters are known again: their backends, or without any those who lead there.
-
-    Most have no value of their own.
-    """
-    found: _Signs = {}
-    for key in keys:
-        backends = view.names("backend", f"{key.name}/")
-        found[key] = {view[EntityKey("backend", name)].typed(Backend).address for name in backends}
-        found[key] = found[key] or {*users(view, key)}
-    return found
-
-
-def _alike(removed: _Signs, added: _Signs) -> list[tuple[EntityKey, EntityKey]]:
-    """Pair clusters of which each has something that one other has, and nobody else."""
-    owners: list[defaultdict[object, list[EntityKey]]] = [defaultdict(list), defaultdict(list)]
-    for signs, owner in zip((removed, added), owners, strict=True):
-        for key, each in signs.items():
-            for sign in each:
-                owner[sign].append(key)
-    ways: defaultdict[EntityKey, set[EntityKey]] = defaultdict(set)
-    for sign, was in owners[0].items():
-        if len(was) == len(owners[1].get(sign, ())) == 1:
-            one, other = was[0], owners[1][sign][0]
-            ways[one].add(other)
-            ways[other].add(one)
-    return [(one, next(iter(ways[one]))) for one in removed if _is_sure(one, ways)]
-
-
-def _is_sure(one: EntityKey, ways: Mapping[EntityKey, set[EntityKey]]) -> bool:
-    others = ways.get(one, set())
-    return len(others) == 1 and all(len(ways[other]) == 1 for other in others)
-
-
 def _ends_drain(other: EntityKey | None, change: Change, drained: Collection[str]) -> bool:
     """Tell whether a backend comes back to service by a name that nobody has drained."""
     if other is None or change.action != "add" or change.key.kind != "backend":
@@ -161,17 +102,6 @@ def _ends_drain(other: EntityKey | None, change: Change, drained: Collection[str
 
 def _is_drained(change: Change, drained: Collection[str]) -> bool:
     return change.key.kind == "backend" and change.after is not None and change.key.name in drained
-
-
-def _paired(
-    removed: list[EntityKey], added: list[EntityKey]
-) -> Iterable[tuple[EntityKey, EntityKey]]:
-    """Pair what is surely the same: one of each, or backends that keep their own name."""
-    if len(removed) == len(added) == 1:
-        return [(removed[0], added[0])]
-    names = {key.name.rpartition("/")[2]: key for key in added if "/" in key.name}
-    own = [(key, names.get(key.name.rpartition("/")[2])) for key in removed if "/" in key.name]
-    return [(one, other) for one, other in own if other is not None]
 
 
 def _frontends(change: Change, before: View, after: View) -> tuple[tuple[str, ...], int]:

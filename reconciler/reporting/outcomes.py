@@ -18,7 +18,7 @@ from reconciler.storage.kept.history import CHANGES_MAX, OF_COMMITS, History, no
 from reconciler.storage.store import Store
 from reconciler.storage.writing.begun import Begun
 from reconciler.transaction.events import Failure
-from schemas.changes.plan import Plan
+from schemas.changes.plan import Consequence, Plan
 from schemas.entities.diagnostic import Diagnostic
 from schemas.entities.entity import Entity, EntityKey
 from schemas.messages.results import HistoryEntry
@@ -100,7 +100,10 @@ class Outcomes:
         self.tally.seconds_last = seconds
         entry = self._entry(head, "applied", began)
         entry["change_count"] = len(plan.changes)
-        entry["changes"] = [dict(each.to_json()) for each in plan.changes[:CHANGES_MAX]]
+        entry["changes"] = [
+            each.to_json() | plan.consequences.get(each.key, Consequence()).to_json()
+            for each in plan.changes[:CHANGES_MAX]
+        ]
         self._superseded(base, head.commit)
         self._add(entry)
         counts = plan.counts()

@@ -6,12 +6,13 @@ from reconciler.cli import output
 from reconciler.cli.exits import DONE, UsageError
 from reconciler.cli.outlasting import ask_next
 from reconciler.cli.parameters import AsJson, Option, RuntimeDir
+from reconciler.cli.plans.grouping import groups
+from reconciler.cli.plans.render import titled
 from schemas.values.text import visible
 
 CHANGES_SHOWN = 5
 """Changes of a commit that the text lists; `--json` has all that the daemon keeps."""
 
-_SIGNS = {"add": "+", "update": "~", "remove": "-"}
 _OUTCOME_STYLES = {"applied": "add", "refused": "error", "not_renewed": "error"}
 _WORDS = {"not_renewed": "files not taken over"}
 
@@ -75,10 +76,13 @@ def _lines(entry: dict[str, Any], paint: output.Painter) -> list[str]:
     text = [head.rstrip(), f"    {visible(entry['subject'] + author)}"]
     if entry.get("message"):
         text.extend(f"    {paint('error', part)}" for part in entry["message"].splitlines())
-    for change in entry["changes"][:CHANGES_SHOWN]:
-        sign = paint(change["action"], _SIGNS[change["action"]])
-        text.append(f"    {sign} {change['kind']} {change['name']}")
-    hidden = entry["change_count"] - min(len(entry["changes"]), CHANGES_SHOWN)
+    # As a plan tells it: a rename is one.
+    told = groups(entry["changes"], full=True)
+    for group in told[:CHANGES_SHOWN]:
+        action, sign, name = titled(group.first, renamed=group.renamed)
+        text.append(f"    {paint(action, sign)} {name}")
+    unread = entry["change_count"] - len(entry["changes"])
+    hidden = unread + len(told[CHANGES_SHOWN:])
     if hidden > 0:
         text.append(f"    … and {hidden} more")
     return text

@@ -211,12 +211,18 @@ def _group(group: Group, paint: Painter) -> Iterator[str]:
         yield _marked(first, text, paint)
 
 
-def _change(change: dict[str, Any], paint: Painter, *, renamed: bool = False) -> Iterator[str]:
+def titled(change: dict[str, Any], *, renamed: bool) -> tuple[str, str, str]:
+    """Return what is done to an entity, the sign of that, and which entity it is."""
     action = "update" if renamed else change["action"]
     name = "" if change["kind"] == "settings" else f" {change['name']}"
     if renamed:
         name = f" {change['renamed']} → {change['name']}"
-    title = f"{SIGNS[action]} {change['kind']}{visible(name)}"
+    return action, SIGNS[action], f"{change['kind']}{visible(name)}"
+
+
+def _change(change: dict[str, Any], paint: Painter, *, renamed: bool = False) -> Iterator[str]:
+    action, sign, entity = titled(change, renamed=renamed)
+    title = f"{sign} {entity}"
     yield f"  {paint(action, f'{title:<{_TITLE_COLUMNS}}')}  {paint('dim', _where(change))}"
     if action != "remove" and not renamed:
         yield from _fields(change, paint)

@@ -225,6 +225,40 @@ def test_history_lists_what_happened(live: Kakehi, listener: str) -> None:
     live.revert()
 
 
+@pytest.mark.parametrize("size", [0, 300 * 1024], ids=["small", "staged by a process"])
+def test_history_tells_a_rename_as_the_plan_has_told_it(
+    live: Kakehi, listener: str, size: int
+) -> None:
+    text = configuration(listener).replace("shop", "store").replace("  api:", "  interface:")
+    comment = f"#{'x' * 60}\n" * (size // 62)
+    live.repo.write({"shop.yaml": text + comment})
+    planned = {
+        (each["action"], each["kind"], each["name"]): each.get("renamed")
+        for each in live.json("plan")["changes"]
+    }
+    assert planned["add", "cluster", "store"] == "shop"
+    assert planned["remove", "cluster", "shop"] == "store"
+    assert planned["add", "backend", "store/store-1"] == "shop/shop-1"
+    live.commit({"shop.yaml": text + comment}, "Rename")
+    try:
+        entry = live.json("history", "-n", "1")["entries"][0]
+        found = {
+            (each["action"], each["kind"], each["name"]): each.get("renamed")
+            for each in entry["changes"]
+        }
+        assert found == planned
+        lines = live.run_cli("history", "-n", "1").stdout.splitlines()
+        assert "    ~ cluster shop → store" in lines
+        assert "    ~ backend shop/shop-1 → store/store-1" in lines
+        assert not any("cluster" in line for line in lines if "→" not in line)
+        # Two renames, and both frontends under other names and with another cluster.
+        assert lines[-1] == "    … and 1 more"
+        report = report_schema("history")
+        assert violations(report, live.json("history", "-n", "1")) == []
+    finally:
+        live.revert()
+
+
 def test_show(live: Kakehi) -> None:
     text = live.run_cli("show", check=True).stdout
     assert "backend   shop/shop-1  shop.yaml:8" in text
