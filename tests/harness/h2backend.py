@@ -36,6 +36,8 @@ class Request:
         self.peer, self.stream, self.fields = peer, stream, fields
         self.body = bytearray()
         self.unread = 0
+        # How much of the response's body.
+        self.sent = 0
         self.trailers: Fields = []
         self.ended = False
         self.reset: int | None = None
@@ -118,6 +120,7 @@ class Request:
                 is_last = at == len(data)
                 self.peer.h2.send_data(self.stream, part, end_stream=ends and is_last)
                 self.peer.flush()
+                self.sent += len(part)
             if is_last:
                 return
 

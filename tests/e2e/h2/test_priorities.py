@@ -5,10 +5,12 @@ from __future__ import annotations
 from itertools import pairwise
 
 from tests.e2e.h2.conftest import Front
+from tests.harness import processes
 from tests.harness.h2backend import Request
 from tests.harness.h2client import H2Client
 
 BODY = b"x" * 600_000
+CLIENT_WINDOW = 65_535
 
 
 def answer(request: Request) -> None:
@@ -23,8 +25,16 @@ def test_the_urgent_is_whole_before_the_rest_and_parts_take_turns(front: Front) 
         late, first, *shared = (
             client.get("a", ("priority", value)) for value in ("u=6", "u=1", "u=3, i", "u=3, i")
         )
-        # All of them have begun, and wait for this client, before it reads the first byte.
-        backend.wait_for(4)
+        # Before this client reads its first byte, the proxy holds all that it takes in of each, but
+        # for this client's window: what it has not got yet could not come first.
+        asked = backend.wait_for(4)
+        processes.wait_until(
+            lambda: all(request.window() == 0 for request in asked), "they wait for this client"
+        )
+        sent = sum(request.sent for request in asked)
+        processes.wait_until(
+            lambda: front.counted("worker_buffered_bytes") >= sent - CLIENT_WINDOW, "all has come"
+        )
         client.read_until(lambda: len(client.ended) == 4)
     last = {stream: at for at, stream in enumerate(client.order)}
     assert last[first] < min(last[stream] for stream in shared)
