@@ -3,7 +3,9 @@
 A worker is then there in milliseconds, and shares the memory of the code with the others. The
 zygote has no thread and no event loop, so that a fork copies nothing that is half done. It does not
 stay the parent of a worker: whoever forked it ends at once, and the kernel gives the worker to the
-reconciler, which asked to get it. Forked by `kakehi run`, or executed (`proxy.__main__`).
+reconciler, which asked to get it, and which gives it a process group of its own. Until then it has
+the zygote's, in which it ends if the reconciler does not come to know it. Forked by `kakehi run`,
+or executed (`proxy.__main__`).
 """
 
 from __future__ import annotations
@@ -61,10 +63,6 @@ def _fork(worker: int) -> int:
         _beget(worker, writer)
         os.close(reader)
         os.close(writer)
-        # Away from a terminal's Ctrl-C, but in no session of its own: with sched_autogroup
-        # (sched(7)) it would compete for its core as one group against all others: hundreds of
-        # milliseconds of stall whenever somebody else computes on that core.
-        os.setpgid(0, 0)
         return 0
     os.close(writer)
     told = os.read(reader, REPLY.size)

@@ -5,6 +5,9 @@ last. The first one is forked from a process that has imported what daemon and w
 and so costs nothing. It has nothing else of ours: by then there is no thread, no state and no
 socket but what a service manager has passed, which is closed. Once there are threads a process
 cannot be forked safely, so one that is started anew is executed.
+
+It has a process group of its own, and so has whatever it begets until we know of that: who gives it
+up ends all of them in one call, and no worker comes to life that nobody knows.
 """
 
 from __future__ import annotations
@@ -63,21 +66,16 @@ class Zygote:
                 resource.prlimit(process.pid, resource.RLIMIT_NOFILE, limits)
             _adopt_orphans(True)
             try:
-                socket.send_fds(control, [REQUEST.pack(worker, cpu)], [listening.fileno()])
-                reply = control.recv(REPLY.size)
+                pid = _ask(control, REQUEST.pack(worker, cpu), listening)
             except OSError:
                 self._end()
                 raise
             finally:
                 _adopt_orphans(False)
-            if not reply:
-                self._end()
-                raise OSError(0, "the process that forks workers has ended")
             control.settimeout(_FORK_TIMEOUT_S)
-            (pid,) = REPLY.unpack(reply)
         if pid < 0:
             raise OSError(-pid, os.strerror(-pid))
-        return int(pid)
+        return pid
 
     def end(self) -> None:
         """Ends it; workers live on."""
@@ -101,8 +99,7 @@ class Zygote:
         if self._control is not None:
             self._control.close()
         if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+            _end_group(self._process)
         self._process = self._control = None
 
 
@@ -117,6 +114,8 @@ class _Forked:
         signal.pthread_sigmask(signal.SIG_SETMASK, former)
         if self.pid == 0:
             _live(control, life)
+        # Here too: whoever ends the group at once shall find one.
+        os.setpgid(self.pid, self.pid)
 
     def poll(self) -> int | None:
         """Its exit code if it has ended, negative: the signal that ended it."""
@@ -137,6 +136,34 @@ class _Forked:
             if pid:
                 self._code = os.waitstatus_to_exitcode(status)
         return self._code
+
+
+def _ask(control: socket.socket, request: bytes, listening: socket.socket) -> int:
+    """Returns the process of a worker, which leaves the group of the zygote; negative: an errno.
+
+    By itself it would leave before we know of it. In no session of its own: with sched_autogroup
+    (sched(7)) it would compete for its core as one group against all others: hundreds of
+    milliseconds of stall whenever somebody else computes on that core.
+    """
+    socket.send_fds(control, [request], [listening.fileno()])
+    reply = control.recv(REPLY.size)
+    if not reply:
+        raise OSError(0, "the process that forks workers has ended")
+    (pid,) = REPLY.unpack(reply)
+    if pid > 0:
+        # One that has ended since is found out by who waits for it.
+        os.setpgid(pid, pid)
+    return int(pid)
+
+
+def _end_group(zygote: subprocess.Popen[bytes] | _Forked) -> None:
+    """Ends it and what it has begotten without a word, and takes the exit codes of what is ours."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(zygote.pid, signal.SIGKILL)
+    zygote.wait()
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.waitpid(-zygote.pid, 0)
 
 
 def _executed(control: socket.socket) -> subprocess.Popen[bytes]:

@@ -158,6 +158,47 @@ def test_a_zygote_that_does_not_answer_is_a_sentence_and_is_replaced(
         assert answers(tmp_path)
 
 
+# A machine on which the process between zygote and worker has to wait for a core.
+LATE = """
+import sys, time, proxy.zygote
+from pathlib import Path
+from reconciler.errors import MachineError
+from reconciler.workers.processes import forking, spawning
+
+beget = proxy.zygote._beget
+
+def late(worker, writer):
+    time.sleep(1)
+    beget(worker, writer)
+
+proxy.zygote._beget = late
+forking._FIRST_FORK_TIMEOUT_S = 0.5
+forking.zygote.start(proxy.zygote.run)
+try:
+    spawning.spawn(Path(sys.argv[1]), 0, -1)
+except MachineError as error:
+    print(error, flush=True)
+time.sleep(1.5)
+"""
+
+
+def test_no_worker_comes_from_a_zygote_that_was_given_up(tmp_path: Path) -> None:
+    (tmp_path / "workers").mkdir()
+    path = worker_sockets.socket_path(tmp_path, 0)
+    with subprocess.Popen(
+        [sys.executable, "-c", LATE, str(path)],
+        env={**os.environ, "GIVEN_UP": str(tmp_path)},
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"cannot start worker 0: timed out\n"
+        # Before the one between would have begotten it, nothing is left that could, and no corpse.
+        assert _with_variable(f"GIVEN_UP={tmp_path}") == [process.pid]
+        assert _children(process.pid) == []
+        process.wait(20)
+    assert _with_variable(f"GIVEN_UP={tmp_path}") == []
+
+
 def test_a_zygote_that_has_answered_before_is_not_waited_for(tmp_path: Path) -> None:
     with worker(tmp_path):
         stopped = spawning.zygote._process
@@ -276,6 +317,27 @@ def test_a_worker_that_comes_when_all_is_ended_is_ended_too(tmp_path: Path, way:
         assert daemon.process is not None
         assert daemon.process.wait(15) == 0
         # Leaving the block checks that no process has outlived the daemon.
+
+
+def _with_variable(variable: str) -> list[int]:
+    """The processes that have this in their environment."""
+    found = []
+    for each in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if variable.encode() in each.read_bytes().split(b"\0"):
+                found.append(int(each.parent.name))
+    return found
+
+
+def _children(pid: int) -> list[str]:
+    """The names of its children, those included that have ended and were not waited for."""
+    found = []
+    for each in Path("/proc").glob("[0-9]*/status"):
+        with contextlib.suppress(OSError):
+            status = each.read_text()
+            if f"\nPPid:\t{pid}\n" in status:
+                found.append(status.partition("\n")[0])
+    return found
 
 
 def _is_zygote_of(comm: Path, parent: int) -> bool:
