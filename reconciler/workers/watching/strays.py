@@ -3,7 +3,9 @@
 A start finds workers by the runtime directory. One that was bound elsewhere is not found there, and
 still has its listening sockets, which the service manager may have kept for us as well: a part of
 the requests would be answered by what it was told last, in silence. It is not ended from here:
-whose it is, only people know. Called by `reconciler.daemon`.
+whose it is, only people know. To look at all processes of a machine costs something, so that it is
+done when what decides has moved: which sockets we hold, and whom we lead. Called by
+`reconciler.daemon`.
 """
 
 from __future__ import annotations
@@ -19,12 +21,16 @@ from reconciler.workers.listening.sockets import SocketTable
 from reconciler.workers.processes import lost_sockets
 from reconciler.workers.slots.supervisor import Supervisor
 
-_FIRST_S = 1.0
 _TURN_S = 5.0
-# It looks at all processes of the machine, and rests so many times as long as that took.
-_PAUSE_SHARE = 5000.0
-_PAUSE_MAX_S = 60.0
 _TURN_WITHIN_S = 60.0
+# One that is just being started is not known yet, so that it takes two looks to know a stray.
+_LOOKS = 2
+# Before each of those, and so many times as long as a look took: sockets may move all the time.
+_SOON_S = 1.0
+_SOON_SHARE = 500.0
+# While nothing has moved, who took no name of a worker before may have done so.
+_REST_SHARE = 5000.0
+_REST_MAX_S = 60.0
 
 
 class Strays:
@@ -34,18 +40,26 @@ class Strays:
         self._supervisor = supervisor
         self._sockets = sockets
         self._runtime_dir = runtime_dir
+        self._decided_by: tuple[set[str], set[int]] | None = None
         self._seen: dict[int, int] = {}
         self._found: dict[int, int] = {}
 
     async def run(self) -> None:
         """Look again and again, until cancelled."""
-        turns, took_s = 0, 0.0
+        looks_left, took_s, rested_at = 0, 0.0, 0.0
+        clock = asyncio.get_running_loop().time
         while True:
-            pause_s = max(_TURN_S, min(_PAUSE_SHARE * took_s, _PAUSE_MAX_S))
-            heard_again_within(pause_s + _TURN_WITHIN_S)
-            await asyncio.sleep(_FIRST_S if turns < 2 else until_turn(pause_s))
-            took_s = await self._look()
-            turns += 1
+            if self._has_moved():
+                looks_left = _LOOKS
+            soon_s = max(_SOON_S, min(_SOON_SHARE * took_s, _REST_MAX_S))
+            heard_again_within(max(soon_s, _TURN_S) + _TURN_WITHIN_S)
+            # The end of one is waited for: `reconciler.reporting.control.waiting`.
+            is_due_soon = looks_left > 0 or bool(self._seen)
+            await asyncio.sleep(soon_s if is_due_soon else until_turn(_TURN_S))
+            if is_due_soon or clock() >= rested_at:
+                took_s = await self._look()
+                looks_left = max(looks_left - 1, 0)
+                rested_at = clock() + min(_REST_SHARE * took_s, _REST_MAX_S)
 
     def told(self) -> list[str]:
         """Return a sentence for each."""
@@ -55,17 +69,23 @@ class Strays:
             for pid, number in sorted(self._found.items(), key=lambda each: each[1])
         ]
 
+    def _has_moved(self) -> bool:
+        before, self._decided_by = self._decided_by, (self._ours(), self._supervisor.processes())
+        return self._decided_by != before
+
+    def _ours(self) -> set[str]:
+        """Our listening sockets, named as `/proc/PID/fd` does."""
+        return {f"socket:[{os.fstat(each.fileno()).st_ino}]" for _, each in self._sockets.items()}
+
     async def _look(self) -> float:
         """Return the processor time that it took."""
-        ours = {f"socket:[{os.fstat(each.fileno()).st_ino}]" for _, each in self._sockets.items()}
         try:
-            found, took_s = await asyncio.to_thread(self._serving, ours)
+            found, took_s = await asyncio.to_thread(self._serving, self._ours())
         except OSError:
             # Told by the start.
             return 0.0
         known = self._supervisor.processes()
         seen = {pid: number for pid, number in found.items() if pid not in known}
-        # One that is just being started is not known yet: it will be at the next look.
         before, self._found = self._found, {pid: seen[pid] for pid in seen.keys() & self._seen}
         self._seen = seen
         if self._found.keys() - before:
