@@ -14,24 +14,13 @@ from functools import partial
 from itertools import chain, islice
 from typing import NamedTuple
 
-from reconciler.catalog import (
-    circles,
-    coverage,
-    heads,
-    identities,
-    matches,
-    passthroughs,
-    policies,
-    questions,
-    references,
-    rounds,
-    shadows,
-    subject_order,
-    unnamed,
-)
+from reconciler.catalog import policies, references
 from reconciler.catalog.changed_files import FINDINGS_MAX, ChangedFiles
+from reconciler.catalog.circling import circles, questions, rounds
+from reconciler.catalog.matching import heads, identities, matches, shadows
 from reconciler.catalog.parsing import parsed_entities
 from reconciler.catalog.relations import FILE, Relate, View, relations_of
+from reconciler.catalog.tls import coverage, passthroughs, subject_order, unnamed
 from reconciler.catalog.views import MemoryView, laid_over
 from reconciler.language.findings import Finding
 from reconciler.materials.completing import NOTHING_HERE, Machine, complete

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from functools import partial
 
 from reconciler.acme.certifying import Certifying
-from reconciler.catalog.coverage import claims, ordered
 from reconciler.catalog.relations import FETCHED, relations_of, url_and_ca
+from reconciler.catalog.tls.coverage import claims, ordered
 from reconciler.daemon.condition import Health, Shortages, Warnings
 from reconciler.daemon.options import DaemonOptions
 from reconciler.issuers.keeping import UNKNOWN_KEYS, IssuerKeys, WantedKeys, fetched_directory

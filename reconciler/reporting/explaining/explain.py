@@ -11,9 +11,9 @@ from types import MappingProxyType
 from typing import Any
 
 from reconciler.catalog.candidates import passes_tls_on
-from reconciler.catalog.handshake import Shown, certificates_for
 from reconciler.catalog.policies import Leaf, Networks, Word, beyond, levels_of, merged
 from reconciler.catalog.relations import View, is_passthrough, is_secure, listeners_of
+from reconciler.catalog.tls.handshake import Shown, certificates_for
 from reconciler.planning.unbacked import usable
 from reconciler.planning.unreached import fault_of
 from reconciler.reporting.explaining.admission import Seen

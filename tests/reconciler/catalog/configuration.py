@@ -7,9 +7,9 @@ from functools import partial
 
 from reconciler.catalog import catalog
 from reconciler.catalog.catalog import Candidate
-from reconciler.catalog.coverage import claims
 from reconciler.catalog.parsing import parse
 from reconciler.catalog.relations import ORDERED, relations_of
+from reconciler.catalog.tls.coverage import claims
 from reconciler.catalog.views import MemoryView
 from reconciler.materials.completing import NOTHING_HERE, Machine
 from reconciler.materials.reading import Reader, no_files

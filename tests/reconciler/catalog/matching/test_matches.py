@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.catalog import matches
+from reconciler.catalog.matching import matches
 from reconciler.catalog.views import MemoryView
 from reconciler.language.findings import Finding
 from schemas.entities.entity import Entity

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.catalog import shadows
+from reconciler.catalog.matching import shadows
 from reconciler.catalog.views import MemoryView, StagedView
 from reconciler.language.findings import Finding
 from schemas.entities.entity import Entity, EntityKey

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from reconciler.catalog.candidates import candidates, covering, passes_tls_on
-from reconciler.catalog.circles import redirects
+from reconciler.catalog.circling.circles import redirects
 from reconciler.catalog.relations import LISTEN, View, is_secure
 from reconciler.language.findings import Finding, place
 from schemas.entities.entity import Entity, EntityKey

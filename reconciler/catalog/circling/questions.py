@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from reconciler.catalog.candidates import candidates, covering
-from reconciler.catalog.circles import asked_by, leads_back
+from reconciler.catalog.circling.circles import asked_by, leads_back
 from reconciler.catalog.policies import asked_first, concerned, levels_of, merged
 from reconciler.catalog.relations import DIAL, View, cluster_of, is_wide, users
 from reconciler.language.findings import Finding, place

@@ -8,7 +8,7 @@ from pathlib import Path
 from socket import create_connection
 from typing import Any
 
-from reconciler.catalog.handshake import certificates_for
+from reconciler.catalog.tls.handshake import certificates_for
 from reconciler.catalog.views import MemoryView
 from reconciler.reporting.explaining.explain import explain
 from schemas.entities.entity import Entity, EntityKey, Provenance

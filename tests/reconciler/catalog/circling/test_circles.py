@@ -1,6 +1,6 @@
 import pytest
 
-from reconciler.catalog import circles
+from reconciler.catalog.circling import circles
 from reconciler.catalog.views import MemoryView
 from schemas.entities.entity import Entity
 from tests.reconciler.building import entity, frontend, texts

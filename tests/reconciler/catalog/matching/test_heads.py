@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.catalog import heads
+from reconciler.catalog.matching import heads
 from reconciler.catalog.views import MemoryView
 from schemas.entities.entity import EntityKey
 from tests.reconciler.building import entity, frontend
