@@ -231,6 +231,16 @@ struct Rank {
     balancer: Balancer,
 }
 
+/// What a request asks for a backend with.
+pub struct Choosing<'a> {
+    /// Those that it has been to, which it does not go to again.
+    pub tried: &'a [Rc<Backend>],
+    /// When it asks.
+    pub now_ms: u64,
+    /// How long one that has failed and is tried again by this request is left alone by others.
+    pub probe_ms: u64,
+}
+
 impl BackendSet {
     fn new(members: Vec<Rc<Backend>>, policy: LoadBalancing, before: Option<&Self>) -> Self {
         let (backups, usual): (Vec<_>, Vec<_>) = members
@@ -245,47 +255,33 @@ impl BackendSet {
         }
     }
 
-    /// Chooses one of the usual backends, none of `tried`. Those that just failed to connect are passed over,
-    /// and so is one that somebody is trying again, which may take `probe_ms`.
-    pub fn choose(
-        &self,
-        tried: &[Rc<Backend>],
-        now_ms: u64,
-        probe_ms: u64,
-        random: &mut Random,
-    ) -> Option<Rc<Backend>> {
-        let qualifies = |backend: &Backend| is_candidate(backend, tried) && backend.is_up(now_ms);
-        let chosen = self.usual.choose(random, qualifies);
-        chosen.inspect(|backend| backend.chosen(now_ms, probe_ms))
+    /// Chooses one of the usual backends, of those that are up.
+    #[inline]
+    pub fn choose(&self, choosing: &Choosing<'_>, random: &mut Random) -> Option<Rc<Backend>> {
+        let is_up = |backend: &Backend| backend.is_up(choosing.now_ms);
+        self.usual.choose(choosing, random, is_up)
     }
 
     /// Chooses a backup in the same way.
     pub fn choose_backup(
         &self,
-        tried: &[Rc<Backend>],
-        now_ms: u64,
-        probe_ms: u64,
+        choosing: &Choosing<'_>,
         random: &mut Random,
     ) -> Option<Rc<Backend>> {
-        let qualifies = |backend: &Backend| is_candidate(backend, tried) && backend.is_up(now_ms);
-        let chosen = self.backups.as_deref()?.choose(random, qualifies);
-        chosen.inspect(|backend| backend.chosen(now_ms, probe_ms))
+        let is_up = |backend: &Backend| backend.is_up(choosing.now_ms);
+        self.backups.as_deref()?.choose(choosing, random, is_up)
     }
 
     /// Chooses one all the same where all have just failed to connect, a backup at last.
     pub fn choose_failed(
         &self,
-        tried: &[Rc<Backend>],
-        now_ms: u64,
-        probe_ms: u64,
+        choosing: &Choosing<'_>,
         random: &mut Random,
     ) -> Option<Rc<Backend>> {
-        let qualifies = |backend: &Backend| is_candidate(backend, tried);
+        let any = |_: &Backend| true;
         let backups = self.backups.as_deref();
-        self.usual
-            .choose(random, qualifies)
-            .or_else(|| backups?.choose(random, qualifies))
-            .inspect(|backend| backend.chosen(now_ms, probe_ms))
+        let usual = self.usual.choose(choosing, random, any);
+        usual.or_else(|| backups?.choose(choosing, random, any))
     }
 
     /// Whether there are backends for when no usual one can be asked.
@@ -293,13 +289,6 @@ impl BackendSet {
     pub fn has_backups(&self) -> bool {
         self.backups.is_some()
     }
-}
-
-fn is_candidate(backend: &Backend, tried: &[Rc<Backend>]) -> bool {
-    backend.accepts_requests()
-        && !tried
-            .iter()
-            .any(|other| std::ptr::eq(&raw const **other, backend))
 }
 
 impl Rank {
@@ -325,13 +314,24 @@ impl Rank {
         Self { backends, balancer }
     }
 
+    /// Chooses one that takes requests, none of those that were tried, of those that `is_left`.
+    #[inline]
     fn choose(
         &self,
+        choosing: &Choosing<'_>,
         random: &mut Random,
-        qualifies: impl Fn(&Backend) -> bool,
+        is_left: impl Fn(&Backend) -> bool,
     ) -> Option<Rc<Backend>> {
+        let was_tried = |backend: &Backend| {
+            (choosing.tried.iter()).any(|it| std::ptr::eq(&raw const **it, backend))
+        };
+        let qualifies = |backend: &Backend| {
+            backend.accepts_requests() && !was_tried(backend) && is_left(backend)
+        };
         let index = self.balancer.choose(&self.backends, random, qualifies)?;
-        Some(self.backends[index].clone())
+        let backend = self.backends[index].clone();
+        backend.chosen(choosing.now_ms, choosing.probe_ms);
+        Some(backend)
     }
 }
 
@@ -352,9 +352,14 @@ mod tests {
         at_ms: u64,
         random: &mut Random,
     ) -> Option<Rc<Backend>> {
-        set.choose(tried, at_ms, 3000, random)
-            .or_else(|| set.choose_backup(tried, at_ms, 3000, random))
-            .or_else(|| set.choose_failed(tried, at_ms, 3000, random))
+        let choosing = Choosing {
+            tried,
+            now_ms: at_ms,
+            probe_ms: 3000,
+        };
+        set.choose(&choosing, random)
+            .or_else(|| set.choose_backup(&choosing, random))
+            .or_else(|| set.choose_failed(&choosing, random))
     }
 
     fn set(members: &[&Rc<Backend>]) -> BackendSet {

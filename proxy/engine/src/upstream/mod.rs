@@ -10,4 +10,4 @@ mod members;
 
 pub use backend::Backend;
 pub use balance::Random;
-pub use cluster::{BackendSet, Cluster, ClusterSettings};
+pub use cluster::{BackendSet, Choosing, Cluster, ClusterSettings};

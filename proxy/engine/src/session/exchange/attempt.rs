@@ -15,7 +15,7 @@ use crate::session::exchange::{Exchange, Outcome};
 use crate::session::ids::ExchangeId;
 use crate::telemetry::names::{Counter, Field};
 use crate::tls::fault::TlsFault;
-use crate::upstream::Backend;
+use crate::upstream::{Backend, Choosing};
 
 /// A try: a backend that counts the request from here on, and who carries it there.
 pub(in crate::session) struct Attempt {
@@ -102,10 +102,9 @@ impl<D: Driver> Engine<D> {
         let now_ms = self.clock.ms();
         loop {
             let entry = &self.exchanges[exchange];
-            let probe_ms = entry.cluster.entity.timeouts.connect;
-            let set = &entry.backends;
             let is_further = !entry.tries.failed.is_empty();
-            let chosen = set.choose(&entry.tries.failed, now_ms, probe_ms, &mut self.random);
+            let choosing = choosing_for(entry, now_ms);
+            let chosen = entry.backends.choose(&choosing, &mut self.random);
             let Some(backend) = chosen.or_else(|| self.choose_otherwise(exchange)) else {
                 return self.no_backend_left(exchange);
             };
@@ -153,18 +152,16 @@ impl<D: Driver> Engine<D> {
     /// one again.
     #[cold]
     fn choose_otherwise(&mut self, exchange: ExchangeId) -> Option<Rc<Backend>> {
-        let now_ms = self.clock.ms();
         let entry = &self.exchanges[exchange];
-        let (set, tries, random) = (&entry.backends, &entry.tries, &mut self.random);
-        let probe_ms = entry.cluster.entity.timeouts.connect;
+        let (set, random) = (&entry.backends, &mut self.random);
         // Whom a pooled connection was lost of may well be there, so that it needs no backup.
         let last = repeats_at(entry);
         if last.is_some() && set.has_backups() {
             return last;
         }
-        let backup = set.choose_backup(&tries.failed, now_ms, probe_ms, random);
-        backup
-            .or_else(|| set.choose_failed(&tries.failed, now_ms, probe_ms, random))
+        let choosing = choosing_for(entry, self.clock.ms());
+        set.choose_backup(&choosing, random)
+            .or_else(|| set.choose_failed(&choosing, random))
             .or(last)
     }
 
@@ -299,6 +296,16 @@ impl Exchange {
             && self.interim_count == 0
             && self.record.bytes_in == 0
             && self.record.retries < self.cluster.entity.retries
+    }
+}
+
+/// What its next try asks for a backend with.
+#[inline]
+fn choosing_for(exchange: &Exchange, now_ms: u64) -> Choosing<'_> {
+    Choosing {
+        tried: &exchange.tries.failed,
+        now_ms,
+        probe_ms: exchange.cluster.entity.timeouts.connect,
     }
 }
 
