@@ -21,7 +21,7 @@ from reconciler.daemon.options import DaemonOptions
 from reconciler.daemon.rehearsing import rehearse
 from reconciler.materials.completing import Machine
 from reconciler.planning.planner import Live
-from reconciler.source.git.errors import RepositoryError
+from reconciler.source.git.repository_errors import RepositoryError
 from reconciler.source.source import Source
 from reconciler.source.watcher import Watcher
 from reconciler.storage.store import Store

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from reconciler.loop.stager import Stager
 from reconciler.planning import differ
-from reconciler.source.git.errors import RepositoryError
+from reconciler.source.git.repository_errors import RepositoryError
 from reconciler.storage.file.database import DamagedError
 from reconciler.storage.store import Store
 from schemas.changes.state import Entities

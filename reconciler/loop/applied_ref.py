@@ -27,7 +27,7 @@ from reconciler.source.git.applied import (
     Applier,
     TwinError,
 )
-from reconciler.source.git.errors import RepositoryError
+from reconciler.source.git.repository_errors import RepositoryError
 from reconciler.source.source import Source
 from reconciler.storage.file.database import DamagedError, UnreadError
 from reconciler.storage.kept.memory import Memory

@@ -25,7 +25,7 @@ from reconciler.materials.external import ExternalFiles
 from reconciler.parts import heard_again_within
 from reconciler.reporting.announcing import Announcing
 from reconciler.reporting.outcomes import Outcomes
-from reconciler.source.git.errors import RepositoryError
+from reconciler.source.git.repository_errors import RepositoryError
 from reconciler.source.source import Head
 from reconciler.storage.kept.history import now
 from reconciler.storage.store import Store

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 
-from reconciler.source.git.errors import RepositoryError
+from reconciler.source.git.repository_errors import RepositoryError
 from reconciler.source.probing import Probe, StalledError
 from reconciler.source.source import Head, Source
 

@@ -26,7 +26,7 @@ from reconciler.materials.external import ExternalFiles
 from reconciler.parts import heard_again_within, until_turn
 from reconciler.reporting.announcing import Announcing
 from reconciler.reporting.outcomes import Outcomes
-from reconciler.source.git.errors import NoConfigurationError, RepositoryError
+from reconciler.source.git.repository_errors import NoConfigurationError, RepositoryError
 from reconciler.source.source import Head, Source, UnfetchedError
 from reconciler.storage.file.database import DamagedError
 from reconciler.storage.store import Store

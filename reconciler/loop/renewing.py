@@ -13,7 +13,7 @@ from reconciler.catalog.catalog import named_together, outside_files
 from reconciler.loop.applying import Applying, End
 from reconciler.materials.external import ExternalFiles
 from reconciler.reporting.outcomes import Outcomes
-from reconciler.source.git.errors import RepositoryError
+from reconciler.source.git.repository_errors import RepositoryError
 from reconciler.source.source import Head
 from reconciler.storage.store import Store
 from reconciler.transaction.retrying import Retrying

@@ -22,7 +22,7 @@ from reconciler.materials.external import Signature, signature_of
 from reconciler.planning.differ import diff_entities
 from reconciler.planning.planner import in_order
 from reconciler.planning.renaming import renames
-from reconciler.source.git.errors import RepositoryError
+from reconciler.source.git.repository_errors import RepositoryError
 from reconciler.source.source import Changed, Head, Source
 from reconciler.stalling import HurriedError, hurried
 from reconciler.storage.kept.history import now

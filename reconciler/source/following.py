@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 
 from reconciler import log
-from reconciler.source.git.errors import RepositoryError
+from reconciler.source.git.repository_errors import RepositoryError
 from reconciler.source.source import Source
 from reconciler.storage.file.database import DamagedError, UnreadError
 from reconciler.storage.kept.memory import Memory

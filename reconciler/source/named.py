@@ -12,8 +12,8 @@ from types import MappingProxyType
 from reconciler.errors import UnreadableError
 from reconciler.libgit2 import pygit2
 from reconciler.materials.reading import nearest
-from reconciler.source.git.errors import RepositoryError
 from reconciler.source.git.repository import Repository
+from reconciler.source.git.repository_errors import RepositoryError
 
 UNCOMMITTED = "commit it, or keep it outside of the repository under an absolute path"
 

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from queue import SimpleQueue
 
 from reconciler.patience import within
-from reconciler.source.git.errors import RepositoryError
+from reconciler.source.git.repository_errors import RepositoryError
 
 ANSWER_S = 5.0
 

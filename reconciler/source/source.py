@@ -22,9 +22,9 @@ from reconciler.presence import denied_at, is_directory
 from reconciler.source import left_out
 from reconciler.source.git.applied import APPLIED_REF
 from reconciler.source.git.commits import CommitNote
-from reconciler.source.git.errors import NoConfigurationError, RepositoryError
 from reconciler.source.git.refs import followed_ref
 from reconciler.source.git.repository import Repository
+from reconciler.source.git.repository_errors import NoConfigurationError, RepositoryError
 from reconciler.source.ignoring import Ignoring
 from reconciler.source.named import not_in_commit
 from reconciler.source.tree_diff import diff_trees, holds_configuration, ignoring_in

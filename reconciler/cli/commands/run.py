@@ -161,7 +161,7 @@ def _check_apart(runtime: str, state: str) -> None:
 def _tell_uncommitted(options: "DaemonOptions") -> None:
     """Say what is not in the commit that will be served."""
     from reconciler.cli.trees.working_tree import WorkingTree
-    from reconciler.source.git.errors import RepositoryError
+    from reconciler.source.git.repository_errors import RepositoryError
     from reconciler.source.probing import answers
     from reconciler.source.source import Source
 

@@ -238,7 +238,7 @@ def _planned(runtime_dir: str | None, place: Path, fields: dict[str, Any]) -> di
 def _resolved(place: Path, ref: str) -> str:
     """Return the commit as this repository knows it; otherwise let the daemon's find it."""
     from reconciler.cli.trees import files
-    from reconciler.source.git.errors import RepositoryError
+    from reconciler.source.git.repository_errors import RepositoryError
 
     try:
         return files.open_repository(place).refs.find_commit(ref)

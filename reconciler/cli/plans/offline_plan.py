@@ -86,7 +86,7 @@ def _served_at(place: Path, base: str) -> "tuple[State, tuple[Diagnostic, ...]]"
 
 
 def _before(repository: "Repository", base: str) -> "list[str]":
-    from reconciler.source.git.errors import UnknownCommitError
+    from reconciler.source.git.repository_errors import UnknownCommitError
 
     try:
         commit = repository.refs.find_commit(base)

@@ -200,7 +200,7 @@ def of_commit(
 
 def has_configuration_directory(directory: Path, ref: str) -> bool:
     """Tell whether a commit has the directory at all."""
-    from reconciler.source.git.errors import NoConfigurationError
+    from reconciler.source.git.repository_errors import NoConfigurationError
 
     repository = open_repository(directory)
     try:
@@ -212,7 +212,7 @@ def has_configuration_directory(directory: Path, ref: str) -> bool:
 
 def _config_tree(repository: "Repository", ref: str) -> str:
     """Return the tree that a commit has; what cannot be read is no fault of who named it."""
-    from reconciler.source.git.errors import NoConfigurationError, UnknownCommitError
+    from reconciler.source.git.repository_errors import NoConfigurationError, UnknownCommitError
 
     try:
         return repository.commits.config_tree(repository.refs.find_commit(ref))
@@ -227,7 +227,7 @@ def reader(directory: Path, ref: str | None) -> "Reader":
     if ref is None:
         return _disk_reader(directory)
     from reconciler.materials.reading import MATERIAL_BYTES_MAX, bounded, read_external
-    from reconciler.source.git.errors import RepositoryError
+    from reconciler.source.git.repository_errors import RepositoryError
     from reconciler.source.named import not_in_commit
 
     repository = open_repository(directory)
@@ -290,8 +290,8 @@ def _disk_reader(directory: Path) -> "Reader":
 
 def open_repository(directory: Path) -> "Repository":
     """Open the repository around a config directory."""
-    from reconciler.source.git.errors import NoRepositoryError, RepositoryError
     from reconciler.source.git.repository import Repository
+    from reconciler.source.git.repository_errors import NoRepositoryError, RepositoryError
 
     ask_repository(directory)
     try:

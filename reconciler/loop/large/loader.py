@@ -32,7 +32,7 @@ from reconciler.loop.large.request import Request
 from reconciler.loop.stager import has_moved, served_before
 from reconciler.materials.external import Signature, signature_of
 from reconciler.planning.planner import position
-from reconciler.source.git.errors import NoConfigurationError, RepositoryError
+from reconciler.source.git.repository_errors import NoConfigurationError, RepositoryError
 from reconciler.source.source import Changed, Source
 from reconciler.storage.file.database import Database
 from reconciler.storage.kept import parsed

@@ -27,7 +27,7 @@ from reconciler.loop.stager import StagedCommit
 from reconciler.materials.completing import Machine
 from reconciler.parts import heard_again_within
 from reconciler.planning.differ import diff_entities
-from reconciler.source.git.errors import NoConfigurationError, RepositoryError
+from reconciler.source.git.repository_errors import NoConfigurationError, RepositoryError
 from reconciler.storage.kept import parsed
 from reconciler.storage.reading.running import Running
 from reconciler.storage.store import Store

@@ -13,7 +13,7 @@ import contextlib
 from reconciler.loop.applied_ref import kept_id, newest_on, place
 from reconciler.source.following import NAME as FOLLOWED
 from reconciler.source.git.applied import APPLIED_REF, Applier
-from reconciler.source.git.errors import RepositoryError
+from reconciler.source.git.repository_errors import RepositoryError
 from reconciler.source.source import Source
 from reconciler.storage.file.database import DamagedError
 from reconciler.storage.kept.drains import NAME as DRAINS

@@ -16,7 +16,7 @@ from reconciler import log
 from reconciler.errors import UnreadableError
 from reconciler.loop.stager import Stager
 from reconciler.materials.sealed import SealedError
-from reconciler.source.git.errors import RepositoryError
+from reconciler.source.git.repository_errors import RepositoryError
 from reconciler.source.source import Changed, Source
 from reconciler.storage.file.database import DamagedError
 from reconciler.storage.store import Store

@@ -26,7 +26,7 @@ from reconciler.loop.repair.overlays import take_back
 from reconciler.loop.repair.reading_back import UnknownStateError, files_of, is_nowhere, read_back
 from reconciler.materials.completing import Machine, always
 from reconciler.source.git.applied import APPLIED_REF
-from reconciler.source.git.errors import RepositoryError
+from reconciler.source.git.repository_errors import RepositoryError
 from reconciler.source.probing import Probe, StalledError
 from reconciler.source.source import Source
 from reconciler.storage.reading.header import Recovered

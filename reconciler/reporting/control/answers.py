@@ -29,7 +29,11 @@ from reconciler.reporting.explaining.keys import files_named, point_at_keys
 from reconciler.reporting.explaining.question import UnexplainableError
 from reconciler.reporting.explaining.ranking import EngineRouter, uncompilable
 from reconciler.source import left_out
-from reconciler.source.git.errors import NoConfigurationError, RepositoryError, UnknownCommitError
+from reconciler.source.git.repository_errors import (
+    NoConfigurationError,
+    RepositoryError,
+    UnknownCommitError,
+)
 from reconciler.source.source import Changed, Head, Source, Unsent
 from reconciler.storage.reading.running import Running
 from reconciler.storage.store import Store

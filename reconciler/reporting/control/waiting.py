@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from reconciler.reporting.announcing import Announcing
 from reconciler.reporting.control.reconciling import Reconciling
-from reconciler.source.git.errors import (
+from reconciler.source.git.repository_errors import (
     NoConfigurationError,
     NoRefError,
     RepositoryError,

@@ -15,9 +15,9 @@ import time
 from pathlib import Path
 
 from reconciler.presence import is_there
-from reconciler.source.git.errors import RepositoryError
 from reconciler.source.git.loose import Loose
 from reconciler.source.git.released import BLOB, TAG, CallError, ReleasedGit
+from reconciler.source.git.repository_errors import RepositoryError
 from schemas.record import record
 
 APPLIED_REF = "refs/kakehi/applied"

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from reconciler.libgit2 import pygit2
-from reconciler.source.git.errors import NoConfigurationError, RepositoryError
 from reconciler.source.git.objects import Objects
+from reconciler.source.git.repository_errors import NoConfigurationError, RepositoryError
 from schemas.record import record
 
 _CACHED_TREES = 8

@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from reconciler.source.git.errors import RepositoryError
+from reconciler.source.git.repository_errors import RepositoryError
 
 _ID_LENGTH = 40
 _LOOKED_AT_BYTES_MAX = 64 * 1024 * 1024

@@ -11,8 +11,8 @@ from collections import OrderedDict, deque
 from pathlib import Path
 
 from reconciler.libgit2 import pygit2
-from reconciler.source.git.errors import RepositoryError
 from reconciler.source.git.loose import Loose
+from reconciler.source.git.repository_errors import RepositoryError
 
 _FILE_MODES = (pygit2.enums.FileMode.BLOB, pygit2.enums.FileMode.BLOB_EXECUTABLE)
 # Only trees that are costly to unpack are kept: flat directories with hundreds of files.

@@ -12,13 +12,13 @@ from pathlib import Path
 
 from reconciler.language.suggest import suggest
 from reconciler.libgit2 import pygit2
-from reconciler.source.git.errors import (
+from reconciler.source.git.objects import Objects
+from reconciler.source.git.repository_errors import (
     NoRefError,
     RepositoryError,
     UnknownCommitError,
     expect_not_denied,
 )
-from reconciler.source.git.objects import Objects
 from schemas.entities.secrecy import without_credentials
 
 REMOTE_REFS = "refs/kakehi/remote/"

@@ -14,11 +14,15 @@ from reconciler.libgit2 import pygit2
 from reconciler.presence import found_at, is_directory, leads_to_itself
 from reconciler.source.git.applied import AppliedCommits
 from reconciler.source.git.commits import Commits
-from reconciler.source.git.errors import NoRepositoryError, RepositoryError, expect_not_denied
 from reconciler.source.git.loose import Loose
 from reconciler.source.git.objects import Objects
 from reconciler.source.git.quarantine import object_directories
 from reconciler.source.git.refs import Refs
+from reconciler.source.git.repository_errors import (
+    NoRepositoryError,
+    RepositoryError,
+    expect_not_denied,
+)
 from reconciler.source.git.way import Way
 
 # A working tree owned by another user is the normal case for a daemon with a user of its own, and

@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from reconciler.patience import within
-from reconciler.source.git.errors import RepositoryError
+from reconciler.source.git.repository_errors import RepositoryError
 from schemas.entities.secrecy import without_credentials
 
 _ANSWER_S = 10.0

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from reconciler import log
 from reconciler.parts import heard_again_within
 from reconciler.presence import is_there
-from reconciler.source.git.errors import RepositoryError
 from reconciler.source.git.repository import Repository
+from reconciler.source.git.repository_errors import RepositoryError
 from reconciler.source.remote.git_fetch import FETCH_TIMEOUT_S, fetch
 from reconciler.source.source import Source
 from reconciler.storage.kept.history import now

@@ -13,8 +13,8 @@ import signal
 from pathlib import Path
 
 from reconciler.patience import within
-from reconciler.source.git.errors import RepositoryError
 from reconciler.source.git.refs import followed_ref
+from reconciler.source.git.repository_errors import RepositoryError
 from reconciler.source.remote import credentials
 from schemas.entities.secrecy import without_credentials
 

@@ -10,8 +10,8 @@ import pytest
 
 from reconciler.loop.stager import Stager
 from reconciler.materials.completing import NOTHING_HERE
-from reconciler.source.git.errors import RepositoryError
 from reconciler.source.git.objects import Objects
+from reconciler.source.git.repository_errors import RepositoryError
 from reconciler.source.source import Source
 from reconciler.storage.store import Store
 from tests.harness.repo import Repo

@@ -12,7 +12,7 @@ import pytest
 from reconciler.errors import UnreadableError
 from reconciler.language.document import FILE_BYTES_MAX
 from reconciler.source.git.applied import APPLIED_REF, Applier
-from reconciler.source.git.errors import RepositoryError
+from reconciler.source.git.repository_errors import RepositoryError
 from reconciler.source.source import Source
 from tests.harness.repo import Repo
 

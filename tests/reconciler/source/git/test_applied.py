@@ -12,7 +12,7 @@ import pytest
 
 from reconciler.source.git import applied as module
 from reconciler.source.git.applied import APPLIED_REF, AppliedCommits, Applier, TwinError
-from reconciler.source.git.errors import RepositoryError
+from reconciler.source.git.repository_errors import RepositoryError
 from reconciler.source.source import Source
 from tests.harness.repo import Repo
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.source.git.errors import RepositoryError, UnknownCommitError
 from reconciler.source.git.repository import Repository
+from reconciler.source.git.repository_errors import RepositoryError, UnknownCommitError
 from tests.harness.daemon import EXECUTABLE
 from tests.harness.repo import Repo
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from reconciler.source.git.errors import RepositoryError
 from reconciler.source.git.refs import followed_ref
+from reconciler.source.git.repository_errors import RepositoryError
 from reconciler.source.remote.git_fetch import fetch
 from reconciler.source.source import Source
 from tests.harness import processes
