@@ -14,8 +14,8 @@ from typing import Any
 
 from pydantic_core import ErrorDetails
 
-from schemas.base import FAULT, KEY, shown
-from schemas.kinds.registry import field_at, inner_model
+from schemas.base import FAULT, KEY, shown, usual_of
+from schemas.kinds.registry import field_at, inner_model, measure
 
 Loc = tuple[int | str, ...]
 Says = str | Callable[[str], str | None]
@@ -23,6 +23,7 @@ Says = str | Callable[[str], str | None]
 
 _NETWORKS = "allow|deny|client_addresses"
 _ALL_NETWORKS = 'write ["0.0.0.0/0", "::/0"] for all of both versions'
+_MERGED = "(frontend|policy)"
 _ONE_BY_ONE = (
     "what is merged piece by piece is switched off piece by piece: write null at each that is "
     "meant, as in "
@@ -56,11 +57,20 @@ def _pairs(text: str) -> str | None:
 
 _NULL, _LISTED, _MAPPED = "null", "a list", "a map"
 _FORMS: tuple[tuple[str, str, Says], ...] = (
-    (r"request_headers|response_headers", _NULL, _ONE_BY_ONE + "{set: {X-Frame-Options: null}}"),
-    (r"set_cookie", _NULL, _ONE_BY_ONE + "{session: null}"),
-    (r"error_pages", _NULL, _ONE_BY_ONE + "{503: null}"),
-    (r"timeouts", _NULL, _ONE_BY_ONE + "{request: null}"),
-    (r"limits", _NULL, "leave it out: limits add up, and the smallest counts"),
+    (
+        rf"{_MERGED} (request|response)_headers",
+        _NULL,
+        _ONE_BY_ONE + "{set: {X-Frame-Options: null}}",
+    ),
+    (
+        rf"{_MERGED} (request|response)_headers\.(set|add|remove)",
+        _NULL,
+        _ONE_BY_ONE + "set: {X-Frame-Options: null}",
+    ),
+    (rf"{_MERGED} set_cookie", _NULL, _ONE_BY_ONE + "{session: null}"),
+    (r"(frontend|listener|policy) error_pages", _NULL, _ONE_BY_ONE + "{503: null}"),
+    (rf"{_MERGED} timeouts", _NULL, _ONE_BY_ONE + "{request: null}"),
+    (rf"{_MERGED} limits", _NULL, "leave it out: limits add up, and the smallest counts"),
     (
         r"(frontend|policy) timeouts\.\w+",
         r"0\w*|off|none|never|infinite",
@@ -191,7 +201,20 @@ def way_out(kind: str, loc: Loc, error: ErrorDetails) -> str | None:
             return f"write it in small letters: {value.lower()}"
     if error["type"] == FAULT and _OF_TWO.search(error["ctx"]["message"]):
         return "leave one of the two out"
-    return _by_form(kind, loc, value) or _by_example(kind, loc)
+    return _by_form(kind, loc, value) or _left_out(kind, loc, value) or _by_example(kind, loc)
+
+
+def _left_out(kind: str, loc: Loc, value: Any) -> str | None:
+    """Return the way out of a null at a key that has a default, which could be taken for none."""
+    field = field_at(kind, loc)
+    if value is not None or field is None or field.is_required():
+        return None
+    usual, measured = usual_of(field), measure(field)
+    if measured is not None and isinstance(usual, int):
+        return f"leave it out for its default, {measured.format(usual)}"
+    if isinstance(usual, (bool, int, str)) and usual != "":
+        return f"leave it out for its default, {_flow(usual)}"
+    return "leave it out"
 
 
 def _by_form(kind: str, loc: Loc, value: Any) -> str | None:

@@ -6,7 +6,7 @@ whether a plan may run is up to the guards.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import field
 
 from schemas.changes.change import Change, FieldChange
@@ -18,6 +18,7 @@ from schemas.kinds.certificate import Certificate
 from schemas.kinds.frontend import Frontend
 from schemas.kinds.listener import Listener
 from schemas.kinds.settings import Settings
+from schemas.policies.effects import switched_off
 from schemas.record import record
 from schemas.routes.split import shares_of
 
@@ -106,7 +107,28 @@ def _effect(change: Change, live: Live, meant: Consequence) -> str:
     if meant.drained and not _weightless(change):
         return _of_drained(change, live)
     effect = _EFFECTS[change.key.kind, change.action]
-    return effect if isinstance(effect, str) else effect(change, live)
+    told = effect if isinstance(effect, str) else effect(change, live)
+    return f"{told}{_switched_off(change)}"
+
+
+def _switched_off(change: Change) -> str:
+    """Say what a written null switches off from then on, and which does so no more."""
+    before, after = (
+        set(switched_off(side.value)) if side is not None and side.key.kind in _SWITCHING else set()
+        for side in (change.before, change.after)
+    )
+    said = [("switches off", after - before)]
+    said += [("no longer switches off", before - after)] if change.action == "update" else []
+    return "".join(f"; {verb} {_paths(found)}" for verb, found in said if found)
+
+
+def _paths(found: Collection[str]) -> str:
+    first = sorted(found)[:_EACH_SHOWN_MAX]
+    more = len(found) - len(first)
+    return " and ".join(first) if not more else f"{', '.join(first)} and {more} more"
+
+
+_SWITCHING = ("frontend", "listener", "policy")
 
 
 def _counts_anew(change: Change) -> str:

@@ -23,6 +23,7 @@ from schemas.describing.reference import reference_markdown
 from schemas.entities.entity import canonical
 from schemas.kinds.registry import MODELS, SECTIONS, defaults_of, inner_model, measure
 from schemas.policies.error_page import ErrorPage
+from schemas.policies.nulls import adds_up
 from schemas.values.names import NAME_PATTERN
 
 __all__ = ["json_schema", "language", "main", "reference_markdown"]
@@ -183,7 +184,7 @@ def _as_written(model: type[Model], schema: dict[str, Any]) -> None:
             _refused(shown, mark, field)
         if "patternProperties" in shown:
             shown["additionalProperties"] = False
-        if issubclass(model, OneOf) and name not in model.BESIDE:
+        if (issubclass(model, OneOf) and name not in model.BESIDE) or adds_up(field):
             _without_null(shown)
         elif not field.is_required():
             default = usual_of(field)

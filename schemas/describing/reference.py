@@ -22,6 +22,7 @@ from schemas.kinds.registry import MODELS, inner_model, measure, parts, section_
 from schemas.policies.edits import parse_field_name
 from schemas.policies.forward_auth import parse_question
 from schemas.policies.intercept import parse_intercepted
+from schemas.policies.nulls import adds_up
 from schemas.routes.places import parse_new_path, parse_new_prefix, parse_new_query
 from schemas.values import names
 from schemas.values.regex import check_regex
@@ -311,6 +312,8 @@ def _default(model: type[Model], name: str, field: FieldInfo) -> str:
         return "required"
     if issubclass(model, OneOf) and name not in model.BESIDE:
         return "one of them"
+    if adds_up(field):
+        return "none"
     default = usual_of(field)
     measured = measure(field)
     if isinstance(default, Model):

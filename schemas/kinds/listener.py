@@ -6,7 +6,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from schemas.base import KEY, Kind, Later, Model, fault, no_items, shown
 from schemas.entities.material import NamedFile
-from schemas.policies.error_page import ErrorPages
+from schemas.policies.error_page import OwnErrorPages
 from schemas.values.names import Address, Name, Network, Policies, SortedUnique
 from schemas.values.units import Duration, Measured
 
@@ -238,7 +238,7 @@ class Listener(Kind):
             examples=["0.0.0.0:8080"],
         ),
     ]
-    error_pages: ErrorPages = Field(default_factory=dict)
+    error_pages: OwnErrorPages = Field(default_factory=dict)
     h2c: Annotated[
         bool,
         Field(

@@ -22,6 +22,7 @@ from schemas.kinds.frontend import Frontend
 from schemas.kinds.listener import Listener
 from schemas.kinds.policy import Policy
 from schemas.kinds.settings import Settings
+from schemas.policies.effects import ADD_UP, Effects
 from schemas.policies.rate import each_of
 from schemas.values.units import Measured, Unit
 
@@ -66,6 +67,19 @@ def defaults_of(model: type[Model]) -> dict[str, Json]:
 def full(entity: Entity) -> dict[str, Json]:
     """Return the value of an entity with every default, as people read it."""
     return entity.typed(MODELS[entity.key.kind]).in_full()
+
+
+def readable(entity: Entity) -> dict[str, Json]:
+    """Return the same without what may not be written: of what adds up, that nothing is said."""
+    value = full(entity)
+    for path in ADD_UP if issubclass(MODELS[entity.key.kind], Effects) else ():
+        *above, key = path.split(".")
+        found: Any = value
+        for name in above:
+            found = found[name]
+        if found[key] is None:
+            del found[key]
+    return value
 
 
 def by_name(entity: Entity) -> dict[str, Json]:

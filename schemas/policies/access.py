@@ -13,6 +13,7 @@ from typing import Annotated
 from pydantic import Field
 
 from schemas.base import fault
+from schemas.policies.nulls import ADDS_UP
 from schemas.values.names import Network, SortedUnique
 
 ACCESS_NETWORKS_MAX = 1000
@@ -24,12 +25,13 @@ Allowed = Annotated[
         max_length=ACCESS_NETWORKS_MAX,
         description=(
             "Networks of the clients that may ask; all others get 403. Of frontend, policies and "
-            "listener each that allows anybody has to allow a client. null: this one leaves it to "
-            "the others. Who a client is, the PROXY protocol or a trusted proxy says, as for "
-            "`{client_address}`."
+            "listener each that allows anybody has to allow a client. Without it "
+            "this one leaves it to the others. Who a client is, the PROXY protocol or a trusted "
+            "proxy says, as for `{client_address}`."
         ),
         examples=[["10.0.0.0/8"]],
     ),
+    ADDS_UP,
 ]
 Denied = Annotated[
     Annotated[list[Network], SortedUnique] | None,
@@ -37,11 +39,12 @@ Denied = Annotated[
         min_length=1,
         max_length=ACCESS_NETWORKS_MAX,
         description=(
-            "Networks of clients that get 403, whoever allows them. null: this one leaves it to "
-            "the others."
+            "Networks of clients that get 403, whoever allows them. Without it "
+            "this one leaves it to the others."
         ),
         examples=[["192.0.2.0/24"]],
     ),
+    ADDS_UP,
 ]
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from schemas.base import Model, fault
+from schemas.policies.nulls import ADDS_UP
 from schemas.values.units import Measured
 
 Rate = Annotated[int, Measured("size", "1KiB", "1TiB")]
@@ -50,9 +51,10 @@ Throttled = Annotated[
         description=(
             "How fast the bodies of backends' answers leave, in bytes a second. An answer keeps "
             "every bandwidth that frontend, policies or listener name. Answers of the proxy itself "
-            "and connections that have switched to another protocol are bounded by none. null: "
-            "this one leaves it to the others."
+            "and connections that have switched to another protocol are bounded by none. Without "
+            "it this one leaves it to the others."
         ),
         examples=[{"per_connection": "1MiB"}],
     ),
+    ADDS_UP,
 ]

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from schemas.base import Model, fault, shown
 from schemas.entities.material import NamedFile
 from schemas.policies.edits import FieldName, check_copied
+from schemas.policies.nulls import ADDS_UP
 
 REALM_CHARS_MAX = 128
 
@@ -70,9 +71,10 @@ BasicAuthed = Annotated[
     Field(
         description=(
             "Users who may ask, by name and password; all others get 401. Of frontend, policies "
-            "and listener each that names users has to know one. null: this one leaves it to the "
-            "others."
+            "and listener each that names users has to know one. Without "
+            "it this one leaves it to the others."
         ),
         examples=[{"realm": "admin", "users": "/etc/kakehi/admin.htpasswd"}],
     ),
+    ADDS_UP,
 ]

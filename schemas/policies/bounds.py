@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Discriminator, Field
 
 from schemas.base import Model
+from schemas.policies.nulls import ADDS_UP
 from schemas.values.forms import A_MAP, A_WORD, INHERIT, MAP, WORD
 from schemas.values.units import Duration, Measured
 
@@ -31,10 +32,11 @@ class RequestLimits(Model):
         Field(
             description=(
                 "Largest request body; a larger one is answered by 413. The smallest counts that "
-                "frontend, policies or listener name. null: this one leaves it to the others."
+                "frontend, policies or listener name. Without it this one leaves it to the others."
             ),
             examples=["10MiB"],
         ),
+        ADDS_UP,
     ] = None
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from schemas.base import Model, fault, no_items, shown
+from schemas.policies.nulls import ADDS_UP
 from schemas.values.forms import A_MAP, A_WORD, BY_FORM
 from schemas.values.names import SortedUnique
 from schemas.values.subjects import canonical
@@ -121,8 +122,9 @@ CertificateAsked = Annotated[
             "required: requests of clients that have shown no certificate are answered by 403, "
             "where the listener leaves it to them (client_auth: optional). A map: of those as well "
             "whose certificate is another one. Of frontend, policies and listener each that asks "
-            "for something has to get it. null: this one leaves it to the others."
+            "for something has to get it. Without it this one leaves it to the others."
         ),
         examples=["required", {"subjects": ["CN=alice,O=Shop"]}],
     ),
+    ADDS_UP,
 ]

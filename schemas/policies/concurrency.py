@@ -8,6 +8,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from schemas.base import Model
+from schemas.policies.nulls import ADDS_UP
 from schemas.policies.rate import IPV6_PREFIX, CountedBy, Ipv6Prefix, check_prefix
 
 REQUESTS_MAX = 1_000_000
@@ -43,9 +44,10 @@ Crowded = Annotated[
         description=(
             "How many requests of a client may be in flight at a backend, by all workers of a "
             "host together; one more gets 429. There has to be room in every one that frontend, "
-            "policies or listener name, and that of a policy is one for all who name it. null: "
-            "this one leaves it to the others."
+            "policies or listener name, and that of a policy is one for all who name it. Without "
+            "it this one leaves it to the others."
         ),
         examples=[{"requests": 20}],
     ),
+    ADDS_UP,
 ]

@@ -5,11 +5,12 @@ before those of the listener that a request came to (`reconciler.catalog.policie
 the same). Who may refuse a request is no leaf: each of the three must let it pass.
 """
 
-from typing import Self
+from collections.abc import Iterator, Mapping
+from typing import Any, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from schemas.base import Kind, fault
+from schemas.base import Kind, Model, fault
 from schemas.policies.access import Allowed, Denied, check_access
 from schemas.policies.bandwidth import Throttled
 from schemas.policies.basic_auth import BasicAuthed
@@ -31,23 +32,10 @@ from schemas.policies.forward_auth import AskedFirst
 from schemas.policies.hsts import InheritedHsts
 from schemas.policies.intercept import InheritedIntercept
 from schemas.policies.jwt import TokensTaken
+from schemas.policies.nulls import adds_up
 from schemas.policies.rate import RateLimited
 from schemas.policies.set_cookie import SetCookie
 from schemas.values.forms import INHERIT
-
-ADD_UP = (
-    "allow",
-    "bandwidth",
-    "basic_auth",
-    "client_certificate",
-    "concurrency",
-    "deny",
-    "forward_auth",
-    "jwt",
-    "limits.body_bytes",
-    "rate_limit",
-)
-"""Of these everybody's word counts, and null is the same as none."""
 
 
 class Effects(Kind):
@@ -115,3 +103,30 @@ class Effects(Kind):
                     message = f"{name} is told by {other[0]} as well, and nobody says by which"
                     raise fault(message, hint, at=at)
         return self
+
+
+def _paths(model: type[Model], path: tuple[str, ...] = ()) -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        if adds_up(field):
+            yield ".".join((*path, name))
+        elif isinstance(field.annotation, type) and issubclass(field.annotation, Model):
+            yield from _paths(field.annotation, (*path, name))
+
+
+ADD_UP = tuple(_paths(Effects))
+"""Of these everybody's word counts, and a written null is refused (`schemas.policies.nulls`)."""
+
+
+def switched_off(value: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the paths at which a canonical value switches off what others say behind it."""
+    for key in sorted(Effects.model_fields.keys() & value.keys()):
+        yield from _nulls(value[key], key)
+
+
+def _nulls(value: Any, path: str) -> Iterator[str]:
+    # A default is left out, so that any null was written for what it says.
+    if value is None:
+        yield path
+    elif isinstance(value, Mapping):
+        for name, each in value.items():
+            yield from _nulls(each, f"{path}.{name}")

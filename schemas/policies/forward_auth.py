@@ -6,6 +6,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from schemas.base import Model, fault, no_items, shown
 from schemas.policies.edits import FieldName, check_copied
+from schemas.policies.nulls import ADDS_UP
 from schemas.routes.match import HeaderName
 from schemas.values.names import Name, SortedUnique
 from schemas.values.units import Measured
@@ -134,4 +135,5 @@ AskedFirst = Annotated[
         ),
         examples=[{"cluster": "authelia", "path": "/verify", "copy_headers": ["X-User"]}],
     ),
+    ADDS_UP,
 ]

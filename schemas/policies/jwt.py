@@ -15,6 +15,7 @@ from schemas.base import Model, OneOf, fault, shown
 from schemas.entities.material import File, FilePath, parse_path
 from schemas.policies.basic_auth import Realm
 from schemas.policies.edits import FieldName, check_copied
+from schemas.policies.nulls import ADDS_UP
 from schemas.routes.match import CookieName, HeaderName
 from schemas.values.forms import A_MAP, A_WORD, BY_FORM
 from schemas.values.names import SortedUnique
@@ -251,7 +252,7 @@ TokensTaken = Annotated[
             "Tokens that somebody has signed (JWT), without one of which requests get 401: by RS, "
             "PS and ES 256 to 512 and by EdDSA, as the key says and never the token. A token needs "
             "`exp`. Where frontend, policies and listener name several, each has to be convinced. "
-            "null: this one leaves it to the others."
+            "Without it this one leaves it to the others."
         ),
         examples=[
             {
@@ -262,4 +263,5 @@ TokensTaken = Annotated[
             }
         ],
     ),
+    ADDS_UP,
 ]

@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from schemas.base import Model, OneOf, fault, shown
+from schemas.policies.nulls import ADDS_UP
 from schemas.routes.match import CookieName, HeaderName
 from schemas.values.forms import A_LIST, A_MAP, A_WORD, BY_FORM, LISTED
 from schemas.values.names import Name
@@ -219,9 +220,10 @@ RateLimited = Annotated[
             "How often clients may ask, or several of it in a list; whoever asks more often gets "
             "429 with Retry-After, and a request that is refused uses none of them up. All "
             "workers of a host count as one. A request has to be within every rate that frontend, "
-            "policies or listener name, and that of a policy is one for all who name it. null: "
-            "this one leaves it to the others."
+            "policies or listener name, and that of a policy is one for all who name it. Without "
+            "it this one leaves it to the others."
         ),
         examples=[{"requests": 5, "per": "1m"}],
     ),
+    ADDS_UP,
 ]

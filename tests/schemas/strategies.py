@@ -151,23 +151,20 @@ PAGES = st.dictionaries(
 )
 # Of several it would have to be known whether they contradict each other.
 NAMED_POLICIES = st.lists(NAMES, max_size=1)
-ASKED_FIRST = st.one_of(
-    st.none(),
-    st.fixed_dictionaries(
-        {"cluster": NAMES},
-        optional={
-            "cache": st.sampled_from(
-                [
-                    None,
-                    {"headers": ["Cookie", "authorization"], "ttl": "1s"},
-                    {"headers": ["X-Key"], "ttl": "1h"},
-                ]
-            ),
-            "copy_headers": st.sets(st.sampled_from(["X-User", "x-groups", "A_b"])).map(list),
-            "path": st.sampled_from(["/", "/verify?a=%2f", "/" + "a" * 1023]),
-            "timeout": st.sampled_from(["1ms", "60s", "5s"]),
-        },
-    ),
+ASKED_FIRST = st.fixed_dictionaries(
+    {"cluster": NAMES},
+    optional={
+        "cache": st.sampled_from(
+            [
+                None,
+                {"headers": ["Cookie", "authorization"], "ttl": "1s"},
+                {"headers": ["X-Key"], "ttl": "1h"},
+            ]
+        ),
+        "copy_headers": st.sets(st.sampled_from(["X-User", "x-groups", "A_b"])).map(list),
+        "path": st.sampled_from(["/", "/verify?a=%2f", "/" + "a" * 1023]),
+        "timeout": st.sampled_from(["1ms", "60s", "5s"]),
+    },
 )
 WITHIN = st.sets(st.sampled_from(["10.1.0.0/16", "192.0.2.7", "2001:db8::/32"]), min_size=1).map(
     list
@@ -214,7 +211,6 @@ RATE = st.fixed_dictionaries(
     },
 ).map(_with_networks)
 RATES = st.one_of(
-    st.none(),
     RATE,
     st.lists(
         RATE,
@@ -242,30 +238,24 @@ COMPRESSION = st.one_of(
 INTERCEPT = st.one_of(
     st.sampled_from(["inherit", None]), st.lists(st.integers(400, 599), min_size=1, max_size=5)
 )
-CONCURRENCY = st.one_of(
-    st.none(),
-    st.fixed_dictionaries(
-        {"requests": st.integers(1, 1_000_000)},
-        optional={"by": st.sampled_from(["frontend", {"cookie": "sid"}]), "dry_run": st.booleans()},
-    ).map(_with_networks),
-)
-LIMITS = _optional(body_bytes=st.one_of(st.none(), st.integers(0, 999).map("{}MiB".format)))
+CONCURRENCY = st.fixed_dictionaries(
+    {"requests": st.integers(1, 1_000_000)},
+    optional={"by": st.sampled_from(["frontend", {"cookie": "sid"}]), "dry_run": st.booleans()},
+).map(_with_networks)
+LIMITS = _optional(body_bytes=st.integers(0, 999).map("{}MiB".format))
 PAUSES = st.one_of(st.sampled_from(["inherit", None]), DURATIONS)
-BANDWIDTHS = st.one_of(
-    st.none(),
-    st.fixed_dictionaries(
-        {"total": st.integers(1, 999).map("{}KiB".format)},
-        optional={"per_connection": st.sampled_from([None, "1KiB", "1TiB"])},
-    ),
+BANDWIDTHS = st.fixed_dictionaries(
+    {"total": st.integers(1, 999).map("{}KiB".format)},
+    optional={"per_connection": st.sampled_from([None, "1KiB", "1TiB"])},
 )
 TIMEOUTS = _optional(request=PAUSES, request_body=PAUSES, response_head=PAUSES, tunnel=PAUSES)
 POLICIES = _optional(
-    allow=st.one_of(st.none(), WITHIN),
+    allow=WITHIN,
     bandwidth=BANDWIDTHS,
     compression=COMPRESSION,
     concurrency=CONCURRENCY,
     cors=CORS,
-    deny=st.one_of(st.none(), APART),
+    deny=APART,
     error_pages=PAGES,
     forward_auth=ASKED_FIRST,
     hsts=HSTS,
@@ -292,7 +282,7 @@ MATCHING = st.fixed_dictionaries(
         ),
         "methods": st.lists(st.sampled_from(["GET", "POST", "M-SEARCH"]), max_size=3),
         "headers": st.dictionaries(st.sampled_from(["X-A", "x-b", "__private"]), MATCHES),
-        "client_certificate": st.sampled_from([None, "required", {"subjects": ["CN=a"]}]),
+        "client_certificate": st.sampled_from(["required", {"subjects": ["CN=a"]}]),
         "early_data": st.booleans(),
         "error_pages": PAGES,
         "forward_auth": ASKED_FIRST,

@@ -129,7 +129,7 @@ def test_another_language_is_another_protocol() -> None:
     what is found, and both are written here.
     """
     assert language() == wire.LANGUAGE
-    assert (wire.PROTOCOL, wire.LANGUAGE) == (40, "e238be2349a06d39")
+    assert (wire.PROTOCOL, wire.LANGUAGE) == (41, "7f337507069bd7e9")
 
 
 def test_bytes_of_a_frontend_its_cluster_and_two_backends() -> None:

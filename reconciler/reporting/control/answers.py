@@ -41,7 +41,7 @@ from schemas.changes.plan import Verdict
 from schemas.entities.diagnostic import Diagnostic
 from schemas.entities.entity import KINDS, Entity, EntityKey
 from schemas.entities.secrecy import value_without_secrets
-from schemas.kinds.registry import full, units
+from schemas.kinds.registry import readable, units
 from schemas.messages import control, results
 
 # Entities that a plan looks at although they do not change: so many take it a tenth of a second.
@@ -264,7 +264,7 @@ def _shown(entity: Entity) -> results.ShownEntity:
     source: results.WrittenAt | None = None
     if (place := entity.place) is not None:
         source = {"file": place.file, "line": place.line, "column": place.column}
-    value = value_without_secrets(entity.key.kind, full(entity))
+    value = value_without_secrets(entity.key.kind, readable(entity))
     return {
         "kind": entity.key.kind,
         "name": entity.key.name,

@@ -16,12 +16,13 @@ from reconciler.catalog.relations import View, is_passthrough, is_secure, listen
 from reconciler.catalog.tls.handshake import Shown, certificates_for
 from reconciler.planning.unbacked import usable
 from reconciler.planning.unreached import fault_of
-from reconciler.reporting.explaining.admission import Seen
+from reconciler.reporting.explaining.admission import Seen, Stage
 from reconciler.reporting.explaining.making import Made, made_of
 from reconciler.reporting.explaining.question import Asked, as_read, asked_by
 from reconciler.reporting.explaining.ranking import clusters_of, rank
 from reconciler.reporting.explaining.slipping import slips_past
 from reconciler.reporting.explaining.stages import Course, stages_of, stages_of_nobody
+from reconciler.reporting.explaining.switching import switched_off
 from schemas.clusters.balancing import called
 from schemas.entities.entity import Entity, EntityKey
 from schemas.kinds.backend import Backend
@@ -132,7 +133,7 @@ def _answered(
         result["message"] += slip
         return result
     way = _way(won, names, state, written, drained, secure=bool(secure))
-    result["stages"] = way.stages
+    result["stages"] = [*way.stages, *_switched_off(won, names, state)]
     if way.ending is not None:
         result["frontend"] = {"name": won.key.name, "source": _source(won)}
         result["status"], words = way.ending
@@ -142,6 +143,11 @@ def _answered(
     if way.conditions:
         result["message"] += f", {' and '.join(way.conditions)}"
     return result
+
+
+def _switched_off(won: Entity, names: set[str], state: View) -> Iterator[Stage]:
+    listener = min(names & set(listeners_of(won)))
+    return switched_off(_words(won, names, state), levels_of(won, listener, state))
 
 
 def _way(

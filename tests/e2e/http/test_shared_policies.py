@@ -272,6 +272,38 @@ def test_what_no_frontend_takes_has_the_listeners_word(site: SharingSite) -> Non
     assert head["x-far"] == "h2c /p"
 
 
+def test_a_listener_switches_off_the_pages_behind_it(site: SharingSite) -> None:
+    public = site.document["listeners"]["h2c"]
+    site.document["policies"]["f0"]["error_pages"] = {"404": {"body": "a policy's"}}
+    site.document["settings"] = {"error_pages": {"404": {"body": "the proxy's"}}}
+    site.document["frontends"]["ends"] = {
+        "hostname": "ends.test",
+        "listeners": ["h2c", "main"],
+        "respond": {"status": 404},
+    }
+    bodies = {}
+    for said in ({"404": None}, {}):
+        public["error_pages"] = said
+        site.commit(site.contents)
+        with H2Client(site.h2c) as client:
+            for host in ("nobody.test", "ends.test"):
+                stream = client.get(host)
+                client.read_until(lambda stream=stream: stream in client.ended)
+                bodies[host, bool(said)] = client.bodies[stream]
+    for host in ("nobody.test", "ends.test"):
+        assert bodies[host, False] == b"a policy's"
+        assert b"404" in bodies[host, True], "the built-in page"
+        assert bodies[host, True] != b"the proxy's"
+    port = site.h2c.rpartition(":")[2]
+    public["error_pages"] = {"404": None}
+    site.commit(site.contents)
+    told = site.daemon.json("explain", f"http://ends.test:{port}/")["stages"]
+    [page] = [each["words"] for each in told if each["key"] == "error_pages"]
+    assert page == '404 is switched off, whatever policy "f0" says'
+    public["error_pages"] = {}
+    site.commit(site.contents)
+
+
 def test_a_contradiction_is_refused_and_nothing_changes(site: SharingSite) -> None:
     generation, _ = site.running()
     before = json.loads(json.dumps(site.document))

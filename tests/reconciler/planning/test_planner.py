@@ -118,6 +118,24 @@ def test_a_plan_keeps_commit_and_warnings() -> None:
             entity("settings", "settings", max_requests=2),
             "takes effect with the next request; no connection is closed",
         ),
+        (
+            frontend("web", hsts=None),
+            frontend("web", compression=None, response_headers={"set": {"X-A": None}}),
+            (
+                "takes effect with the next request; those in flight end as before; "
+                "switches off compression and response_headers.set.X-A; no longer switches off hsts"
+            ),
+        ),
+        (
+            None,
+            entity("policy", "p", timeouts={"request": None}),
+            "counts for whoever names it; switches off timeouts.request",
+        ),
+        (
+            None,
+            listener(error_pages={"404": None}),
+            "opens a socket on every worker; switches off error_pages.404",
+        ),
     ],
 )
 def test_effects(before: Entity | None, after: Entity | None, text: str) -> None:

@@ -7,8 +7,8 @@ from schemas.kinds.registry import (
     defaults,
     field_at,
     fields_at,
-    full,
     measured_fields,
+    readable,
     written,
 )
 from tests.schemas.strategies import entities
@@ -52,6 +52,6 @@ def test_a_value_is_written_as_in_yaml() -> None:
 @given(entities())
 def test_what_is_written_is_read_as_the_same_value(entity: Entity) -> None:
     """A value in its YAML form is a fixed point of the language, with defaults and without."""
-    for value in (entity.value, full(entity)):
+    for value in (entity.value, readable(entity)):
         text = written(entity.key.kind, (), value)
         assert MODELS[entity.key.kind].model_validate(text).value() == entity.value

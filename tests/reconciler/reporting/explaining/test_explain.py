@@ -113,6 +113,31 @@ def test_the_way_of_a_request_with_its_lines() -> None:
     )
 
 
+def test_what_a_null_has_switched_off_is_told_with_whose_word_that_hides() -> None:
+    near = entity("policy", "near", 20, hsts=None, compression={"encodings": ["br"]})
+    far = entity(
+        "policy", "far", 30, compression={}, response_headers={"set": {"X-A": "a", "X-B": "b"}}
+    )
+    own = {"compression": None, "response_headers": {"add": {"x-a": None}}}
+    web = entity("frontend", "web", 10, listeners=["public"], cluster="shop", **own)
+    web = Entity(web.key, {**web.value, "policies": ["near"]}, web.provenance)
+    public = entity("listener", "public", address="127.0.0.1:8080", policies=["far"])
+    view = MemoryView([entity("cluster", "shop"), web, public, near, far])
+    stages = explain(ExplainRequest("http://a:8080/"), view, [])["stages"]
+    off = {
+        each["key"]: (each["words"], each["by"] and each["by"]["name"], each["source"]["line"])
+        for each in stages
+        if "switched off" in each["words"]
+    }
+    assert off == {
+        "compression": ('switched off, whatever policy "near" says', None, 10),
+        "hsts": ("switched off, of which nobody else speaks", "near", 20),
+        "response_headers": ('x-a is switched off, whatever policy "far" says', None, 10),
+    }
+    done = [each["words"] for each in stages if "switched off" not in each["words"]]
+    assert done == ["set X-B: b"]
+
+
 def test_why_the_others_lost() -> None:
     lost = {each["name"]: each["reason"] for each in asked("http://a.example.com:8080/")["lost"]}
     assert lost["any"] == "matches too, but its hostname is less specific"

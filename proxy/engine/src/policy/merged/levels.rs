@@ -23,7 +23,7 @@ pub struct Levels<'a> {
     /// Those of the listener.
     pub beyond: &'a [(&'a str, &'a Policy)],
     /// Pages that the listener has itself, which go before those of its policies.
-    pub beyond_pages: Option<&'a BTreeMap<String, ErrorPage>>,
+    pub beyond_pages: Option<&'a BTreeMap<String, Option<ErrorPage>>>,
 }
 
 /// What does not replace each other, but for those who let it.

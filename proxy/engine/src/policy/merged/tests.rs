@@ -139,13 +139,14 @@ fn said(text: &str) -> Policy {
 
 #[test]
 fn pages_of_a_listener_go_before_those_of_its_policies() {
-    let pages = r#"{"error_pages":{"404":{"body":"p"},"503":{"body":"p"},"502":null}}"#;
+    let pages =
+        r#"{"error_pages":{"404":{"body":"p"},"410":{"body":"p"},"503":{"body":"p"},"502":null}}"#;
     let policy = said(pages);
     let own = ErrorPage {
         body: "l".into(),
         content_type: "text/plain".into(),
     };
-    let listener = BTreeMap::from([("404".to_owned(), own)]);
+    let listener = BTreeMap::from([("404".to_owned(), Some(own)), ("410".to_owned(), None)]);
     let levels = Levels {
         beyond: &[("p", &policy)],
         beyond_pages: Some(&listener),
@@ -153,6 +154,7 @@ fn pages_of_a_listener_go_before_those_of_its_policies() {
     };
     let merged = Merged::of(&levels, None).unwrap().unwrap();
     assert!(merged.page(404).is_none(), "the listener is asked");
+    assert!(merged.page(410).is_none(), "which switches it off");
     assert_eq!(&*merged.page(503).unwrap().unwrap().body, b"p");
     assert_eq!(merged.page(502), Some(None));
 }

@@ -82,11 +82,10 @@ impl Asked {
             return said.map(|page| (&*page.body, &*page.content_type));
         }
         let key = status.to_string();
-        let pages = [
-            &self.listener.entity.error_pages,
-            &self.settings.error_pages,
-        ];
-        let page = pages.iter().find_map(|pages| pages.get(&key))?;
+        let page = match self.listener.entity.error_pages.get(&key) {
+            Some(said) => said.as_ref()?,
+            None => self.settings.error_pages.get(&key)?,
+        };
         Some((page.body.as_bytes(), &page.content_type))
     }
 }

@@ -12,7 +12,7 @@ use super::language::{defaulted, language};
 use super::registry::{Compiling, Kind, MORE, Needs, Providing, Swap, Value};
 use crate::state::entity::check::names_of_policies;
 use crate::state::entity::check::{CONNECTIONS_MAX, HEADER_COUNT, TIMEOUT_MS};
-use crate::state::entity::check::{error_pages, is_name, material, socket_addr, within};
+use crate::state::entity::check::{error_page, is_name, material, socket_addr, within};
 use crate::state::entity::cidr::Cidr;
 use crate::state::entity::{Entity, ErrorPage, Material};
 use crate::state::entry::Entry;
@@ -35,8 +35,8 @@ language! {
     pub struct Listener {
         /// `IP:port`, IPv6 in brackets.
         pub address: String,
-        /// Pages by status, which win over those of the settings.
-        pub error_pages: BTreeMap<String, ErrorPage> = BTreeMap::new(),
+        /// Pages by status, which win over those of the settings; none within: the built-in one.
+        pub error_pages: BTreeMap<String, Option<ErrorPage>> = BTreeMap::new(),
         /// In clear text, take HTTP/2 from clients that begin with it (RFC 9113 §3.3).
         pub h2c: bool = false,
         /// Hard limits.
@@ -186,7 +186,9 @@ impl Value for Listener {
         self.socket_addr()?;
         self.trusted_networks()?;
         self.introducing_networks()?;
-        error_pages(&self.error_pages)?;
+        for (status, page) in &self.error_pages {
+            error_page(status, page.as_ref())?;
+        }
         names_of_policies(&self.policies)?;
         let limits = &self.limits;
         within(
