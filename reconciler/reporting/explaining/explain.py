@@ -17,7 +17,7 @@ from reconciler.catalog.tls.handshake import Shown, certificates_for
 from reconciler.planning.unbacked import usable
 from reconciler.planning.unreached import fault_of
 from reconciler.reporting.explaining.admission import Seen, Stage
-from reconciler.reporting.explaining.making import Made, made_of
+from reconciler.reporting.explaining.making import Made, arriving, made_of
 from reconciler.reporting.explaining.question import Asked, as_read, asked_by
 from reconciler.reporting.explaining.ranking import clusters_of, rank
 from reconciler.reporting.explaining.slipping import slips_past
@@ -128,7 +128,7 @@ def _answered(
         return _not_taken(result, said, secure=bool(secure))
     if is_passthrough(won):
         result["message"] += "TLS is passed on unread; "
-    elif (slip := slips_past(won, asked, names, passing, state)) is not None:
+    elif (slip := slips_past(won, asked, written, names, passing, state)) is not None:
         result["status"] = 400
         result["message"] += slip
         return result
@@ -160,11 +160,7 @@ def _way(
     secure: bool,
 ) -> Course:
     """What the request comes to at the frontend that takes it."""
-    on = listeners_of(won)
-    came_to = min(names & set(on))
-    order = [came_to, *(name for name in on if name != came_to)]
-    found = (state.get(EntityKey("listener", name)) for name in order)
-    listeners = [each for each in found if each is not None]
+    listeners = arriving(won, names, state)
     words = _words(won, names, state)
     made = Made()
     if not is_passthrough(won):

@@ -7,12 +7,13 @@ the words are those of `stages` and `admission` beside.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import field
 
 from reconciler.catalog.policies import Edit, Leaf, Word, identified
+from reconciler.catalog.relations import View, listeners_of
 from reconciler.reporting.explaining.question import Asked, UnexplainableError
-from schemas.entities.entity import Entity
+from schemas.entities.entity import Entity, EntityKey
 from schemas.policies.cors import Cors
 from schemas.record import record
 from schemas.routes.places import QueryChange, Redirect, Rewrite
@@ -59,6 +60,15 @@ def short(text: str) -> str:
     """Return a text as a line of words has room for it."""
     text = visible(text)
     return text if len(text) <= _SHOWN_CHARS_MAX else f"{text[:_SHOWN_CHARS_MAX]}…"
+
+
+def arriving(won: Entity, names: Collection[str], state: View) -> list[Entity]:
+    """Return a frontend's listeners, that which the request comes to (one of `names`) first."""
+    on = listeners_of(won)
+    came_to = min(set(names) & set(on))
+    order = [came_to, *(name for name in on if name != came_to)]
+    found = (state.get(EntityKey("listener", name)) for name in order)
+    return [each for each in found if each is not None]
 
 
 def made_of(

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from reconciler.reporting.explaining.slipping import _GUARDS
-from tests.harness import ports
+from tests.harness import control, ports
 from tests.harness.gateway import Gateway
 from tests.harness.h2client import H2Client
 from tests.harness.rawbackend import RawBackend
@@ -153,6 +153,37 @@ def test_explain_says_so(site: tuple[Gateway, RawBackend]) -> None:
     for target, expected in SERVED.items():
         done = gateway.daemon.run_cli("explain", f"{url}{target}")
         assert ("ambiguous_path" in done.stdout) == (expected is None), (target, done.stdout)
+
+
+TARGETS = [*REFUSED, *SERVED, *(f"/by%2F{key}/x" for key in KEYS), "/by/redirect/x", "/by;/allow"]
+# What has no normal form is refused before any path is compared.
+TARGETS = [target for target in TARGETS if ".." not in target]
+HEADERS = [[], [["X-Forwarded-Proto", "https"]], [["X-Forwarded-Proto", "http"]]]
+
+
+@pytest.mark.parametrize("listener", ["readings", "readings-behind"])
+def test_explain_and_engine_judge_every_path_alike(
+    site: tuple[Gateway, RawBackend], listener: str
+) -> None:
+    """By the path, and by what a proxy that is trusted says of the connection that it has had."""
+    gateway, _ = site
+    url = f"http://{HOST}:{gateway.addresses[listener].rpartition(':')[2]}"
+    differing = []
+    for headers in HEADERS:
+        lines = [f"{name}: {value}" for name, value in headers]
+        for target in TARGETS:
+            with gateway.connect(listener) as client:
+                status = client.get(HOST, target, *lines).status
+            told = control.ask(
+                gateway.daemon.runtime_dir,
+                "explain",
+                url=f"{url}{target}",
+                headers=headers,
+                client_address="127.0.0.1",
+            )
+            if told["status"] not in (status, None if status == 200 else status):
+                differing.append((target, headers, status, told["status"], told["message"]))
+    assert not differing
 
 
 @pytest.mark.parametrize("key", KEYS)
