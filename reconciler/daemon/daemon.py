@@ -1,4 +1,4 @@
-"""The life of a daemon: starts the parts, tells each what others have to say, ends them in order.
+"""The life of a daemon: starts the parts, and ends them in order. No part knows it.
 
 Called by `starting` beside. SIGINT and `kakehi stop` end everything, workers drained; SIGTERM ends
 the control plane alone, and the workers go on serving until the next daemon adopts them.
@@ -10,9 +10,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from reconciler import log
@@ -20,17 +18,10 @@ from reconciler.daemon import wiring
 from reconciler.daemon.options import DaemonOptions
 from reconciler.daemon.rehearsing import rehearse
 from reconciler.materials.completing import Machine
-from reconciler.planning.planner import Live
 from reconciler.source.git.repository_errors import RepositoryError
 from reconciler.source.source import Source
-from reconciler.source.watcher import Watcher
 from reconciler.storage.store import Store
-from reconciler.systemd.service import Systemd
 from reconciler.workers.watching.runtime_directory import RuntimeDirectory
-from schemas.changes.change import Change, of_kinds
-from schemas.changes.plan import Plan
-from schemas.entities.diagnostic import Diagnostic
-from schemas.entities.entity import SETTINGS_KEY
 
 # A start waits so long for the first commit to be served before it calls itself ready regardless.
 READY_WAIT_S = 30.0
@@ -47,7 +38,7 @@ _MEANINGLESS = (
 
 
 class Daemon:
-    """What the supervisor and the loop tell it (`WorkerObserver`, `Observer`), it tells others."""
+    """All parts of a process, from its first socket to its last."""
 
     def __init__(
         self,
@@ -61,20 +52,14 @@ class Daemon:
         """`places`: so many workers serve already."""
         self._places = places
         self._loop = asyncio.get_running_loop()
-        self._ending: asyncio.Future[bool] = self._loop.create_future()
-        self._ended: asyncio.Future[None] = self._loop.create_future()
         self._drain_asked = 0
         self._loop.set_exception_handler(_stray)
         for note in store.notes.told():
             log.warning(note)
         self._base = wiring.ground(options, store, machine, source, runtime)
-        self._workers = wiring.worker_plane(self._base, self)
-        self._commits = wiring.commit_plane(self._base, self._workers, self)
-        self._watcher = Watcher(self._commits.reconciler.wake)
-        self._systemd = Systemd(self._workers.sockets, self._base.parts, self._service_line)
-        self._control = wiring.control_socket(
-            self._base, self._workers, self._commits, self._stop_asked
-        )
+        self._workers = wiring.worker_plane(self._base)
+        self._commits = wiring.commit_plane(self._base, self._workers)
+        self._control = wiring.control_socket(self._base, self._workers, self._commits)
 
     async def run(self) -> None:
         """From the first socket to the last."""
@@ -97,10 +82,10 @@ class Daemon:
             generation=self._base.store.running.generation,
             pid=os.getpid(),
         )
-        self._systemd.adopt_passed()
+        self._workers.systemd.adopt_passed()
         parts = self._base.parts
-        parts.start("watchdog", self._systemd.watchdog)
-        parts.start("service manager", self._systemd.repeat)
+        parts.start("watchdog", self._workers.systemd.watchdog)
+        parts.start("service manager", self._workers.systemd.repeat)
         parts.start("tickets", partial(self._workers.tickets.run, self._workers.send_ticket_keys))
         keeping = partial(self._base.runtime.keep, self._control, self._workers.supervisor)
         parts.start("runtime directory", keeping)
@@ -114,11 +99,11 @@ class Daemon:
             # One beyond the wanted number serves until it is known what is wanted.
             self._workers.supervisor.scale(max(self._base.sizing.count(), self._places))
             parts.start("reconciling", self._serve)
-            drain = await self._ending
+            drain = await self._base.ending.asked()
         finally:
-            self._systemd.stopping()
+            self._workers.systemd.stopping()
             await parts.stop(but=[slot.part for slot in self._workers.supervisor.slots])
-            self._watcher.stop()
+            self._commits.watcher.stop()
             self._workers.drains.stop()
         await self._commits.applied_ref.settled()
         await self._base.store.settled()
@@ -180,7 +165,7 @@ class Daemon:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(READY_WAIT_S):
                 await self._commits.reconciler.looked.wait()
-        self._systemd.ready()
+        self._workers.systemd.ready()
         # The first change would wait for all of it.
         self._base.store.copy_log_if_due()
         while self._base.store.running.generation == 0:
@@ -191,19 +176,19 @@ class Daemon:
 
     async def _leave(self, drain: bool) -> None:
         if drain:
-            log.info("ending: requests in flight may finish", drain_ms=self.drain_ms())
-            await self._workers.supervisor.stop(self.drain_ms())
+            drain_ms = self._base.store.settings.drain_timeout
+            log.info("ending: requests in flight may finish", drain_ms=drain_ms)
+            await self._workers.supervisor.stop(drain_ms)
         else:
             log.info("the daemon leaves, the workers go on serving")
             self._workers.supervisor.detach()
             self._workers.sockets.close()
         self._workers.rates.close()
         self._commits.admin.close()
-        if not self._ended.done():
-            self._ended.set_result(None)
+        self._base.ending.over()
         await self._control.close()
 
-    # What other parts tell.
+    # What signals tell.
 
     def _retry(self) -> None:
         self._commits.reconciler.retry()
@@ -213,107 +198,9 @@ class Daemon:
 
     def _on_signal(self, drain: bool) -> None:
         self._drain_asked += 1
-        if self._ending.done() and self._drain_asked > 1:
+        if self._base.ending.has_begun and self._drain_asked > 1:
             self._workers.supervisor.kill()
-        self._end(drain)
-
-    def _stop_asked(self) -> asyncio.Future[None]:
-        self._end(True)
-        return asyncio.shield(self._ended)
-
-    def _end(self, drain: bool) -> None:
-        if not self._ending.done():
-            self._ending.set_result(drain)
-
-    def workers_changed(self) -> None:
-        """See `WorkerObserver`."""
-        self._base.announcing.announce()
-        self._systemd.store_sockets()
-
-    def was_replaced(self) -> None:
-        """See `WorkerObserver`."""
-        self._end(False)
-
-    def applied(self, plan: Plan) -> None:
-        """See `Observer`."""
-        if any(of_kinds(plan.changes, "settings", "listener")):
-            self._commits.shortages.tell()
-        if any(of_kinds(plan.changes, SETTINGS_KEY.kind)):
-            self._workers.supervisor.scale(self._base.sizing.count())
-        self._workers.supervisor.retire_formers()
-        if self._workers.drains.names():
-            # A backend that the commit brought may be on the list.
-            self._workers.send_overlay()
-        self._systemd.store_sockets()
-        self._workers.certifying.wake()
-        self._workers.issuers.wake()
-
-    def failed(self) -> None:
-        """See `Observer`."""
-        running = self._base.store.running
-        for slot in list(self._workers.supervisor.slots):
-            worker = slot.worker
-            if worker and (worker.generation, worker.digest) != (
-                running.generation,
-                running.state.digest,
-            ):
-                self._workers.supervisor.replace(slot.id, "it was left behind")
-
-    def _on_rebuilt(self) -> None:
-        """The state directory was lost, or failed, and with it what other parts have there."""
-        with contextlib.suppress(RepositoryError):
-            self._base.following.write(self._base.source)
-        self._base.mending.mend()
-        history = self._commits.reconciler.outcomes.history
-        for write in (
-            self._workers.challenges.write,
-            self._workers.drains.write,
-            history.write,
-            self._commits.applied_ref.write,
-        ):
-            try:
-                write()
-            except OSError as error:
-                log.warning("cannot write the state directory", reason=error.strerror or error)
-        with contextlib.suppress(OSError):
-            if self._workers.tickets.rotate_if_due():
-                self._workers.send_ticket_keys()
-
-    def plan_warnings(self, changes: Sequence[Change]) -> list[Diagnostic]:
-        """See `Observer`."""
-        return self._base.sizing.warnings(changes)
-
-    def live(self, changes: Sequence[Change]) -> Live:
-        """See `Observer`."""
-        return self._commits.measuring.live(changes)
-
-    def looked(self) -> None:
-        """See `Observer`."""
-        if self._base.store.take_rebuilt():
-            self._on_rebuilt()
-        if self._base.store.running.commit is not None:
-            # It may be one that changed nothing.
-            self._workers.supervisor.retire_formers()
-        self._systemd.tell()
-        self._base.following.keep(self._base.source)
-        alone: list[Path] = []
-        deep: list[Path] = []
-        with contextlib.suppress(RepositoryError):
-            alone, deep = self._base.source.watched()
-        outside = self._commits.reconciler.external.directories()
-        if alone or outside:
-            self._watcher.watch(alone, deep, outside)
-        else:
-            self._watcher.stop()
-
-    def _service_line(self) -> str:
-        running, problem = self._base.store.running, self._commits.reconciler.problem
-        text = f"generation {running.generation}, commit {(running.commit or 'none')[:12]}"
-        return f"{text}; holding: {problem}" if problem else text
-
-    def drain_ms(self) -> int:
-        """See `WorkerObserver`."""
-        return self._base.store.settings.drain_timeout
+        self._base.ending.ask(drain=drain)
 
 
 def _pass() -> None:

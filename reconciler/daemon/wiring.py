@@ -1,24 +1,26 @@
 """Joins the parts of a daemon, from below: each is given what it needs when it is made.
 
 Three floors: what all stand on, the workers with what is told and asked beside commits, and a
-commit's way with those who tell of it. What a part has to say to one above it goes to an observer,
-which is `daemon` beside. Nothing is started here.
+commit's way with those who tell of it. What a part has to say to one beside or above it goes to an
+observer (`observing` beside), which is made before whoever tells it, of what is there by then: so
+nobody leads back to itself. Nothing is started here.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from functools import partial
 
 from reconciler.acme.certifying import Certifying
 from reconciler.catalog.relations import FETCHED, relations_of, url_and_ca
 from reconciler.catalog.tls.coverage import claims, ordered
 from reconciler.daemon.condition import Health, Shortages, Warnings
+from reconciler.daemon.ending import Ending
+from reconciler.daemon.observing import LoopTold, Rewriting, WorkersTold, service_line
 from reconciler.daemon.options import DaemonOptions
+from reconciler.daemon.planes import CommitPlane, Ground, WorkerPlane
 from reconciler.issuers.keeping import UNKNOWN_KEYS, IssuerKeys, WantedKeys, fetched_directory
 from reconciler.loop.applied_ref import AppliedRef
-from reconciler.loop.observer import Observer
 from reconciler.loop.reconcile import Reconciler
 from reconciler.loop.repair.mending import Mending
 from reconciler.loop.repair.rebuilding import Rebuilding
@@ -41,90 +43,29 @@ from reconciler.reporting.outcomes import Outcomes
 from reconciler.source.following import Following
 from reconciler.source.remote.fetching import Fetching
 from reconciler.source.source import Source
+from reconciler.source.watcher import Watcher
 from reconciler.storage.content_audit import MaterialAudit
 from reconciler.storage.kept.drains import Drains
 from reconciler.storage.kept.history import History
 from reconciler.storage.rows import RowAudit
 from reconciler.storage.store import Store
+from reconciler.systemd.service import Systemd
 from reconciler.transaction.runner import Runner
 from reconciler.workers.listening.descriptors import Reserve
 from reconciler.workers.listening.sockets import SocketTable
 from reconciler.workers.slots.bringup import Bringup
-from reconciler.workers.slots.slot import Roster, WorkerObserver
+from reconciler.workers.slots.slot import Roster
 from reconciler.workers.slots.supervisor import Supervisor
 from reconciler.workers.telling.challenges import ChallengeKeeper
 from reconciler.workers.telling.overlay import Overlaying, overlay_of
 from reconciler.workers.telling.rates import RateTableKeeper
-from reconciler.workers.telling.tickets import TicketKeeper, tell_of_keys
+from reconciler.workers.telling.tickets import TicketKeeper
 from reconciler.workers.watching.auditing import Auditing
 from reconciler.workers.watching.binding import Binding
 from reconciler.workers.watching.liveness import Liveness
 from reconciler.workers.watching.runtime_directory import RuntimeDirectory
 from reconciler.workers.watching.strays import Strays
 from schemas.messages import control
-from schemas.record import record
-
-
-@record
-class Ground:
-    """What all parts stand on."""
-
-    options: DaemonOptions
-    store: Store
-    machine: Machine
-    runtime: RuntimeDirectory
-    began: float
-    parts: Parts
-    reserve: Reserve
-    announcing: Announcing
-    wake: asyncio.Event
-    """Set by whoever knows that the loop should look."""
-    fetching: Fetching
-    following: Following
-    source: Source
-    stager: Stager
-    mending: Mending
-    outcomes: Outcomes
-    sizing: Sizing
-
-
-@record
-class WorkerPlane:
-    """The workers, and what they are told and asked beside commits."""
-
-    sockets: SocketTable
-    drains: Drains
-    overlaying: Overlaying
-    tickets: TicketKeeper
-    rates: RateTableKeeper
-    challenges: ChallengeKeeper
-    supervisor: Supervisor
-    auditing: Auditing
-    liveness: Liveness
-    binding: Binding
-    strays: Strays
-    certifying: Certifying
-    issuers: IssuerKeys
-    send_overlay: Callable[[], None]
-
-    def send_ticket_keys(self) -> None:
-        """Tells the workers that the ticket keys are new."""
-        tell_of_keys(self.supervisor.in_service.values(), self.tickets.path)
-
-
-@record
-class CommitPlane:
-    """A commit's way, and what is measured of it."""
-
-    applied_ref: AppliedRef
-    measuring: Measuring
-    expiry: Expiry
-    admin: AdminListener
-    runner: Runner
-    reconciler: Reconciler
-    row_audit: RowAudit
-    material_audit: MaterialAudit
-    shortages: Shortages
 
 
 def ground(
@@ -156,10 +97,11 @@ def ground(
         mending=Mending(source, store, stager),
         outcomes=Outcomes(source, store, History(store)),
         sizing=Sizing(store, options.workers),
+        ending=Ending(),
     )
 
 
-def worker_plane(base: Ground, observer: WorkerObserver) -> WorkerPlane:
+def worker_plane(base: Ground) -> WorkerPlane:
     """Sockets, slots, drains, tickets, challenges; who asks workers, who orders certificates."""
     store, options = base.store, base.options
 
@@ -176,11 +118,14 @@ def worker_plane(base: Ground, observer: WorkerObserver) -> WorkerPlane:
     challenges = ChallengeKeeper(options.state_dir, roster.workers, store.place.ask)
     rates = RateTableKeeper(options.runtime_dir)
     bringup = Bringup(store, sockets, overlay, tickets.path, challenges.path, rates, base.mending)
+    systemd = Systemd(sockets, base.parts, partial(service_line, store, base.outcomes))
+    told = WorkersTold(base.announcing, systemd, base.ending, store)
     supervisor = Supervisor(
-        options.runtime_dir, store.epoch, roster, sockets, bringup, base.parts, observer
+        options.runtime_dir, store.epoch, roster, sockets, bringup, base.parts, told
     )
     return WorkerPlane(
         sockets=sockets,
+        systemd=systemd,
         drains=drains,
         overlaying=overlaying,
         tickets=tickets,
@@ -222,7 +167,7 @@ def wanted_keys(base: Ground) -> dict[str, WantedKeys]:
     return found
 
 
-def commit_plane(base: Ground, workers: WorkerPlane, observer: Observer) -> CommitPlane:
+def commit_plane(base: Ground, workers: WorkerPlane) -> CommitPlane:
     """The loop, the transactions that it runs, and the numbers about both."""
     store, supervisor = base.store, workers.supervisor
     expiry, external = Expiry(store), ExternalFiles(base.stager.opened)
@@ -247,6 +192,9 @@ def commit_plane(base: Ground, workers: WorkerPlane, observer: Observer) -> Comm
         base.source, base.outcomes, store, base.options.state_dir, store.notes.add
     )
     runner = Runner(store, supervisor, workers.sockets, admin, recorded=applied_ref.recorded)
+    shortages, watcher = Shortages(store, base.sizing), Watcher(base.wake.set)
+    rewriting = Rewriting(base, workers, applied_ref)
+    told = LoopTold(base, workers, measuring, shortages, rewriting, external, watcher)
     reconciler = Reconciler(
         base.source,
         store,
@@ -257,7 +205,7 @@ def commit_plane(base: Ground, workers: WorkerPlane, observer: Observer) -> Comm
         rebuilding,
         base.machine,
         applied_ref,
-        observer,
+        told,
         base.announcing,
         base.wake,
     )
@@ -269,9 +217,10 @@ def commit_plane(base: Ground, workers: WorkerPlane, observer: Observer) -> Comm
         admin=admin,
         runner=runner,
         reconciler=reconciler,
+        watcher=watcher,
         row_audit=RowAudit(store, relate, reconciler.found_damaged),
         material_audit=MaterialAudit(store, base.mending.mend_those_of),
-        shortages=Shortages(store, base.sizing),
+        shortages=shortages,
     )
 
 
@@ -279,7 +228,6 @@ def control_socket(
     base: Ground,
     workers: WorkerPlane,
     commits: CommitPlane,
-    stop: Callable[[], asyncio.Future[None]],
 ) -> ControlSocket:
     """Those who answer what is asked of the daemon."""
     store, supervisor, reconciler = base.store, workers.supervisor, commits.reconciler
@@ -335,7 +283,7 @@ def control_socket(
         limiting=Limiting(supervisor, store),
         certifying=workers.certifying,
         fetch_now=base.fetching.fetch_now,
-        stop=stop,
+        stop=base.ending.stop,
     )
     path = base.options.runtime_dir / control.SOCKET_NAME
     return ControlSocket(path, answers.answer, base.reserve)

@@ -1,6 +1,6 @@
 """What the reconciliation loop tells other parts, and asks them, without knowing them.
 
-`reconciler.daemon` fits this Protocol. Called by `reconciler.loop.reconcile`.
+`reconciler.daemon.observing` fits this Protocol. Called by `reconciler.loop.reconcile`.
 """
 
 from __future__ import annotations

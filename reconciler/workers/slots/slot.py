@@ -62,7 +62,7 @@ class Roster:
 
 
 class WorkerObserver(Protocol):
-    """Who has to know what becomes of the workers."""
+    """Who has to know what becomes of the workers: `reconciler.daemon.observing`."""
 
     def workers_changed(self) -> None:
         """One came into service, or left it."""

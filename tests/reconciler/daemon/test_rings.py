@@ -1,8 +1,8 @@
 """The parts of a daemon as they are at run time: who is given whom, without a circle.
 
 import-linter sees what modules name. What a part was given may lead back to it all the same: a
-closure over what is made later, or a method of its own. Only `Daemon` is both above and told: it
-joins the parts, and they know it by the Protocols of observers.
+closure over what is made later, or a method of its own. `Daemon` is above all of them, and none of
+them leads to it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from reconciler.daemon.daemon import Daemon
 from reconciler.daemon.options import DaemonOptions
 from reconciler.daemon.starting import _begin
 from reconciler.materials.completing import Machine
@@ -81,14 +80,14 @@ Graph = dict[int, tuple[object, list[int]]]
 
 
 def graph_from(root: object) -> Graph:
-    """All parts that can be come to, and whom each was given; nobody but the root leads to it."""
+    """All parts that can be come to, and whom each was given."""
     graph: Graph = {}
     left = [root]
     while left:
         part = left.pop()
         if id(part) in graph:
             continue
-        given = [each for each in given_to(part) if not isinstance(each, Daemon)]
+        given = given_to(part)
         graph[id(part)] = part, [id(each) for each in given]
         left += given
     return graph
