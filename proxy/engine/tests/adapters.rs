@@ -5,6 +5,7 @@
 mod rig;
 
 use _engine::protocol::h2::{Connection, ErrorCode, Settings};
+use _engine::protocol::lines::LineBuf;
 use rig::asking::ask;
 use rig::multiplexed::Multiplexed;
 use rig::{Answered, Honest, Peer, Rig, Spoken, answers, requests};
@@ -99,7 +100,7 @@ fn requests_in_http_2_arrive_as_they_were_meant() {
         }
         client.data(1, b"abc", false);
         let (connection, out) = (&mut client.connection, &mut client.out);
-        connection.send_trailers(out, 1, b"x-sum: 3\r\n");
+        connection.send_trailers(out, 1, LineBuf::one(b"x-sum", b"3").lines());
         client.say(&mut rig, piece);
         let mut backend = Honest::default();
         backend.serve(&mut rig);
@@ -221,7 +222,7 @@ fn responses_in_http_2_arrive_as_they_were_meant() {
         backend.data(1, b"o", false);
         backend.data(1, b"k", false);
         let (connection, out) = (&mut backend.connection, &mut backend.out);
-        connection.send_trailers(out, 1, b"a: b\r\n");
+        connection.send_trailers(out, 1, LineBuf::one(b"a", b"b").lines());
         backend.say(&mut rig, piece);
         let expected = Answered::Whole {
             interim: vec![103],

@@ -11,6 +11,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use _engine::protocol::h2::{Connection, ErrorCode, Settings};
+use _engine::protocol::lines::LineBuf;
 use rig::asking::ask;
 use rig::multiplexed::Multiplexed;
 use rig::{Answered, Asked, Peer, Rig, answers, listen, requests};
@@ -302,7 +303,7 @@ fn nobody_says_who_he_is_behind_his_body() {
     ask(connection, out, head, "http", 0, false).unwrap();
     other.data(1, b"cd", false);
     let (connection, out) = (&mut other.connection, &mut other.out);
-    connection.send_trailers(out, 1, b"x-user: root\r\n");
+    connection.send_trailers(out, 1, LineBuf::one(b"x-user", b"root").lines());
     other.say(&mut all.rig, usize::MAX);
     // By the same connection, which is free.
     all.rig.say(&mut authoriser, PASS, usize::MAX);

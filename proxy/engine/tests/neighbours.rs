@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 
 use _engine::protocol::h2::{Connection, ErrorCode, Settings};
+use _engine::protocol::lines::LineBuf;
 use rig::asking::ask;
 use rig::multiplexed::Multiplexed;
 use rig::{Answered, Honest, Peer, Rig, Spoken, answers, listen, requests};
@@ -300,7 +301,7 @@ fn trailers_of_clients_arrive() {
             let (connection, out) = (&mut client.connection, &mut client.out);
             ask(connection, out, head, "http", 0, false).unwrap();
             connection.send_data(out, 1, b"ab", false);
-            connection.send_trailers(out, 1, b"x-sum: 2\r\n");
+            connection.send_trailers(out, 1, LineBuf::one(b"x-sum", b"2").lines());
             client.say(&mut rig, usize::MAX);
         } else {
             rig.say(&mut client.peer, chunked, usize::MAX);

@@ -11,6 +11,7 @@ pub mod grpc;
 pub mod h1;
 pub mod h2;
 pub mod hello;
+pub mod lines;
 pub mod proxy;
 pub mod sent;
 pub mod tls;

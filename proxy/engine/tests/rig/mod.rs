@@ -403,7 +403,7 @@ fn dechunk(bytes: &[u8]) -> Option<(Vec<u8>, Vec<u8>, usize)> {
             }
             Chunk::NeedMore { .. } => return None,
             Chunk::Done { consumed } => {
-                return Some((body, decoder.trailers().to_vec(), at + consumed));
+                return Some((body, decoder.trailers().to_text(), at + consumed));
             }
         }
     }

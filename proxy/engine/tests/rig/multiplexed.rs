@@ -88,7 +88,10 @@ impl Multiplexed {
                     line
                 }
                 Event::Trailers { stream, .. } => {
-                    format!("{stream} trailers {}", self.heads.trailers().escape_ascii())
+                    format!(
+                        "{stream} trailers {}",
+                        self.heads.trailers().to_text().escape_ascii()
+                    )
                 }
                 Event::Reset { stream, code, .. } => format!("{stream} reset {code:?}"),
                 Event::Settings | Event::Pong | Event::Writable { .. } => continue,

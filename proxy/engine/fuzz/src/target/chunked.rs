@@ -8,6 +8,7 @@ use _engine::protocol::h1::ChunkLimits;
 use _engine::protocol::h1::ChunkedDecoder;
 use _engine::protocol::h1::write_chunk_header;
 use _engine::protocol::h1::write_last_chunk;
+use _engine::protocol::lines::LineBuf;
 
 use crate::Behaviour;
 use crate::Target;
@@ -49,7 +50,7 @@ fn check_limits(input: &[u8], limits: ChunkLimits) -> Behaviour {
         }) => Behaviour::of(payload.len().min(64)),
         Ok(body) => {
             check_again(&body, limits.from_backend);
-            Behaviour::of((body.payload.len().min(64), body.trailers.len().min(64)))
+            Behaviour::of((body.payload.len().min(64), body.trailers.lines().count()))
         }
     }
 }
@@ -58,7 +59,7 @@ fn check_limits(input: &[u8], limits: ChunkLimits) -> Behaviour {
 #[derive(Debug, PartialEq, Eq)]
 struct Decoded {
     payload: Vec<u8>,
-    trailers: Vec<u8>,
+    trailers: LineBuf,
     /// Where it ended.
     end: Option<usize>,
 }
@@ -73,7 +74,7 @@ fn decode(input: &[u8], limits: ChunkLimits, sizes: &[usize]) -> Result<Decoded,
             if there == input.len() {
                 return Ok(Decoded {
                     payload,
-                    trailers: Vec::new(),
+                    trailers: LineBuf::default(),
                     end: None,
                 });
             }
@@ -95,7 +96,7 @@ fn decode(input: &[u8], limits: ChunkLimits, sizes: &[usize]) -> Result<Decoded,
             Chunk::Done { .. } => {
                 assert!(decoder.is_done());
                 assert_eq!(decoder.decode(b"0"), Ok(Chunk::Done { consumed: 0 }));
-                let trailers = decoder.trailers().to_vec();
+                let trailers = LineBuf::from(decoder.trailers());
                 return Ok(Decoded {
                     payload,
                     trailers,
@@ -115,7 +116,7 @@ fn check_again(body: &Decoded, from_backend: bool) {
         out.extend_from_slice(piece);
         out.extend_from_slice(CHUNK_END);
     }
-    write_last_chunk(&mut out, &body.trailers);
+    write_last_chunk(&mut out, body.trailers.lines());
     let limits = ChunkLimits {
         from_backend,
         ..ChunkLimits::default()

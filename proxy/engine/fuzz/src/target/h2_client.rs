@@ -83,7 +83,7 @@ fn session(
         Event::Writable { stream, .. } => {
             connection.send_data(out, stream, &[b'b'; 5000], true) as u64
         }
-        Event::Trailers { .. } => heads.trailers().len() as u64,
+        Event::Trailers { .. } => heads.trailers().count() as u64,
         Event::Request { .. } | Event::Refused { .. } => panic!("a request to a client"),
         _ => 0,
     }

@@ -82,7 +82,7 @@ fn session(
             assert_eq!(u64::from(stream), tag);
             connection.send_data(out, stream, b"more", true) as u64
         }
-        Event::Trailers { .. } => heads.trailers().len() as u64,
+        Event::Trailers { .. } => heads.trailers().count() as u64,
         Event::Response { .. } | Event::Interim { .. } => panic!("a response to a server"),
         _ => 0,
     }

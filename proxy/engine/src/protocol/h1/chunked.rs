@@ -14,6 +14,7 @@ use super::error::FieldFault;
 use super::fields::Aliases;
 use super::fields::is_token_byte;
 use super::fields::parse_fields;
+use crate::protocol::lines::{LineBuf, Lines};
 
 /// What the framing of a body may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,7 +99,7 @@ pub struct ChunkedDecoder {
     /// Cost of the framing so far that the payload did not pay for, see [`OVERHEAD_BYTES_MAX`].
     overhead: u64,
     section: Vec<u8>,
-    trailers: Vec<u8>,
+    trailers: LineBuf,
 }
 
 /// What the next byte has to be.
@@ -191,7 +192,7 @@ impl ChunkedDecoder {
             state: State::ExpectSize { digits: 0, size: 0 },
             overhead: 0,
             section: Vec::new(),
-            trailers: Vec::new(),
+            trailers: LineBuf::default(),
         }
     }
 
@@ -204,10 +205,9 @@ impl ChunkedDecoder {
         result
     }
 
-    /// The fields of the trailer section that may be passed on, as `name: value CRLF` lines;
-    /// complete after [`Chunk::Done`].
-    pub fn trailers(&self) -> &[u8] {
-        &self.trailers
+    /// The fields of the trailer section that may be passed on; complete after [`Chunk::Done`].
+    pub fn trailers(&self) -> Lines<'_> {
+        self.trailers.lines()
     }
 
     /// The body has ended.
@@ -377,11 +377,7 @@ impl ChunkedDecoder {
         for field in fields.iter().filter(|_| !self.limits.drops_trailers) {
             let name = field.name.of(&section);
             if may_trail(field, name) {
-                super::forward::text::write_field(
-                    &mut self.trailers,
-                    name,
-                    field.value.of(&section),
-                );
+                self.trailers.push(name, field.value.of(&section));
             }
         }
         Ok(())
@@ -416,12 +412,11 @@ pub fn write_chunk_header(out: &mut Vec<u8>, length: usize) {
     out.extend_from_slice(CHUNK_END);
 }
 
-/// Appends the last chunk and the trailer section; `trailers` are whole lines, such as
-/// [`ChunkedDecoder::trailers`] gives, and empty for a recipient that did not ask for them
-/// (RFC 9110 §6.5.1).
-pub fn write_last_chunk(out: &mut Vec<u8>, trailers: &[u8]) {
+/// Appends the last chunk and the trailer section; `trailers` are empty for a recipient that did not ask
+/// for them (RFC 9110 §6.5.1).
+pub fn write_last_chunk(out: &mut Vec<u8>, trailers: Lines<'_>) {
     out.extend_from_slice(b"0\r\n");
-    out.extend_from_slice(trailers);
+    trailers.write(out);
     out.extend_from_slice(b"\r\n");
 }
 

@@ -282,7 +282,7 @@ fn decode(raw: &[u8], sizes: &[usize]) -> Decoded {
                 at += chunk.consumed();
                 if matches!(chunk, Chunk::Done { .. }) || at == raw.len() {
                     let done = decoder.is_done();
-                    return (payload, decoder.trailers().to_vec(), at, None, done);
+                    return (payload, decoder.trailers().to_text(), at, None, done);
                 }
             }
         }

@@ -2,7 +2,7 @@
 //!
 //! Rule: what is sent on is what `protocol::h1` would send on, field by field. A request comes as the list that
 //! `h1::forward` was told into (`list`), and a response as its head, whoever has made it: neither has ever been a
-//! text of HTTP/1.1. Lines of our own beside them, and trailers, are the only text that is read here.
+//! text of HTTP/1.1. Lines of our own beside them are the only text that is read here.
 
 use super::hpack::Encoder;
 use super::hpack::Policy;
@@ -12,6 +12,7 @@ use crate::protocol::h1::FieldId;
 use crate::protocol::h1::OwnHead;
 use crate::protocol::h1::ResponseForward;
 use crate::protocol::h1::ResponseHead;
+use crate::protocol::lines::Lines;
 
 /// A response as `write_response` has it.
 pub(super) fn response(
@@ -96,13 +97,18 @@ pub(super) fn request(
     }
 }
 
-pub(super) fn trailers(encoder: &mut Encoder, out: &mut Vec<u8>, text: &[u8]) {
-    lines(encoder, out, text, Policy::Once);
+pub(super) fn trailers(encoder: &mut Encoder, out: &mut Vec<u8>, section: Lines<'_>) {
+    for line in section {
+        let (name, value) = (line.name(), line.value());
+        if !is_of_connection(FieldId::of(name), value) {
+            field_of(encoder, out, name, value, Policy::Once);
+        }
+    }
 }
 
 /// Encodes field lines of ours, without those that concern a connection of HTTP/1.1.
 fn lines(encoder: &mut Encoder, out: &mut Vec<u8>, text: &[u8], policy: Policy) {
-    for (name, value) in Lines(text) {
+    for (name, value) in TextLines(text) {
         if !is_of_connection(FieldId::of(name), value) {
             field_of(encoder, out, name, value, policy);
         }
@@ -140,9 +146,9 @@ fn field_of(encoder: &mut Encoder, out: &mut Vec<u8>, name: &[u8], value: &[u8],
 }
 
 /// The `name: value CRLF` lines of a text of ours, up to its end or an empty line.
-pub(super) struct Lines<'a>(pub(super) &'a [u8]);
+pub(super) struct TextLines<'a>(pub(super) &'a [u8]);
 
-impl<'a> Iterator for Lines<'a> {
+impl<'a> Iterator for TextLines<'a> {
     type Item = (&'a [u8], &'a [u8]);
 
     fn next(&mut self) -> Option<Self::Item> {

@@ -6,7 +6,7 @@
 //! connection, whose table that depends on; for another try it is encoded again. It takes no more than the text
 //! of HTTP/1.1 would: lengths take the place of separators, and names of our own are numbers. Written by the session, read by `encode`.
 
-use super::encode::{Lines, is_of_connection};
+use super::encode::{TextLines, is_of_connection};
 use super::hpack::Policy;
 use crate::protocol::h1::forward::writer::{HeadWriter, OwnField, RequestLine};
 use crate::protocol::h1::via::Via;
@@ -208,7 +208,7 @@ impl HeadWriter for ListWriter<'_> {
     }
 
     fn lines(&mut self, lines: &[u8]) {
-        for (name, value) in Lines(lines) {
+        for (name, value) in TextLines(lines) {
             if !is_of_connection(FieldId::of(name), value) {
                 self.put(NAMED, name, value);
             }

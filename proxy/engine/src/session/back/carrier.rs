@@ -4,6 +4,7 @@
 //! behind it is it known which of the two it is. A stream is no connection: what is about the socket, TLS or
 //! the backend is asked of the connection that it is on. The mirror image of `front::asker`.
 
+use crate::protocol::lines::Lines;
 use crate::runtime::driver::Driver;
 use crate::session::engine::Engine;
 use crate::session::exchange::Reply;
@@ -66,7 +67,7 @@ impl<D: Driver> Engine<D> {
         carrier: Carrier,
         first: &[u8],
         second: &[u8],
-        last: Option<&[u8]>,
+        last: Option<Lines<'_>>,
     ) {
         if let (Carrier::Stream(id), Some(trailers)) = (carrier, last) {
             self.back_stream_ends_after(id, trailers);
@@ -75,7 +76,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Ends a request whose length was not known.
-    pub(in crate::session) fn end_upload(&mut self, carrier: Carrier, trailers: &[u8]) {
+    pub(in crate::session) fn end_upload(&mut self, carrier: Carrier, trailers: Lines<'_>) {
         match carrier {
             Carrier::Connection(id) => self.send_last_chunk(id, trailers),
             Carrier::Stream(id) => self.end_back_stream(id, trailers),
@@ -86,7 +87,7 @@ impl<D: Driver> Engine<D> {
     pub(in crate::session) fn end_sending(&mut self, carrier: Carrier) {
         match carrier {
             Carrier::Connection(id) => self.upstreams[id].stream.shutdown_write(&mut self.tls),
-            Carrier::Stream(id) => self.end_back_stream(id, &[]),
+            Carrier::Stream(id) => self.end_back_stream(id, Lines::default()),
         }
     }
 

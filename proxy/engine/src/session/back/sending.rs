@@ -6,6 +6,7 @@
 use std::io;
 
 use crate::protocol::h1::write_last_chunk;
+use crate::protocol::lines::Lines;
 use crate::runtime::driver::Driver;
 use crate::session::back::carrier::Carrier;
 use crate::session::engine::Engine;
@@ -50,7 +51,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Ends a request in chunks.
-    pub(super) fn send_last_chunk(&mut self, id: UpstreamId, trailers: &[u8]) {
+    pub(super) fn send_last_chunk(&mut self, id: UpstreamId, trailers: Lines<'_>) {
         let mut out = std::mem::take(&mut self.scratch);
         out.clear();
         write_last_chunk(&mut out, trailers);

@@ -5,6 +5,7 @@
 //! of that is in `stream_reply`. The mirror image of `front::stream`.
 
 use crate::protocol::h2::{ErrorCode, HeaderList, Tag};
+use crate::protocol::lines::{LineBuf, Lines};
 use crate::runtime::buffer::ByteQueue;
 use crate::runtime::driver::Driver;
 use crate::runtime::timer::Deadline;
@@ -49,9 +50,9 @@ pub(in crate::session) struct BackStream {
     /// The request ends with `output`.
     pub(in crate::session) ends_when_sent: bool,
     /// Trailers to send when everything before them has gone.
-    trailers_out: Vec<u8>,
+    trailers_out: LineBuf,
     /// Trailers received, for when everything before them has been passed on.
-    pub(super) trailers_in: Vec<u8>,
+    pub(super) trailers_in: LineBuf,
     /// What the connection had brought to its backend when the response was late; 0 when the whole request had
     /// been.
     pub(in crate::session) carried: u32,
@@ -119,8 +120,8 @@ impl<D: Driver> Engine<D> {
             passed: 0,
             widen_at: 0,
             ends_when_sent: false,
-            trailers_out: Vec::new(),
-            trailers_in: Vec::new(),
+            trailers_out: LineBuf::default(),
+            trailers_in: LineBuf::default(),
             carried: 0,
             ends_at: None,
         });
@@ -171,14 +172,14 @@ impl<D: Driver> Engine<D> {
     }
 
     /// The request ends with the bytes that are sent next.
-    pub(super) fn back_stream_ends_after(&mut self, id: BackStreamId, trailers: &[u8]) {
+    pub(super) fn back_stream_ends_after(&mut self, id: BackStreamId, trailers: Lines<'_>) {
         let stream = &mut self.back_streams[id];
         stream.ends_when_sent = true;
-        stream.trailers_out = trailers.to_vec();
+        stream.trailers_out = trailers.into();
     }
 
     /// The request is over.
-    pub(super) fn end_back_stream(&mut self, id: BackStreamId, trailers: &[u8]) {
+    pub(super) fn end_back_stream(&mut self, id: BackStreamId, trailers: Lines<'_>) {
         self.back_stream_ends_after(id, trailers);
         self.back_stream_send(id, &[], &[]);
     }
@@ -195,7 +196,7 @@ impl<D: Driver> Engine<D> {
             shared.out(&mut self.pool);
             shared
                 .h2
-                .send_trailers(&mut shared.out, stream.number, &trailers);
+                .send_trailers(&mut shared.out, stream.number, trailers.lines());
         }
     }
 

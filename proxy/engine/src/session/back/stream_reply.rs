@@ -7,6 +7,7 @@
 use crate::protocol::grpc;
 use crate::protocol::h1::{ResponseBody, ResponseHead};
 use crate::protocol::h2::{ErrorCode, Heads, StreamFault};
+use crate::protocol::lines::Lines;
 use crate::protocol::sent::Form;
 use crate::runtime::driver::Driver;
 use crate::session::back::carrier::Carrier;
@@ -286,13 +287,13 @@ impl<D: Driver> Engine<D> {
         &mut self,
         connection: UpstreamId,
         named: Named,
-        lines: &[u8],
+        lines: Lines<'_>,
     ) {
         let Some((id, _)) = self.find_back_stream(connection, named) else {
             return;
         };
         let stream = &mut self.back_streams[id];
-        stream.trailers_in = lines.to_vec();
+        stream.trailers_in = lines.into();
         stream.received = true;
         self.end_back_stream_exchange(id);
     }
@@ -311,7 +312,7 @@ impl<D: Driver> Engine<D> {
             Reply::Tunnel { ended: false } => {
                 self.tunnel_upstream_ended(Carrier::Stream(id), number);
             }
-            Reply::Body(_) => self.response_body_ended(number, &trailers),
+            Reply::Body(_) => self.response_body_ended(number, trailers.lines()),
             Reply::Awaited | Reply::Tunnel { ended: true } => {}
         }
     }

@@ -3,11 +3,10 @@
 //! Rule: pure. Bytes come in, bytes to send come out; whether they fit anywhere is the caller's
 //! matter (it stops reading when the other side is full).
 
-use std::borrow::Cow;
-
 use crate::protocol::h1::{
     Chunk, ChunkError, ChunkedDecoder, write_chunk_header, write_last_chunk,
 };
+use crate::protocol::lines::{LineBuf, Lines};
 
 /// A part of a body at most this long is copied behind the head instead of sent as a second part:
 /// two small pieces in one `send` cost less than a gathering `sendmsg`.
@@ -35,7 +34,7 @@ pub(in crate::session) struct Taken<'a> {
     /// Bytes of content among them.
     pub(super) content: u64,
     /// The field lines behind the last chunk, where chunks are not what is sent; mostly none.
-    pub(in crate::session) trailers: Vec<u8>,
+    pub(in crate::session) trailers: LineBuf,
 }
 
 impl Taken<'_> {
@@ -45,7 +44,7 @@ impl Taken<'_> {
             consumed: 0,
             tail: &[],
             content: 0,
-            trailers: Vec::new(),
+            trailers: LineBuf::default(),
         }
     }
 }
@@ -81,7 +80,7 @@ impl Body {
                 }
                 let taken = pass(&input[..count], chunked_out, out);
                 if done && chunked_out {
-                    write_last_chunk(out, &[]);
+                    write_last_chunk(out, Lines::default());
                 }
                 Ok(taken)
             }
@@ -89,11 +88,13 @@ impl Body {
             Self::Chunked(decoder) => {
                 let (mut taken, done) = pass_chunks(decoder, input, chunked_out, out)?;
                 if done {
-                    let trailers = kept(decoder.trailers(), passes);
+                    let all = decoder.trailers();
+                    let some = all.passing(passes);
+                    let trailers = some.as_ref().map_or(all, LineBuf::lines);
                     if chunked_out {
-                        write_last_chunk(out, &trailers);
+                        write_last_chunk(out, trailers);
                     } else {
-                        taken.trailers = trailers.into_owned();
+                        taken.trailers = trailers.into();
                     }
                     *self = Self::Done;
                 }
@@ -147,26 +148,13 @@ impl Body {
             Self::Done => true,
             Self::UntilClose => {
                 if chunked_out {
-                    write_last_chunk(out, &[]);
+                    write_last_chunk(out, Lines::default());
                 }
                 *self = Self::Done;
                 true
             }
             Self::Length(_) | Self::Chunked(_) => false,
         }
-    }
-}
-
-/// Those of some lines whose names pass.
-pub(super) fn kept<'a>(lines: &'a [u8], passes: &dyn Fn(&[u8]) -> bool) -> Cow<'a, [u8]> {
-    let is_kept = |line: &&[u8]| {
-        let name = line.split(|&byte| byte == b':').next();
-        passes(name.unwrap_or_default())
-    };
-    let all = || lines.split_inclusive(|&byte| byte == b'\n');
-    match all().all(|line| is_kept(&line)) {
-        true => lines.into(),
-        false => all().filter(is_kept).flatten().copied().collect(),
     }
 }
 
@@ -186,7 +174,7 @@ fn pass<'a>(content: &'a [u8], chunked_out: bool, out: &mut Vec<u8>) -> Taken<'a
         consumed,
         tail,
         content: consumed as u64,
-        trailers: Vec::new(),
+        trailers: LineBuf::default(),
     }
 }
 

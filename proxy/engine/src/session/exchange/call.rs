@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use crate::protocol::h1::Version;
+use crate::protocol::lines::{LineBuf, Lines};
 use crate::runtime::buffer::ByteQueue;
 use crate::runtime::driver::Driver;
 use crate::runtime::timer::Deadline;
@@ -42,7 +43,7 @@ pub(in crate::session) struct Call {
     /// What has come of the body, as the client has framed it, and has not been passed on.
     pub(in crate::session) input: ByteQueue,
     /// The end of a body that does not tell it itself has been told, with these trailers.
-    ended: Option<Vec<u8>>,
+    ended: Option<LineBuf>,
     deadline: Deadline,
     /// Queued to be driven in the next turn.
     queued: bool,
@@ -167,9 +168,9 @@ impl<D: Driver> Engine<D> {
     }
 
     /// The end of the body has been told.
-    pub(super) fn mirror_ended(&mut self, id: CallId, trailers: &[u8]) {
+    pub(super) fn mirror_ended(&mut self, id: CallId, trailers: Lines<'_>) {
         if let Some(call) = self.calls.get_mut(id) {
-            call.ended = Some(trailers.to_vec());
+            call.ended = Some(trailers.into());
             self.end_call_body(id);
         }
     }
@@ -230,7 +231,7 @@ impl<D: Driver> Engine<D> {
         if self.exchange_wants_input(exchange)
             && let Some(trailers) = self.calls[id].ended.take()
         {
-            self.request_body_ended(exchange, &trailers);
+            self.request_body_ended(exchange, trailers.lines());
         }
     }
 

@@ -12,6 +12,7 @@ use crate::protocol::h1::{
     Delivery, Persistence, ResponseBody, ResponseForward, Version, websocket_accept,
     write_last_chunk,
 };
+use crate::protocol::lines::{LineBuf, Lines};
 use crate::runtime::driver::Driver;
 use crate::session::back::carrier::Carrier;
 use crate::session::engine::Engine;
@@ -300,7 +301,7 @@ impl<D: Driver> Engine<D> {
             return taken.consumed;
         }
         if !taken.trailers.is_empty() {
-            self.answer_trailers(asker, &taken.trailers);
+            self.answer_trailers(asker, taken.trailers.lines());
         }
         if done {
             if taken.consumed < data.len() {
@@ -397,10 +398,11 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Frames have told that a response body is over (HTTP/2).
-    pub(in crate::session) fn response_body_ended(&mut self, number: ExchangeId, trailers: &[u8]) {
+    pub(in crate::session) fn response_body_ended(&mut self, number: ExchangeId, all: Lines<'_>) {
         let exchange = &mut self.exchanges[number];
         let asker = exchange.asker;
-        let trailers = &*exchange.kept_trailers(trailers);
+        let some = exchange.passing_trailers(all);
+        let trailers = some.as_ref().map_or(all, LineBuf::lines);
         exchange.reply = Reply::Body(Body::Done);
         let mut out = std::mem::take(&mut self.scratch);
         out.clear();

@@ -3,6 +3,7 @@
 //! Rule: bytes are taken from the client when there is room for them at the upstream, and not before. Called
 //! by who reads a client (`front`) with what has come, and by who has made room (`back`).
 
+use crate::protocol::lines::Lines;
 use crate::runtime::driver::Driver;
 use crate::session::engine::Engine;
 use crate::session::exchange::body::{Body, Taken};
@@ -111,7 +112,11 @@ impl<D: Driver> Engine<D> {
     }
 
     /// It has been told that a request body is over (HTTP/2).
-    pub(in crate::session) fn request_body_ended(&mut self, number: ExchangeId, trailers: &[u8]) {
+    pub(in crate::session) fn request_body_ended(
+        &mut self,
+        number: ExchangeId,
+        trailers: Lines<'_>,
+    ) {
         let exchange = &mut self.exchanges[number];
         if !matches!(exchange.request, Body::UntilClose) {
             return;
@@ -121,7 +126,7 @@ impl<D: Driver> Engine<D> {
         self.clear_asker_deadline(asker);
         let exchange = &self.exchanges[number];
         let trailers = match exchange.drops_trailers() {
-            true => &[],
+            true => Lines::default(),
             false => trailers,
         };
         let mirrors = exchange.mirrors.as_deref().map(|mirrors| mirrors.0.clone());
@@ -149,7 +154,7 @@ impl<D: Driver> Engine<D> {
         }
         let exchange = &self.exchanges[number];
         if let Some(carrier) = exchange.carrier().filter(|_| !exchange.request_discarded) {
-            let last = done.then_some(taken.trailers.as_slice());
+            let last = done.then_some(taken.trailers.lines());
             self.upload(carrier, out, taken.tail, last);
         }
     }

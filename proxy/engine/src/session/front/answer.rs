@@ -5,6 +5,7 @@
 //! Called by the exchange.
 
 use crate::protocol::h1::{OwnHead, ResponseForward, ResponseHead, write_own, write_response};
+use crate::protocol::lines::Lines;
 use crate::runtime::driver::Driver;
 use crate::session::engine::Engine;
 use crate::session::front::asker::Asker;
@@ -107,9 +108,9 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Keeps the trailers of an answer for its end, where they are not part of the body.
-    pub(in crate::session) fn answer_trailers(&mut self, asker: Asker, lines: &[u8]) {
+    pub(in crate::session) fn answer_trailers(&mut self, asker: Asker, trailers: Lines<'_>) {
         if let Asker::Stream(id) = asker {
-            self.streams[id].trailers_out = lines.to_vec();
+            self.streams[id].trailers_out = trailers.into();
         }
     }
 

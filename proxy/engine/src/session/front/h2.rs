@@ -73,7 +73,7 @@ impl<D: Driver> Engine<D> {
             } => self.stream_data(id, stream, tag, data, ends),
             Event::Trailers { stream, tag } => {
                 if let Some(asking) = self.find_stream(id, tag) {
-                    self.streams[asking].trailers_in = heads.trailers().to_vec();
+                    self.streams[asking].trailers_in = heads.trailers().into();
                     self.stream_data(id, stream, tag, &[], true);
                 }
             }

@@ -6,6 +6,7 @@
 //! `stream_out` has its answer.
 
 use crate::protocol::h2::{ErrorCode, Tag};
+use crate::protocol::lines::LineBuf;
 use crate::runtime::buffer::ByteQueue;
 use crate::runtime::driver::Driver;
 use crate::runtime::timer::Deadline;
@@ -43,9 +44,9 @@ pub(in crate::session) struct Stream {
     /// Close once `output` is empty.
     pub(super) close_when_sent: bool,
     /// Trailers to send when everything before them has gone.
-    pub(super) trailers_out: Vec<u8>,
+    pub(super) trailers_out: LineBuf,
     /// Trailers received, for when everything before them has been passed on.
-    pub(super) trailers_in: Vec<u8>,
+    pub(super) trailers_in: LineBuf,
 }
 
 impl Stream {
@@ -85,8 +86,8 @@ impl<D: Driver> Engine<D> {
             received,
             ended: false,
             close_when_sent: false,
-            trailers_out: Vec::new(),
-            trailers_in: Vec::new(),
+            trailers_out: LineBuf::default(),
+            trailers_in: LineBuf::default(),
         });
         self.unlink_idle(id);
         let client = &mut self.clients[id];
@@ -216,7 +217,7 @@ impl<D: Driver> Engine<D> {
             }
         } else if self.exchange_wants_input(exchange) {
             let trailers = std::mem::take(&mut self.streams[id].trailers_in);
-            self.request_body_ended(exchange, &trailers);
+            self.request_body_ended(exchange, trailers.lines());
         }
     }
 

@@ -84,7 +84,7 @@ impl<D: Driver> Engine<D> {
             multiplex.out(&mut self.pool);
             multiplex
                 .h2
-                .send_trailers(&mut multiplex.out, number, &trailers);
+                .send_trailers(&mut multiplex.out, number, trailers.lines());
         }
         self.queue_multiplexed(connection);
     }

@@ -26,6 +26,7 @@ use crate::protocol::h2::stream::Half;
 use crate::protocol::h2::stream::Part;
 use crate::protocol::h2::stream::Stream;
 use crate::protocol::h2::stream::Tag;
+use crate::protocol::lines::Lines;
 
 impl Connection {
     /// Server: sends a response, interim ones as well, as [`crate::protocol::h1::write_response`]
@@ -192,9 +193,8 @@ impl Connection {
         Some((head.bytes(), length))
     }
 
-    /// Ends the body by a trailer section: whole lines, such as [`super::Heads::trailers`] and
-    /// [`crate::protocol::h1::ChunkedDecoder::trailers`] give. Without a line, an empty frame ends it.
-    pub fn send_trailers(&mut self, out: &mut Vec<u8>, stream: u32, lines: &[u8]) {
+    /// Ends the body by a trailer section. Without a line, an empty frame ends it.
+    pub fn send_trailers(&mut self, out: &mut Vec<u8>, stream: u32, lines: Lines<'_>) {
         if lines.is_empty() {
             self.send_data(out, stream, &[], true);
             return;

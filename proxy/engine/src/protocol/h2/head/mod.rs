@@ -34,6 +34,7 @@ use crate::protocol::h1::chunked::may_trail;
 use crate::protocol::h1::fields::Aliases;
 use crate::protocol::h1::fields::lower_token;
 use crate::protocol::h1::scan::find_control;
+use crate::protocol::lines::{LineBuf, Lines};
 
 pub(super) use response::Asked;
 
@@ -48,7 +49,7 @@ pub struct Heads {
     pseudo: [Option<Span>; PSEUDO_COUNT],
     /// The fields of a trailer section.
     section: Vec<Field>,
-    trailers: Vec<u8>,
+    trailers: LineBuf,
     /// The crumbs of `cookie`, joined.
     cookie: Vec<u8>,
     priority: Priority,
@@ -112,9 +113,9 @@ impl Heads {
         )
     }
 
-    /// After [`super::Event::Trailers`]: the fields that may be passed on, as `name: value CRLF`.
-    pub fn trailers(&self) -> &[u8] {
-        &self.trailers
+    /// After [`super::Event::Trailers`]: the fields that may be passed on.
+    pub fn trailers(&self) -> Lines<'_> {
+        self.trailers.lines()
     }
 
     /// How urgent the request is, as its client sees it (RFC 9218).
@@ -266,10 +267,9 @@ impl Heads {
 
     fn keep_trailers(&mut self) {
         for field in &self.section {
-            if may_trail(field, field.name.of(&self.text)) {
-                let line = field.name.start()..field.value.end() + 2;
-                let line = self.text.get(line).unwrap_or_default();
-                self.trailers.extend_from_slice(line);
+            let name = field.name.of(&self.text);
+            if may_trail(field, name) {
+                self.trailers.push(name, field.value.of(&self.text));
             }
         }
     }

@@ -415,7 +415,7 @@ fn t26_trailers_say_nothing_that_a_head_says() {
         "x-forwarded-for: a",
     ];
     assert_eq!(read(&mut heads, &lines, Section::Trailers), Ok(()));
-    assert_eq!(heads.trailers(), b"x-sum: 1\r\n");
+    assert_eq!(heads.trailers().to_text(), b"x-sum: 1\r\n");
     let pseudo = read(&mut heads, &[":path: /"], Section::Trailers);
     assert_eq!(pseudo, Err(HeadFault::UnexpectedPseudo));
 }

@@ -225,7 +225,7 @@ impl<D: Driver> Engine<D> {
         taken.content = self.compress(number, [&content, piece.tail], then, out);
         self.pool.give(content);
         if then == Then::End && chunked {
-            write_last_chunk(out, &trailers);
+            write_last_chunk(out, trailers.lines());
         } else {
             taken.trailers = trailers;
         }

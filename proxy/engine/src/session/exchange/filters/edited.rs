@@ -4,12 +4,11 @@
 //! put right wherever it is set, since browsers keep those of a 103. Called by `response` and
 //! `compressing`.
 
-use std::borrow::Cow;
-
 use crate::policy::changes::edits::Reach;
 use crate::policy::merged::Merged;
 use crate::protocol::h1::ResponseHead;
-use crate::session::exchange::body::{Taken, kept};
+use crate::protocol::lines::{LineBuf, Lines};
+use crate::session::exchange::body::Taken;
 use crate::session::exchange::{Exchange, Reply, hsts_of};
 use crate::state::listener::ListenerSettings;
 
@@ -73,12 +72,13 @@ impl Exchange {
         }
     }
 
-    /// The trailers that pass.
-    pub(in crate::session::exchange) fn kept_trailers<'a>(&self, lines: &'a [u8]) -> Cow<'a, [u8]> {
+    /// The trailers that pass, if not all do.
+    pub(in crate::session::exchange) fn passing_trailers(
+        &self,
+        trailers: Lines<'_>,
+    ) -> Option<LineBuf> {
         let (merged, status) = (self.merged(), self.record.status);
-        kept(lines, &|name| {
-            may_trail(merged, &self.listener, status, name)
-        })
+        trailers.passing(|name| may_trail(merged, &self.listener, status, name))
     }
 }
 

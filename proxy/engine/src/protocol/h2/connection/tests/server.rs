@@ -4,6 +4,7 @@ use super::*;
 use crate::protocol::h1::OwnHead;
 use crate::protocol::h1::via::Via;
 use crate::protocol::h2::hpack::Decoder;
+use crate::protocol::lines::LineBuf;
 
 #[test]
 fn a_hello_is_answered() {
@@ -313,7 +314,7 @@ fn trailers_end_a_body() {
     assert_eq!(told, ["1 request false", "1 data a false", "1 trailers"]);
     let mut out = Vec::new();
     super::send_text(&mut server, &mut out, 1, b"HTTP/1.1 200 OK\r\n\r\n", false);
-    server.send_trailers(&mut out, 1, b"x-sum: 1\r\n");
+    server.send_trailers(&mut out, 1, LineBuf::one(b"x-sum", b"1").lines());
     let sent = frames(&out);
     assert_eq!(
         (sent[1].0, sent[1].1),

@@ -4,6 +4,8 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::protocol::h1::{Chunk, ChunkLimits, ChunkedDecoder, write_last_chunk};
+use crate::protocol::h2::encode;
 
 fn line() -> impl Strategy<Value = String> {
     prop_oneof![
@@ -65,5 +67,35 @@ proptest! {
         let sent = forwarded(&heads);
         prop_assert_eq!(parse(sent.as_bytes(), &WIDE, &mut other), Ok(Some(sent.len())), "{}", sent);
         prop_assert_eq!(ours.body, other.body);
+    }
+
+    /// What ends a body says the same behind the last chunk and in a block, whoever had it first.
+    #[test]
+    fn t26_both_protocols_trail_alike(
+        written in proptest::collection::vec(("[A-Za-z-]{1,9}", "([!-~][ -~]{0,6}[!-~])?"), 0..5),
+    ) {
+        let mut section = LineBuf::default();
+        for (name, value) in &written {
+            section.push(name.as_bytes(), value.as_bytes());
+        }
+        let (mut chunks, mut block) = (Vec::new(), Vec::new());
+        write_last_chunk(&mut chunks, section.lines());
+        encode::trailers(&mut Encoder::default(), &mut block, section.lines());
+        let mut chunked = ChunkedDecoder::new(ChunkLimits::default());
+        prop_assert_eq!(chunked.decode(&chunks), Ok(Chunk::Done { consumed: chunks.len() }));
+        let mut heads = Heads::default();
+        let (section, decoder) = (Section::Trailers, &mut Decoder::default());
+        let read = heads.read(decoder, &block, section, &LIMITS, BYTES_MAX);
+        prop_assert_eq!(read, Ok(Ok(())));
+        let lower = |lines: Lines<'_>| -> Vec<_> {
+            lines.map(|line| (line.name().to_ascii_lowercase(), line.value().to_vec())).collect()
+        };
+        prop_assert_eq!(lower(chunked.trailers()), lower(heads.trailers()));
+        // And once more, by the other one.
+        chunks.clear();
+        write_last_chunk(&mut chunks, heads.trailers());
+        let mut again = ChunkedDecoder::new(ChunkLimits::default());
+        prop_assert_eq!(again.decode(&chunks), Ok(Chunk::Done { consumed: chunks.len() }));
+        prop_assert_eq!(again.trailers(), heads.trailers());
     }
 }
