@@ -64,8 +64,7 @@ def runs_out(free: int, site: Site) -> None:
     for _ in range(3):
         refused = site.repo.commit(files(site, "blue", LISTENERS))
         # It is tried again, and waited for.
-        assert site.daemon.outcome(refused, 1.0) == "refused"
-        error = site.daemon.ask("status")["last_error"]
+        error = site.daemon.refusal(refused)
         assert "too many open files" in error["message"], error
         assert "more.yaml" in error["message"]
         assert site.running()[0] == generation
@@ -101,7 +100,7 @@ def just_enough(site: Site) -> None:
         limit += 1
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit - 4, hard))
     sha = site.repo.commit(wanted)
-    assert site.daemon.outcome(sha, 0.5) == "refused"
+    site.daemon.refusal(sha)
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit, hard))
     site.wait(sha)
 
@@ -118,8 +117,7 @@ def a_worker_runs_out(site: Site) -> None:
     planned = site.daemon.run_cli("plan")
     assert (planned.returncode, "has no descriptors left for" in planned.stderr) == (6, True)
     sha = site.repo.commit(wanted)
-    assert site.daemon.outcome(sha, 1.0) == "refused"
-    assert "worker 0 has no descriptors" in site.daemon.ask("status")["last_error"]["message"]
+    assert "worker 0 has no descriptors" in site.daemon.refusal(sha)["message"]
     # As many as are counted are enough.
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (open_now + 2 * PER_LISTENER, hard))
     assert site.daemon.run_cli("plan").returncode == 0

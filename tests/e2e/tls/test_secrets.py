@@ -162,8 +162,7 @@ def test_what_a_refused_commit_brought_is_not_kept(site: TlsSite) -> None:
     document: Any = site.files({"shop": new})["kakehi.yaml"]
     document["settings"] = {**site.settings, "access_log": f"{site.directory}/missing/access.log"}
     bad = site.repo.commit({"kakehi.yaml": document, **pem_files({"shop": new})})
-    assert site.daemon.outcome(bad) == "refused"
-    assert site.daemon.ask("status")["last_error"]["stage"] == "prepare"
+    assert site.daemon.refusal(bad)["stage"] == "prepare"
     assert site.shown_by_all() == {pair.der}
     store = site.daemon.state_dir / "material"
     secret = hashlib.sha256(new.key).hexdigest()
