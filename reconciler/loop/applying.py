@@ -218,6 +218,6 @@ class Applying:
             self._outcomes.delayed(head, failure)
             self._announcing.announce()
         else:
-            log.warning("trying again", commit=head.commit, reason=failure.reason)
+            log.warning("trying again", commit=head.commit, reason=failure.told)
             self._wake.set()
         return "later"

@@ -257,11 +257,11 @@ class Reconciler:
                 by=(last.by and last.by.place) or "unknown",
                 reason=f"{what}, and {refused[:12]} is refused",
             )
-            refusal, is_final = self.outcomes.last_error, not self.retrying.waits_for(refused)
+            refusal, is_final = self.outcomes.said(), not self.retrying.waits_for(refused)
             await self._applying.apply(applied)
             if is_final:
                 self.retrying.give_up(refused)
-            self.outcomes.restore(refusal)
+            self.outcomes.restore(*refusal)
 
     async def _rebuild(self, damage: DamagedError) -> None:
         heard_again_within(WORK_WITHIN_S)

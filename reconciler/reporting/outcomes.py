@@ -50,6 +50,8 @@ class Outcomes:
         self.history = history
         self.tally = Tally()
         self.last_error: LastError | None = None
+        # Its message, but for who stands in the way.
+        self._bare = ""
         self.repository_warning: str | None = None
         self._problem: str | None = None
         self._is_told_elsewhere = False
@@ -84,9 +86,14 @@ class Outcomes:
             log.warning("the applied commit is not protected from gc", reason=problem)
         self.repository_warning = problem
 
-    def restore(self, error: LastError | None) -> None:
+    def said(self) -> tuple[LastError | None, str]:
+        """What is said last of a commit, for `restore`."""
+        return self.last_error, self._bare
+
+    def restore(self, error: LastError | None, bare: str) -> None:
         """What was said of a commit is to be said again, after another was tried."""
         self.last_error = error
+        self._bare = bare
 
     def resolved(self) -> None:
         """The newest commit is the applied one: there is nothing wrong any more."""
@@ -166,7 +173,7 @@ class Outcomes:
             message = f"{culprit.key}: {message}"
             if where.line:
                 message = f"{where.file}:{where.line}:{where.column}: {message}"
-        self._refused(head, began, stage=failure.stage, message=message, place=place)
+        self._refused(head, began, stage=failure.stage, message=message, place=place, by=failure.by)
 
     def overlaid(self, outcome: str, drains: Sequence[Drain], by: str | None = None) -> None:
         """An operator's drains have begun (`drained`), or ended (`undrained`, `expired`).
@@ -202,12 +209,12 @@ class Outcomes:
 
     def delayed(self, head: Head, failure: Failure) -> None:
         """It failed for a reason that is not its own, and is tried again: no outcome yet."""
-        if self._notes(head, failure.stage, _bounded(failure.reason)):
+        if self._notes(head, failure.stage, _bounded(failure.reason), by=failure.by):
             log.error(
                 "not applied yet",
                 commit=head.commit[:12],
                 stage=failure.stage,
-                reason=failure.reason,
+                reason=failure.told,
             )
 
     def internal(self, head: Head, sentence: str) -> None:
@@ -229,10 +236,12 @@ class Outcomes:
         place: tuple[str, int, int] | None = None,
         diagnostics: Sequence[Diagnostic] = (),
         files: Sequence[str] = (),
+        by: str = "",
     ) -> None:
         message = _bounded(message)
-        if not self._notes(head, stage, message, place, diagnostics):
+        if not self._notes(head, stage, message, place, diagnostics, by):
             return
+        message = _told_with(message, by)
         file, line, _ = place or (None, None, None)
         # A commit that runs is not refused because a file that it names has gone bad.
         runs = head.commit == self._store.running.commit
@@ -252,15 +261,23 @@ class Outcomes:
         message: str,
         place: tuple[str, int, int] | None = None,
         diagnostics: Sequence[Diagnostic] = (),
+        by: str = "",
     ) -> bool:
-        """Make it the last error; tells whether it was not yet."""
-        known = self.last_error
-        if known is not None and known["commit"] == head.commit and known["message"] == message:
+        """Make it the last error; tells whether it was not yet.
+
+        `by` comes last in what is told. It is found out at one try and not at the next, and the
+        same all the same.
+        """
+        known, told = self.last_error, _told_with(message, by)
+        if known is not None and known["commit"] == head.commit and self._bare == message:
+            if by:
+                known["message"] = told
             return False
+        self._bare = message
         file, line, column = place or (None, None, None)
         self.last_error = {
             "commit": head.commit,
-            "message": message,
+            "message": told,
             "stage": stage,
             "file": file,
             "line": line,
@@ -297,6 +314,10 @@ class Outcomes:
         if entry["outcome"] in OF_COMMITS:
             self.tally.commits[entry["outcome"]] += 1
         self.history.add(entry)
+
+
+def _told_with(message: str, by: str) -> str:
+    return f"{message} by {_bounded(by)}" if by else message
 
 
 def _log_warnings(warnings: Sequence[Diagnostic]) -> None:

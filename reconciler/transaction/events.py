@@ -203,6 +203,13 @@ class Failure:
     name: str = ""
     costly: bool = False
     """Whether the attempt may have cost a worker, and the next one may."""
+    by: str = ""
+    """Who stands in the way, where that was found out: another try may not find it out."""
+
+    @property
+    def told(self) -> str:
+        """The reason, with who stands in the way."""
+        return f"{self.reason} by {self.by}" if self.by else self.reason
 
     @property
     def by_workers(self) -> bool:

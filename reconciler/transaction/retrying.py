@@ -48,7 +48,7 @@ class Retrying:
     def failed(self, failure: Failure, now: float, commit: str | None = None) -> float:
         """Note a failure, of a commit if that is known; return after how long it is tried again."""
         self.attempts += 1
-        self.reason, self._commit = failure.reason, commit
+        self.reason, self._commit = failure.told, commit
         delayed = self.attempts
         if failure.by_workers:
             delayed -= _AT_ONCE

@@ -26,7 +26,7 @@ from reconciler.transaction.events import Command, Event, Failure, Phase
 from reconciler.transaction.transaction import Transaction
 from reconciler.workers.linked.worker import Worker
 from reconciler.workers.listening.descriptors import PER_LISTENER, room_of
-from reconciler.workers.listening.opening import reason_of
+from reconciler.workers.listening.opening import holder_of
 from reconciler.workers.listening.sockets import BindError, SocketTable, room, without_room
 from reconciler.workers.slots.supervisor import Supervisor
 from schemas.changes.change import Change, of_kinds
@@ -388,12 +388,14 @@ def _bindable(key: EntityKey, bind: Callable[[], object]) -> None:
 
 
 def _unbindable(key: EntityKey, error: BindError) -> _Unbindable:
-    return _Unbindable(key, reason_of(error), transient=True)
+    return _Unbindable(key, str(error), transient=True, by=holder_of(error))
 
 
 class _Unbindable(Exception):  # noqa: N818  # never leaves this module
     """An address of the plan cannot be listened on."""
 
-    def __init__(self, key: EntityKey, reason: str, *, transient: bool = False) -> None:
+    def __init__(
+        self, key: EntityKey, reason: str, *, transient: bool = False, by: str = ""
+    ) -> None:
         super().__init__(reason)
-        self.failure = Failure(reason, transient=transient, kind=key.kind, name=key.name)
+        self.failure = Failure(reason, transient=transient, kind=key.kind, name=key.name, by=by)

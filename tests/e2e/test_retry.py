@@ -84,9 +84,34 @@ def test_a_port_that_is_taken_at_the_first_start(
         # It is told when the ref of the applied commit is moved as well.
         eventually(lambda: status(made)["last_error"] is None)
         assert status(made)["retry"] is None
-        outcomes = [each["outcome"] for each in made.daemon.json("history")["entries"]]
-        assert outcomes == ["applied", "refused"], "one refusal, however often it was tried"
+        entries = made.daemon.json("history")["entries"]
+        outcomes = [each["outcome"] for each in entries]
+        assert outcomes == ["applied", "refused"], f"one refusal, however often: {entries}"
     finally:
+        made.stop()
+
+
+def test_who_has_a_port_may_be_found_out_later(tmp_path: Path) -> None:
+    """It is one refusal still. A socket that is on its way to a process is nobody's."""
+    made = Shop(tmp_path, workers=1)
+    ours, theirs = socket.socketpair()
+    try:
+        with taken(made.listener) as sent:
+            socket.send_fds(ours, [b"it"], [sent.fileno()])
+        made.repo.commit(made.files(0))
+        made.daemon.start(wait=False)
+        eventually(lambda: status(made)["last_error"])
+        assert " by " not in status(made)["last_error"]["message"]
+        _, [received], _, _ = socket.recv_fds(theirs, 2, 1)
+        told = f"address already in use by {Path('/proc/self/comm').read_text().strip()} (process"
+        eventually(lambda: f"{told} {os.getpid()})" in status(made)["last_error"]["message"])
+        os.close(received)
+        eventually(lambda: serves(made), timeout_s=20)
+        entries = made.daemon.json("history")["entries"]
+        assert [each["outcome"] for each in entries] == ["applied", "refused"]
+    finally:
+        ours.close()
+        theirs.close()
         made.stop()
 
 

@@ -1,7 +1,8 @@
 """Finds which process has a port that we cannot have, by the tables of the kernel.
 
-For the sentence of a refusal only: what cannot be found out in the time is left out. Called by
-`reconciler.transaction.runner`.
+For the sentence of a refusal only: what cannot be found out in the time is left out. What was
+found is remembered, and what was not is looked for seldom, since both are asked for at each try.
+Called by `reconciler.workers.listening.opening`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,16 @@ _TABLES = ("tcp", "tcp6")
 _LISTENING = "0A"
 # Reading who has which file takes a call for each open one of each process.
 _LOOK_S = 0.2
+# The loop waits for it, and so rests from it for so many times as long.
+_PAUSE_SHARE = 20.0
+_REMEMBERED_MAX = 64
 _SOCKET = re.compile(r"socket:\[([0-9]+)\]")
+
+
+_known: dict[str, tuple[Path, str]] = {}
+"""By the number of a socket: where a process has it, and the words for that process."""
+_not_before: dict[str, float] = {}
+"""When one of which nobody could be told is looked for again."""
 
 
 def holder(address: str) -> str | None:
@@ -63,7 +73,30 @@ def _overlaps(
 
 
 def _process_with(inodes: set[str]) -> str | None:
-    deadline = time.monotonic() + _LOOK_S
+    for inode in inodes & _known.keys():
+        link, told = _known[inode]
+        with contextlib.suppress(OSError):
+            if str(link.readlink()) == f"socket:[{inode}]":
+                return told
+        _known.pop(inode, None)
+    began = time.monotonic()
+    if all(_not_before.get(inode, 0.0) > began for inode in inodes):
+        return None
+    found = _found(inodes, began + _LOOK_S)
+    for memory in (_known, _not_before):
+        if len(memory) > _REMEMBERED_MAX:
+            memory.clear()
+    if found is None:
+        ended = time.monotonic()
+        _not_before.update(dict.fromkeys(inodes, ended + _PAUSE_SHARE * (ended - began)))
+        return None
+    inode, link, told = found
+    _known[inode] = link, told
+    return told
+
+
+def _found(inodes: set[str], deadline: float) -> tuple[str, Path, str] | None:
+    """Return one of the sockets, where a process has it, and the words for that process."""
     for process in _PROC.glob("[0-9]*"):
         if time.monotonic() > deadline:
             return None
@@ -73,5 +106,5 @@ def _process_with(inodes: set[str]) -> str | None:
                 if found is not None and found[1] in inodes:
                     name = (process / "comm").read_text(errors="replace").strip()
                     shown = "".join(char if char.isprintable() else "?" for char in name)
-                    return f"{shown} (process {process.name})"
+                    return found[1], link, f"{shown} (process {process.name})"
     return None

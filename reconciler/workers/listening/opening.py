@@ -14,8 +14,13 @@ from reconciler.workers.listening.sockets import BindError, SocketTable
 
 def reason_of(error: BindError) -> str:
     """Return why an address cannot be listened on, and who has it, if that can be told."""
-    by = holder(error.taken) if error.taken else None
+    by = holder_of(error)
     return f"{error} by {by}" if by else str(error)
+
+
+def holder_of(error: BindError) -> str:
+    """Return who has the address; "" when nobody can be told."""
+    return (holder(error.taken) or "") if error.taken else ""
 
 
 def open_each(
