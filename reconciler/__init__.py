@@ -4,10 +4,15 @@ What decides is pure and stands alone: language, catalog, planning, the table of
 acts is around it. This file stays all but empty, so that a command pays only for what it uses.
 """
 
-import resource
 import sys
 
-if resource.getrlimit(resource.RLIMIT_FSIZE)[0] != resource.RLIM_INFINITY:
-    # Python does not see that what it keeps of a module was cut short, and nobody could import it
-    # any more.
-    sys.dont_write_bytecode = True
+try:
+    import resource
+
+    if resource.getrlimit(resource.RLIMIT_FSIZE)[0] != resource.RLIM_INFINITY:
+        # Python does not see that what it keeps of a module was cut short, and nobody could import
+        # it any more.
+        sys.dont_write_bytecode = True
+except KeyboardInterrupt:
+    # As `reconciler.cli.program` has it for all that comes behind this.
+    sys.exit(130)

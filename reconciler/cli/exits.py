@@ -26,7 +26,8 @@ DRIFT = 9
 USAGE = 64
 """The command line itself is wrong."""
 INTERRUPTED = 130
-"""Ctrl-C, as shells count it: 128 + SIGINT."""
+"""Ctrl-C, as shells count it: 128 + SIGINT. Where nothing is to be put in order, the signal ends
+the process, for which they say the same."""
 
 
 class CommandError(Exception):

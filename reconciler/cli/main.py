@@ -1,4 +1,4 @@
-"""The entry point `kakehi`: finds the command, loads its module alone, turns errors into codes.
+"""Finds the command, loads its module alone, turns errors into codes. Called by `program` beside.
 
 `COMMANDS` is the list of commands in the order in which the help shows them. Nothing is done here
 but dispatch: what a command does is in the module of its name.
@@ -9,17 +9,14 @@ import contextlib
 import errno
 import gc
 import os
+import signal
 import sys
 from importlib import import_module
 from itertools import pairwise
 from typing import NamedTuple
 
-try:
-    from reconciler.cli import output, parsers, streams
-    from reconciler.cli.exits import DONE, FAILED, INTERRUPTED, USAGE, CommandError
-except KeyboardInterrupt:
-    # Ctrl-C while this is imported, which `main` cannot catch: `exits.INTERRUPTED`.
-    sys.exit(130)
+from reconciler.cli import output, parsers, streams
+from reconciler.cli.exits import DONE, FAILED, INTERRUPTED, USAGE, CommandError
 
 TRACEBACK_VARIABLE = "KAKEHI_TRACEBACK"
 """Set by whoever looks for an error in Kakehi itself."""
@@ -71,7 +68,7 @@ def load(name: str) -> parsers.Command:
 
 
 def program() -> int:
-    """Be the program `kakehi`: run its command line, and end with its exit code."""
+    """Run the command line of this process, and end with its exit code."""
     # What is registered first is called last: threads are waited for by then, and all else is done.
     codes: list[int] = []
     atexit.register(_end, codes)
@@ -101,6 +98,7 @@ def main() -> int:
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         streams.abandon()
         return INTERRUPTED
     except BrokenPipeError:
@@ -197,7 +195,3 @@ def _complain(name: str, error: CommandError) -> int:
 def _sentence(error: OSError) -> str:
     reason = (error.strerror or str(error)).lower()
     return f"{error.filename}: {reason}" if error.filename else reason
-
-
-if __name__ == "__main__":
-    sys.exit(program())

@@ -170,7 +170,7 @@ def _start_daemon(
     for directory in (runtime, state):
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     workers = min(2, len(os.sched_getaffinity(0)))
-    command = [sys.executable, "-m", "reconciler.cli.main", "run", str(place)]
+    command = [sys.executable, "-m", "reconciler.cli.program", "run", str(place)]
     command += ["--workers", str(workers), "--runtime-dir", str(runtime), "--state-dir", str(state)]
     output.note(f"Starting the proxy with {output.count(workers, 'worker')} …")
     with _access_log(place).open("wb") as log:

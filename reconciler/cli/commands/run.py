@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, NoReturn
 
 from reconciler.cli.exits import UsageError
+from reconciler.cli.interrupts import raised
 from reconciler.cli.parameters import (
     COMMITS,
     DIRECTORY,
@@ -113,7 +114,8 @@ def run(
             from reconciler.cli.trees.uncommitted import tell_uncommitted
 
             tell_uncommitted(options)
-        code = run_daemon(options)
+        with raised():
+            code = run_daemon(options)
     _leave(code)
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from reconciler.cli import output
 from reconciler.cli.asking import ask
 from reconciler.cli.exits import DONE, DRIFT, UsageError
+from reconciler.cli.interrupts import raised
 from reconciler.cli.parameters import AsJson, Option, RuntimeDir
 from schemas.values.text import visible
 
@@ -191,7 +192,7 @@ def _watch(runtime_dir: str | None) -> int:
     from rich.text import Text
 
     paint = output.painter()
-    with Live(auto_refresh=False) as screen:
+    with raised(), Live(auto_refresh=False) as screen:
         while True:
             result = ask(runtime_dir, "status")
             # Rich takes all that looks like a terminal's own for that: ours is all there is.

@@ -13,6 +13,7 @@ from shutil import copyfile
 from stat import S_ISREG
 
 from reconciler.cli.exits import CommandError
+from reconciler.cli.interrupts import raised
 from reconciler.cli.trees import sparse
 from reconciler.cli.trees.answering import asked
 from reconciler.libgit2 import pygit2
@@ -71,7 +72,7 @@ def _written_out(git: pygit2.Repository, place: Path, refused: str) -> Known:
     options = [word for name, value in _PLAIN.items() for word in ("-c", f"{name}={value}")]
     where = [f"--git-dir={git.path}", f"--work-tree={git.workdir}"]
     try:
-        with tempfile.TemporaryDirectory(prefix="kakehi-index-") as folder:
+        with raised(), tempfile.TemporaryDirectory(prefix="kakehi-index-") as folder:
             copy = Path(folder, "index")
             copyfile(place, copy)
             # The program has a time limit of its own.

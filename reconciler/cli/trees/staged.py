@@ -9,6 +9,7 @@ compared by where they differ. Called by `reconciler.cli.trees.working_tree`.
 from collections.abc import Callable
 from pathlib import Path
 
+from reconciler.cli.interrupts import raised
 from reconciler.libgit2 import pygit2
 from reconciler.source.git.quarantine import object_directories
 from reconciler.source.tree_diff import TREE_MODES, Entry, differing_entries
@@ -22,7 +23,7 @@ def differing(index: pygit2.Index, objects: Path, tree: pygit2.Tree) -> set[byte
     import tempfile
 
     try:
-        with tempfile.TemporaryDirectory(prefix="kakehi-index-") as place:
+        with raised(), tempfile.TemporaryDirectory(prefix="kakehi-index-") as place:
             # What is made goes with it: a question writes nothing into somebody's repository.
             aside = pygit2.init_repository(place, bare=True)
             for each in (str(objects), *object_directories()):

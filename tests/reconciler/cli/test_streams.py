@@ -4,7 +4,6 @@ import json
 import os
 import pty
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -134,17 +133,3 @@ def test_nothing_is_wider_than_the_terminal(shop: Repo) -> None:
 def sentences(text: str) -> list[str]:
     """Return the words of all lines but the excerpts of files, which are cut."""
     return [word for line in text.splitlines() if " | " not in line for word in line.split()]
-
-
-def test_ctrl_c_while_modules_are_imported_prints_nothing() -> None:
-    program = """
-import sys
-class Interrupting:
-    def find_spec(self, name, *_):
-        if name == "argparse":
-            raise KeyboardInterrupt
-sys.meta_path.insert(0, Interrupting())
-from reconciler.cli.main import main
-"""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60)
-    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
