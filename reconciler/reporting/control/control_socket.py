@@ -22,6 +22,7 @@ from reconciler.patience import within
 from reconciler.reporting.accepting import Accepting
 from reconciler.reporting.control.askers import Askers
 from reconciler.reporting.control.refusals import RefusedRequestError
+from reconciler.reporting.silent import Silent
 from reconciler.workers.listening.descriptors import Reserve
 from schemas.messages import control
 
@@ -51,8 +52,7 @@ class ControlSocket:
         self._accepting: Accepting | None = None
         self._bound: tuple[int, int] | None = None
         self._askers = Askers()
-        self._silent: dict[asyncio.StreamWriter, None] = {}
-        """Connections on which nothing is asked, those that are silent for longest first."""
+        self._silent = Silent(_SILENT_MAX)
 
     def open(self) -> None:
         """Listens, also when it did before. Raises `MachineError`.
@@ -126,16 +126,9 @@ class ControlSocket:
 
     async def _line(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
         """What is asked next. Raises `TimeoutError` where nothing is."""
-        if len(self._silent) >= _SILENT_MAX:
-            oldest = next(iter(self._silent))
-            del self._silent[oldest]
-            oldest.transport.abort()
-        self._silent[writer] = None
-        try:
+        with self._silent.waits(writer):
             async with within(_SILENT_S_MAX):
                 return await reader.readuntil(b"\n")
-        finally:
-            self._silent.pop(writer, None)
 
     async def _answer_to(self, line: bytes, writer: asyncio.StreamWriter) -> None:
         """Writes the answer at the pace of whoever reads it."""

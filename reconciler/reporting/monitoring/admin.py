@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from reconciler import log
 from reconciler.patience import within
 from reconciler.reporting.accepting import Accepting
+from reconciler.reporting.silent import Silent
 from reconciler.workers.listening.descriptors import Reserve
 from reconciler.workers.listening.opening import reason_of
 from reconciler.workers.listening.sockets import BindError, check_exclusive, exclusive
@@ -46,8 +47,7 @@ class AdminListener:
         self.problem: str | None = None
         """Why the metrics are not served."""
         self._staged: tuple[str | None, socket.socket | None] | None = None
-        self._silent: dict[asyncio.StreamWriter, None] = {}
-        """Connections whose request has not come yet, oldest first."""
+        self._silent = Silent(_SILENT_MAX)
         self._answering = 0
         # A thread of its own: the loop's own threads start workers.
         self._threads = ThreadPoolExecutor(1, "metrics")
@@ -128,16 +128,8 @@ class AdminListener:
             log.internal_error("serving metrics", error)
 
     async def _head(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
-        """Who says nothing is no reason to leave another without an answer: the oldest goes."""
-        if len(self._silent) >= _SILENT_MAX:
-            oldest = next(iter(self._silent))
-            del self._silent[oldest]
-            oldest.transport.abort()
-        self._silent[writer] = None
-        try:
+        with self._silent.waits(writer):
             return await reader.readuntil(b"\r\n\r\n")
-        finally:
-            self._silent.pop(writer, None)
 
     async def _print_metrics(self) -> bytes:
         """10,000 frontends take a while to print; the loop goes on meanwhile.
