@@ -104,6 +104,11 @@ def _kind(annotation: object) -> type:
 
 AsJson = Annotated[bool, Option("--json", help="Print JSON, stable and documented.")]
 
+ConfigDirectory = Annotated[
+    str,
+    Argument("[DIR]", help="The config directory [default: the current one].", completes=DIRECTORY),
+]
+
 Identity = Annotated[
     str | None,
     Option(

@@ -13,7 +13,7 @@ from reconciler.cli.interrupts import raised
 from reconciler.cli.parameters import (
     COMMITS,
     DIRECTORY,
-    Argument,
+    ConfigDirectory,
     Identity,
     Option,
     RuntimeDir,
@@ -21,10 +21,6 @@ from reconciler.cli.parameters import (
 )
 from reconciler.cli.paths import identity_file, runtime_directory, state_directory
 
-ConfigDirectory = Annotated[
-    str,
-    Argument("[DIR]", help="The config directory [default: the current one].", completes=DIRECTORY),
-]
 FollowedRef = Annotated[
     str | None,
     Option(

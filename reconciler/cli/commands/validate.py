@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from reconciler.cli import output
 from reconciler.cli.exits import DONE, INVALID
-from reconciler.cli.parameters import COMMITS, DIRECTORY, Argument, AsJson, Identity, Option
+from reconciler.cli.parameters import COMMITS, AsJson, ConfigDirectory, Identity, Option
 from reconciler.cli.paths import identity_file
 
 if TYPE_CHECKING:
@@ -19,12 +19,7 @@ GARBAGE_MIN = 200_000
 
 
 def validate(
-    directory: Annotated[
-        str,
-        Argument(
-            "[DIR]", help="The config directory [default: the current one].", completes=DIRECTORY
-        ),
-    ] = ".",
+    directory: ConfigDirectory = ".",
     ref: Annotated[
         str | None,
         Option(

@@ -10,8 +10,9 @@ otherwise. The module is loaded then: prometheus-client brings an HTTP server an
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import field
+from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import (
@@ -116,9 +117,7 @@ def _reconciler(numbers: OwnNumbers) -> Iterator[Metric]:
         "Failed attempts to order or renew a certificate, since one went well.",
         labels=["certificate"],
     )
-    for name, count in numbers.order_failures.items():
-        failures.add_metric([name], count)
-    yield failures
+    yield _of_each(failures, numbers.order_failures)
     yield GaugeMetricFamily(
         "kakehi_files_silent",
         "Files outside of the repository that do not answer: their file system hangs.",
@@ -129,9 +128,7 @@ def _reconciler(numbers: OwnNumbers) -> Iterator[Metric]:
         "Failed attempts to fetch the keys of an issuer, since one went well.",
         labels=["url"],
     )
-    for url, count in numbers.key_failures.items():
-        keys.add_metric([url], count)
-    yield keys
+    yield _of_each(keys, numbers.key_failures)
     yield from _parts(numbers.parts)
     yield GaugeMetricFamily(
         "kakehi_metrics_entities_left_out",
@@ -145,6 +142,15 @@ def _reconciler(numbers: OwnNumbers) -> Iterator[Metric]:
     )
 
 
+def _of_each(
+    family: CounterMetricFamily | GaugeMetricFamily, values: Mapping[Any, float]
+) -> Metric:
+    """A family with one label, and what it is for each value of that."""
+    for label, value in values.items():
+        family.add_metric([str(label)], value)
+    return family
+
+
 def _commits(numbers: OwnNumbers) -> Iterator[Metric]:
     tally = numbers.tally
     yield GaugeMetricFamily("kakehi_generation", "Committed generation.", numbers.generation)
@@ -152,9 +158,7 @@ def _commits(numbers: OwnNumbers) -> Iterator[Metric]:
     info.add_metric([numbers.commit], 1)
     yield info
     commits = CounterMetricFamily("kakehi_commits", "Commits by outcome.", labels=["outcome"])
-    for outcome, count in tally.commits.items():
-        commits.add_metric([outcome], count)
-    yield commits
+    yield _of_each(commits, tally.commits)
     seconds = SummaryMetricFamily("kakehi_commit_seconds", "From noticing a commit to done.")
     seconds.add_metric([], tally.commits["applied"], tally.seconds_sum)
     yield seconds
@@ -183,9 +187,7 @@ def _in_service(numbers: OwnNumbers) -> Iterator[Metric]:
     restarts = CounterMetricFamily(
         "kakehi_worker_restarts", "How often a worker was replaced.", labels=["worker"]
     )
-    for worker, count in numbers.restarts.items():
-        restarts.add_metric([str(worker)], count)
-    yield restarts
+    yield _of_each(restarts, numbers.restarts)
     yield CounterMetricFamily(
         "kakehi_drifts",
         "Workers that did not hold what was committed, and were replaced.",
