@@ -101,50 +101,47 @@ impl<'a> Levels<'a> {
             .collect()
     }
 
-    /// The rates that all of them name; whoever is listed twice counts once.
+    /// All whose word counts where all of them count, with their names, the outermost first and the
+    /// frontend itself at last; whoever is listed twice counts once.
+    fn each_once(&self, word: Word) -> Vec<(Option<&'a str>, &'a Policy)> {
+        let mut found: Vec<(Option<&str>, &Policy)> = Vec::new();
+        for (name, policy) in self.beyond(word).chain(self.policies.iter().copied()) {
+            if found.iter().all(|(known, _)| *known != Some(name)) {
+                found.push((Some(name), policy));
+            }
+        }
+        found.extend(self.own.map(|own| (None, own)));
+        found
+    }
+
+    /// The rates that all of them name.
     pub(super) fn rates(&self) -> Box<[Rate]> {
-        let mut rates: Vec<Rate> = Vec::new();
-        for (name, policy) in self.beyond(Word::Rate).chain(self.policies.iter().copied()) {
-            if rates.iter().all(|rate| rate.policy() != Some(name)) {
-                let said = policy.rate_limit.iter().flat_map(RateLimits::each);
-                rates.extend(said.map(|said| Rate::of(Some(name), said)));
-            }
-        }
-        let own = self.own.and_then(|own| own.rate_limit.as_ref());
-        let own = own.into_iter().flat_map(RateLimits::each);
-        rates.extend(own.map(|said| Rate::of(None, said)));
-        rates.into()
+        let each = self.each_once(Word::Rate).into_iter();
+        let rates = each.flat_map(|(name, policy)| {
+            let said = policy.rate_limit.iter().flat_map(RateLimits::each);
+            said.map(move |said| Rate::of(name, said))
+        });
+        rates.collect()
     }
 
-    /// How fast they have answers leave; whoever is listed twice counts once.
+    /// How fast they have answers leave.
     pub(super) fn bandwidths(&self) -> Box<[Bandwidth]> {
-        let mut bandwidths: Vec<Bandwidth> = Vec::new();
-        let beyond = self.beyond(Word::Bandwidth);
-        for (name, policy) in beyond.chain(self.policies.iter().copied()) {
-            if bandwidths.iter().all(|it| it.policy() != Some(name)) {
-                let said = policy.bandwidth.iter();
-                bandwidths.extend(said.map(|said| Bandwidth::of(Some(name), said)));
-            }
-        }
-        let own = self.own.and_then(|own| own.bandwidth.as_ref());
-        bandwidths.extend(own.map(|said| Bandwidth::of(None, said)));
-        bandwidths.into()
+        let each = self.each_once(Word::Bandwidth).into_iter();
+        let bandwidths = each.filter_map(|(name, policy)| {
+            let said = policy.bandwidth.as_ref()?;
+            Some(Bandwidth::of(name, said))
+        });
+        bandwidths.collect()
     }
 
-    /// How many requests they have in flight; whoever is listed twice counts once.
+    /// How many requests they have in flight.
     pub(super) fn crowds(&self) -> Box<[Crowd]> {
-        let mut crowds: Vec<Crowd> = Vec::new();
-        let beyond = self.beyond(Word::Concurrency);
-        for (name, policy) in beyond.chain(self.policies.iter().copied()) {
-            if let Some(said) = &policy.concurrency
-                && crowds.iter().all(|crowd| crowd.policy() != Some(name))
-            {
-                crowds.push(Crowd::of(Some(name), said));
-            }
-        }
-        let own = self.own.and_then(|own| own.concurrency.as_ref());
-        crowds.extend(own.map(|said| Crowd::of(None, said)));
-        crowds.into()
+        let each = self.each_once(Word::Concurrency).into_iter();
+        let crowds = each.filter_map(|(name, policy)| {
+            let said = policy.concurrency.as_ref()?;
+            Some(Crowd::of(name, said))
+        });
+        crowds.collect()
     }
 
     /// What they ask of a client's certificate, nothing twice.
