@@ -32,7 +32,7 @@ pub struct Target {
 
 impl Target {
     /// All targets.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         target::ops_decoder::TARGET,
         target::h1_request::TARGET,
         target::h1_response::TARGET,
@@ -41,6 +41,8 @@ impl Target {
         target::h2_server::TARGET,
         target::h2_client::TARGET,
         target::proxy::TARGET,
+        target::template::TARGET,
+        target::token::TARGET,
         target::hello::TARGET,
         target::front_h1::TARGET,
         target::front_h2::TARGET,

@@ -14,6 +14,8 @@ pub mod hello;
 pub mod hpack;
 pub mod ops_decoder;
 pub mod proxy;
+pub mod template;
+pub mod token;
 
 use std::cell::Cell;
 
