@@ -12,6 +12,7 @@ __all__ = [
     "rank_requests",
     "read_request",
     "share_of",
+    "weigh_expression",
     "witnesses",
 ]
 
@@ -119,6 +120,9 @@ def other_readings(path: bytes) -> list[bytes]: ...
 # Host, normal path and query of a request head, read as a listener reads it; `ValueError(reason,
 # status)` when it would be refused.
 def read_request(head: bytes, merge_slashes: bool) -> tuple[bytes, bytes, bytes | None]: ...
+
+# How many bytes an expression takes when it is compiled; `ValueError(reason)` if it cannot be.
+def weigh_expression(pattern: str, ignore_case: bool) -> int: ...
 
 # Texts that all expressions of `musts` match, for each set of `others` that match one of these; and
 # whether that is all, so many states having been looked at. `ValueError` for what is no expression.

@@ -159,6 +159,14 @@ def witnesses(musts: Sequence[str], others: Sequence[str], states: int) -> tuple
     return _engine.witnesses(list(musts), list(others), states)
 
 
+def weigh_expression(pattern: str, *, ignore_case: bool) -> int:
+    """Return how many bytes an expression takes when it is compiled, in each worker.
+
+    Raises `ValueError` with the reason why it cannot be.
+    """
+    return _engine.weigh_expression(pattern, ignore_case)
+
+
 def share_of(
     frontend: Entity, headers: Sequence[tuple[str, str]], client: str | None
 ) -> str | None:

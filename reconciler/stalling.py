@@ -38,6 +38,8 @@ _THREADS_MAX = 32
 _IDLE_MAX = 2
 
 _hurried: ContextVar[bool] = ContextVar("hurried", default=False)
+_spent: ContextVar[list[float]] = ContextVar("spent")
+"""What has been spent in a hurry, in seconds: one number, which all who are called add to."""
 
 
 class HurriedError(Exception):
@@ -46,12 +48,22 @@ class HurriedError(Exception):
 
 @contextlib.contextmanager
 def hurried() -> Iterator[None]:
-    """For the event loop: what is looked at in here answers at once, or raises `HurriedError`."""
-    token = _hurried.set(True)
+    """For the event loop: what is asked in here answers at once, or raises `HurriedError`."""
+    token, spent = _hurried.set(True), _spent.set([0.0])
     try:
         yield
     finally:
         _hurried.reset(token)
+        _spent.reset(spent)
+
+
+def spend(seconds: float) -> None:
+    """Count what somebody has computed; in a hurry, raises `HurriedError` where it is too much."""
+    if _hurried.get():
+        spent = _spent.get()
+        spent[0] += seconds
+        if spent[0] > _HURRIED_S:
+            raise HurriedError
 
 
 def looked_at(paths: Iterable[str], look: Callable[[str], Result]) -> dict[str, Result]:

@@ -4,8 +4,10 @@ What would serve a request is not worked out a second time in Python: `place_of`
 listener does, `other_readings` what servers read in its path otherwise, `rank_frontends` and
 `rank_requests` ask the very tables that serve, on the frontends they are given, `preview_request`
 what stages make of it, `share_of` which cluster of a split it comes to, and `witnesses` which texts
-tell expressions apart. They are pure, so that no worker is needed. Called by
-`reconciler.reporting.explaining`; nothing else belongs here.
+tell expressions apart. `weigh_expression` says what an expression takes when it is compiled, or why
+it cannot be. They are pure, so that no worker is needed. Called by
+`reconciler.reporting.explaining`, and for expressions by `reconciler.language.compiled`; nothing
+else belongs here.
 """
 
 from proxy.engine_api import (
@@ -20,6 +22,7 @@ from proxy.engine_api import (
     rank_frontends,
     rank_requests,
     share_of,
+    weigh_expression,
     witnesses,
 )
 
@@ -35,5 +38,6 @@ __all__ = [
     "rank_frontends",
     "rank_requests",
     "share_of",
+    "weigh_expression",
     "witnesses",
 ]

@@ -357,11 +357,6 @@ def takes_all(frontend: Frontend) -> bool:
     return frontend.path.prefix == "/" and not any(asks) and not frontend.passthrough
 
 
-def has_expression(entity: Entity) -> bool:
-    """Tell whether an entity is a frontend whose match has an expression."""
-    return entity.key.kind == "frontend" and '"regex"' in canonical_text(entity.value)
-
-
 def wildcard_of(hostname: str) -> str | None:
     """Return the wildcard by which a certificate may have an exact hostname."""
     label, _, parent = hostname.partition(".")

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from reconciler.language import foreign, outline
+from reconciler.language.compiled import report_uncompilable
 from reconciler.language.document import Node
 from reconciler.language.expressions import warn_of_expressions
 from reconciler.language.forms import instead, way_out
@@ -43,6 +44,8 @@ def validate(raw: RawEntity) -> Entity | None:
         return None
     # What is broken was reported: where nothing was, the walk is spared.
     if raw.document.diagnostics and _has_broken(raw.body):
+        return None
+    if report_uncompilable(raw):
         return None
     _warn_of_repetitions(raw)
     warn_of_expressions(raw)

@@ -34,6 +34,7 @@ use crate::state::entity;
 use crate::state::entity::Entity;
 use crate::state::entity::Kind;
 use crate::state::entity::Material;
+use crate::state::entity::expression::weigh_regex;
 use crate::state::ops;
 use crate::thread::Auditing;
 use crate::thread::EngineThread;
@@ -371,6 +372,13 @@ fn rank_requests(
     py.detach(rank).map_err(refused)
 }
 
+/// How many bytes an expression takes when it is compiled; `ValueError` has the reason why it cannot be.
+#[pyfunction]
+fn weigh_expression(py: Python<'_>, pattern: &str, ignore_case: bool) -> PyResult<usize> {
+    py.detach(|| weigh_regex(pattern, ignore_case))
+        .map_err(PyValueError::new_err)
+}
+
 /// Texts that tell expressions apart, and whether these are all; see `witness`.
 #[pyfunction]
 fn witnesses(
@@ -510,6 +518,7 @@ fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(rank_requests, module)?)?;
     module.add_function(wrap_pyfunction!(read_request, module)?)?;
     module.add_function(wrap_pyfunction!(share_of, module)?)?;
+    module.add_function(wrap_pyfunction!(weigh_expression, module)?)?;
     module.add_function(wrap_pyfunction!(witnesses, module)?)?;
     module.add("Refused", module.py().get_type::<Refused>())
 }

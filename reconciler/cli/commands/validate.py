@@ -79,9 +79,6 @@ def _checked(
     left_out: dict[str, str] = {}
     configuration = list(_configuration(place, ref, left_out))
     state, found = load_directory(configuration, files.reader(place, ref), machine)
-    if state is not None:
-        refused = tuple(_uncompilable(state))
-        state, found = (None if refused else state), (*found, *refused)
     if not configuration:
         # The daemon holds what runs rather than take an empty commit for "remove everything".
         state, found = None, (_nothing(place, ref),)
@@ -96,18 +93,6 @@ def _configuration(
     if ref is None:
         return files.of_working_tree(place, left_out)
     return files.of_commit(place, ref, left_out)
-
-
-def _uncompilable(state: "State") -> "Iterable[Diagnostic]":
-    from reconciler.catalog.relations import has_expression
-
-    expressive = [state[key] for key in state if has_expression(state[key])]
-    if not expressive:
-        # What asks the engine need not be imported.
-        return ()
-    from reconciler.reporting.explaining.ranking import uncompilable
-
-    return uncompilable(expressive)
 
 
 def _nothing(place: Path, ref: str | None) -> "Diagnostic":

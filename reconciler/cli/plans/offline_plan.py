@@ -110,7 +110,6 @@ def _loaded(
 ) -> "tuple[State | None, tuple[Diagnostic, ...]]":
     from reconciler.catalog.catalog import load_directory
     from reconciler.cli.trees.working_tree import warn_of_untracked
-    from reconciler.reporting.explaining.ranking import uncompilable
     from reconciler.source.left_out import warnings
     from schemas.entities.diagnostic import Diagnostic
 
@@ -121,9 +120,6 @@ def _loaded(
     )
     configuration = list(read)
     state, found = load_directory(configuration, files.reader(place, ref))
-    if state is not None:
-        refused = tuple(uncompilable(state[key] for key in state))
-        state, found = (None if refused else state), (*found, *refused)
     if not configuration:
         where = str(place) if ref is None else f"{place} at {ref}"
         message = f"there is no configuration: no *.yaml file in {where}"

@@ -27,7 +27,7 @@ from reconciler.reporting.control.waiting import NoCommitError, Waiting
 from reconciler.reporting.explaining.explain import explain
 from reconciler.reporting.explaining.keys import files_named, point_at_keys
 from reconciler.reporting.explaining.question import UnexplainableError
-from reconciler.reporting.explaining.ranking import EngineRouter, uncompilable
+from reconciler.reporting.explaining.ranking import EngineRouter
 from reconciler.source import left_out
 from reconciler.source.git.repository_errors import (
     NoConfigurationError,
@@ -37,7 +37,6 @@ from reconciler.source.git.repository_errors import (
 from reconciler.source.source import Changed, Head, Source, Unsent
 from reconciler.storage.reading.running import Running
 from reconciler.storage.store import Store
-from schemas.changes.plan import Verdict
 from schemas.entities.diagnostic import Diagnostic
 from schemas.entities.entity import KINDS, Entity, EntityKey
 from schemas.entities.secrecy import value_without_secrets
@@ -143,11 +142,6 @@ class ControlAnswers:
                 whole, warnings, _ = await self.proposing.plan(every, commit, lambda *_: {})
                 if whole is not None:
                     plan, found = replace(plan, warnings=whole.warnings), warnings
-            if plan is not None and plan.verdict is None:
-                entities = [each.after for each in plan.changes if each.after is not None]
-                refused = await asyncio.to_thread(next, uncompilable(entities), None)
-                if refused is not None:
-                    plan = replace(plan, verdict=Verdict("prepare", refused.render()))
         except NoConfigurationError as error:
             plan, base = None, self.store.running
             found = [Diagnostic("error", "", 0, 0, str(error))]

@@ -2,20 +2,19 @@
 
 Who matches, and in which order, the engine says (`routing`), on those of the running frontends that
 may match; only the reason why one was beaten by the winner is put into words here. A test compares
-the answers with what workers really do. Called by `reconciler.reporting.explaining.explain`; by
-`plan`, for who inherits; and, for what the engine would not compile, by both `plan` and `validate`.
+the answers with what workers really do. Called by `reconciler.reporting.explaining.explain`, and by
+`plan` for who inherits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from reconciler.catalog.candidates import candidates, covering
-from reconciler.catalog.relations import View, has_expression, listeners_of
+from reconciler.catalog.relations import View, listeners_of
 from reconciler.planning.samples import Sample, UntriedError
 from reconciler.reporting.explaining.question import Asked
-from schemas.entities.diagnostic import Diagnostic
 from schemas.entities.entity import Entity, EntityKey
 from schemas.entities.secrecy import without_secrets
 from schemas.kinds.frontend import Frontend
@@ -38,7 +37,7 @@ class EngineRouter:
     ) -> Sequence[Sequence[str]]:
         """Return the names of those that match each request, the winner first.
 
-        Raises `UntriedError` where the engine does not take one: `uncompilable` tells of that.
+        Raises `UntriedError` where the engine does not take one.
         """
         from routing import (  # noqa: PLC0415  # loads the engine, only for who asks
             PrepareRefusedError,
@@ -60,40 +59,6 @@ class EngineRouter:
             return witnesses(musts, others, states)
         except ValueError:
             return (), False
-
-
-def _ranked(frontends: Iterable[Entity], sample: Sample) -> Sequence[str]:
-    from routing import rank_frontends  # noqa: PLC0415  # loads the engine, only for who asks
-
-    matching, _ = rank_frontends(
-        frontends,
-        hostname=sample.hostname,
-        path=sample.path,
-        query=sample.query,
-        method=sample.method,
-        headers=sample.headers,
-        client=sample.client,
-    )
-    return matching
-
-
-def uncompilable(entities: Iterable[Entity]) -> Iterator[Diagnostic]:
-    """Tell of expressions that the engine would not take, such as one that is too large.
-
-    The language lets through what only a compiler can tell.
-    """
-    expressive = [entity for entity in entities if has_expression(entity)]
-    if not expressive:
-        return
-    from routing import PrepareRefusedError  # noqa: PLC0415  # loads the engine, only for who asks
-
-    sample = Sample("", "/", "", "GET")
-    for entity in expressive:
-        try:
-            _ranked([entity], sample)
-        except PrepareRefusedError as error:
-            where, message = entity.provenance, f"{entity.key}: {error.reason}"
-            yield Diagnostic("error", where.file, where.line, where.column, message)
 
 
 def clusters_of(won: Entity, asked: Asked) -> Sequence[str]:

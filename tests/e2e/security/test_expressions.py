@@ -8,8 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.harness import ports, rawclient
 from tests.harness.daemon import Kakehi
 from tests.harness.repo import Repo
@@ -62,15 +60,42 @@ def test_what_takes_long_to_compile_holds_no_request_up(
     assert asking.longest_s < 1
 
 
-@pytest.mark.parametrize("expression", ["/([a-z]{1000}){100}", r"/(?:\pL{500}){30}"])
-def test_one_that_is_too_large_is_an_error_of_its_line(expression: str, repo: Repo) -> None:
-    document = _document("127.0.0.1:8080", [expression])
-    repo.commit({"kakehi.yaml": document})
-    done = Kakehi(repo).run_cli("validate", str(repo.directory))
-    assert done.returncode == 3, done.stdout + done.stderr
-    said = done.stdout + done.stderr
-    assert "kakehi.yaml:" in said
-    assert "exceeds size limit" in said
+def test_those_that_the_engine_refuses_are_errors_of_their_values(
+    daemons: Callable[..., Kakehi], tmp_path: Path
+) -> None:
+    daemon, address = daemons(Repo(tmp_path / "repository"), workers=1), ports.address()
+    daemon.repo.commit({"kakehi.yaml": _document(address, [])})
+    daemon.start()
+    long = "/([a-z]{1000}){100}" + "a" * 2000
+    many = [long, *(f"/{number}/[9-0]" for number in range(_MANY))]
+    sha = daemon.repo.commit({"kakehi.yaml": _document(address, many)})
+    written = daemon.repo.directory.joinpath("kakehi.yaml").read_text()
+    before = written[: written.index(f'"{long}"')]
+    place = f"kakehi.yaml:{before.count(chr(10)) + 1}:{len(before) - before.rfind(chr(10))}: "
+    directory = str(daemon.repo.directory)
+    told = [
+        daemon.run_cli(*command)
+        for command in (
+            ("validate", directory),
+            ("plan", directory),
+            ("plan", directory, "--from", "HEAD~1"),
+            ("wait", "--commit", sha),
+        )
+    ]
+    assert [done.returncode for done in told] == [3, 3, 3, 6], told
+    for done in told[:3]:
+        found = [each for each in done.stderr.splitlines() if "of the engine: " in each]
+        assert len(found) == 99
+        large = [each for each in done.stderr.splitlines() if each.startswith(place)]
+        assert max(map(len, (*found, *large))) < 250
+        assert "is too large: compiled it takes more than 1 MiB" in large[0]
+        assert "there are more errors in this file" in done.stderr
+    assert "is too large: compiled it takes more than 1 MiB" in told[3].stderr
+    status = daemon.status()
+    refused = str(status)
+    assert place in refused
+    assert "hint" in refused
+    assert len(refused) < 100_000
 
 
 class _Asking:

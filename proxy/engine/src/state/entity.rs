@@ -7,13 +7,11 @@
 pub mod address;
 pub mod check;
 pub mod cidr;
+pub mod expression;
 
 use std::collections::HashMap;
 
-use regex::bytes::Regex;
-use regex::bytes::RegexBuilder;
-use regex_syntax::ParserBuilder;
-
+pub use crate::state::entity::expression::{REGEX_PROGRAM_BYTES_MAX, compile_regex};
 pub use crate::state::kinds::backend::Backend;
 pub use crate::state::kinds::certificate::{Acme, Certificate, Staple};
 pub use crate::state::kinds::cluster::{
@@ -73,34 +71,6 @@ language! {
         pub content_type: String = "text/html; charset=utf-8".to_owned(),
     }
 }
-
-/// Compiles an expression so that it matches a value wholly or not at all.
-///
-/// The engine of `regex` is linear in the length of the value, whatever the expression; what can
-/// still be large is the compiled program, so that is limited.
-pub fn compile_regex(pattern: &str, ignore_case: bool) -> Result<Regex, String> {
-    // Alone first: `a)|(b` would become two balanced groups inside the anchors.
-    ParserBuilder::new()
-        .utf8(false)
-        .case_insensitive(ignore_case)
-        .build()
-        .parse(pattern)
-        .map_err(|error| format!("regex {pattern:?}: {error}"))?;
-    RegexBuilder::new(&format!(r"\A(?:{pattern})\z"))
-        .case_insensitive(ignore_case)
-        .size_limit(REGEX_PROGRAM_BYTES_MAX)
-        .dfa_size_limit(REGEX_CACHE_BYTES_MAX)
-        .build()
-        .map_err(|error| format!("regex {pattern:?}: {error}"))
-}
-
-/// Largest compiled expression. The crate's own default is ten times that, for one expression;
-/// here there may be one per frontend.
-pub const REGEX_PROGRAM_BYTES_MAX: usize = 1 << 20;
-
-/// Largest cache of the lazily built automaton. When it is full, the crate goes on with slower,
-/// still linear means.
-const REGEX_CACHE_BYTES_MAX: usize = 256 << 10;
 
 #[cfg(test)]
 mod tests;

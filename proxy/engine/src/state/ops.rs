@@ -295,7 +295,7 @@ mod tests {
             (frontend("a.test", r#"{"regex":"/(?=a)"}"#), "look-around"),
             (
                 frontend("a.test", r#"{"regex":"(a{1000}){1000}"}"#),
-                "size limit",
+                "more than 1 MiB",
             ),
             (frontend("a.test", r#"{"suffix":""}"#), "suffix"),
             (frontend("a.test", r#"{"ending":"/"}"#), "ending"),
