@@ -14,7 +14,7 @@ from functools import partial
 from itertools import chain, islice
 from typing import NamedTuple
 
-from reconciler.catalog import policies, references
+from reconciler.catalog import fallbacks, policies, references
 from reconciler.catalog.changed_files import FINDINGS_MAX, ChangedFiles
 from reconciler.catalog.circling import circles, questions, rounds
 from reconciler.catalog.matching import heads, identities, matches, shadows
@@ -205,6 +205,7 @@ def _errors(staged: ChangedFiles, keys: Sequence[EntityKey], view: View) -> Iter
     yield from policies.conflicts(keys, view)
     yield from passthroughs.misplaced(keys, view)
     yield from unnamed.sockets(keys, view)
+    yield from fallbacks.to_themselves(keys, view)
 
 
 def _warnings(

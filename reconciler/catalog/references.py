@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
+from reconciler.catalog.fallbacks import served_by
 from reconciler.catalog.relations import (
     LISTEN,
     View,
@@ -121,7 +122,7 @@ def without_backends(changed: Iterable[EntityKey], view: View) -> Iterator[Findi
         if any(weights):
             continue
         why = f"every backend of {key} has the weight 0" if weights else f"{key} has no backends"
-        means = "its frontends get 503"
+        means = served_by(key.name, view) or "its frontends get 503"
         if is_aside(view, key.name):
             means = "no client notices, since it has no share and is at most mirrored to"
         yield Finding("warning", key, (), f"{why}: {means}")
@@ -198,6 +199,10 @@ def _names_written(kind: str, value: Mapping[str, Any]) -> Iterator[tuple[str, l
                 yield "cluster", [mirror.get("cluster")]
         listeners = value.get("listeners")
         yield "listener", (isinstance(listeners, list) and listeners) or [None]
+    elif kind == "cluster":
+        fallback = value.get("fallback")
+        if isinstance(fallback, dict) and "cluster" in fallback:
+            yield "cluster", [fallback["cluster"]]
     asked = value.get("forward_auth")
     if kind in ("policy", "frontend") and isinstance(asked, dict):
         yield "cluster", [asked.get("cluster")]
@@ -259,6 +264,8 @@ def _dangling(
     }.get(target.kind, (target.kind,))
     if key.kind == "policy":
         path = ("forward_auth", "cluster")
+    elif key.kind == "cluster":
+        path = ("fallback", "cluster")
     elif by is not None and (key.kind, target.kind) == ("frontend", "cluster"):
         path = _names_at(by.typed(Frontend), target.name)
     return Finding("error", key, path, f"{key}: there is no {target}", guesses.hint(target))

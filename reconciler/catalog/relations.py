@@ -17,6 +17,7 @@ from schemas.entities.entity import Entity, EntityKey, Mark, canonical_text
 from schemas.entities.material import materials_of, may_name_files
 from schemas.kinds.backend import Backend
 from schemas.kinds.certificate import Certificate
+from schemas.kinds.cluster import Cluster
 from schemas.kinds.frontend import Frontend
 from schemas.kinds.listener import Listener
 from schemas.kinds.policy import Policy
@@ -261,6 +262,8 @@ def waited_for(entity: Entity) -> set[str]:
             return shares.union(filter(None, [says.cluster]), _asked_first(says))
         case "policy":
             return {*_asked_first(entity.typed(Policy))}
+        case "cluster":
+            return {name for name in [fallback_of(entity)] if name is not None}
         case _:
             return set()
 
@@ -283,8 +286,20 @@ def targets(entity: Entity) -> tuple[EntityKey, ...]:
             )
         case "policy":
             return tuple(EntityKey("cluster", name) for name in _asked_first(entity.typed(Policy)))
+        case "cluster":
+            name = fallback_of(entity)
+            return (EntityKey("cluster", name),) if name is not None else ()
         case _:
             return ()
+
+
+def fallback_of(cluster: Entity) -> str | None:
+    """Return the cluster that serves the requests of one without a usable backend."""
+    # Most have none, and this is asked of each.
+    if "fallback" not in cluster.value:
+        return None
+    fallback = cluster.typed(Cluster).fallback
+    return fallback.cluster if fallback is not None else None
 
 
 def _asked_first(says: Frontend | Policy) -> list[str]:

@@ -44,12 +44,13 @@ class PlannedChange(TypedDict):
     from which it takes; `untried`: which of these two may be others, too, as not all could be
     tried; `frontends`: those that a change of a cluster, of a policy, or of a listener's policies
     concerns, the first hundred, and `more_frontends`: how many more; `leaves_no_backend`: its
-    cluster answers 503 from then on; `leads_to_no_backend`: the clusters that do, to which requests
-    come by it that did not before; `without_certificate`: hostnames that have a certificate now,
-    and none until this one is issued; `without_keys`: URLs of keys that have not been fetched yet,
-    without which its requests get 503; `unreached`: why nobody could connect to a backend's Unix
-    socket as things are; `ends_drain`: a drained backend takes requests again, by another name;
-    `drained`: it gets none; `renamed`: what has the same value and the other action.
+    cluster answers 503 from then on, but where `then` says who serves its requests;
+    `leads_to_no_backend`: the clusters that do, to which requests come by it that did not before;
+    `without_certificate`: hostnames that have a certificate now, and none until this one is issued;
+    `without_keys`: URLs of keys that have not been fetched yet, without which its requests get 503;
+    `unreached`: why nobody could connect to a backend's Unix socket as things are; `ends_drain`: a
+    drained backend takes requests again, by another name; `drained`: it gets none; `renamed`: what
+    has the same value and the other action.
     """
 
     action: str
@@ -65,6 +66,7 @@ class PlannedChange(TypedDict):
     frontends: NotRequired[list[str]]
     more_frontends: NotRequired[int]
     leaves_no_backend: NotRequired[bool]
+    then: NotRequired[str]
     leads_to_no_backend: NotRequired[list[str]]
     without_certificate: NotRequired[list[str]]
     without_keys: NotRequired[list[str]]

@@ -12,9 +12,11 @@ from dataclasses import replace
 from heapq import nsmallest
 
 from reconciler.catalog.candidates import covering
+from reconciler.catalog.fallbacks import served_by
 from reconciler.catalog.policies import concerned
 from reconciler.catalog.relations import (
     View,
+    cluster_of,
     is_wide,
     users,
 )
@@ -78,6 +80,7 @@ def consequences(
             frontends=frontends,
             more_frontends=more_frontends,
             leaves_no_backend=change.key in unusable,
+            then=_then(change.key, after, drained) if change.key in unusable else None,
             leads_to_no_backend=leading.to_none(
                 change, inherits.heirs or (), inherits.takes_from or ()
             ),
@@ -98,6 +101,10 @@ def _ends_drain(other: EntityKey | None, change: Change, drained: Collection[str
     if other is None or change.action != "add" or change.key.kind != "backend":
         return False
     return other.name in drained and change.key.name not in drained
+
+
+def _then(backend: EntityKey, after: View, drained: Collection[str]) -> str | None:
+    return served_by(cluster_of(backend), after, drained)
 
 
 def _is_drained(change: Change, drained: Collection[str]) -> bool:
@@ -127,7 +134,9 @@ def _asking(cluster: EntityKey, view: View) -> set[EntityKey]:
     """Return the frontends whose requests go to a cluster, or about which it is asked."""
     named = users(view, cluster)
     policies = {key for key in named if key.kind == "policy"}
-    return (named - policies).union(*(concerned(key, view) for key in policies))
+    # Clusters that fall back to it have frontends of their own.
+    frontends = {key for key in named if key.kind == "frontend"}
+    return frontends.union(*(concerned(key, view) for key in policies))
 
 
 def _inheriting(

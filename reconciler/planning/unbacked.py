@@ -9,19 +9,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 
+from reconciler.catalog.fallbacks import served_by, usable
 from reconciler.catalog.policies import policies_of
 from reconciler.catalog.relations import View, cluster_of, is_aside, waited_for
 from schemas.changes.change import Change
 from schemas.entities.entity import Entity, EntityKey
-from schemas.kinds.backend import Backend
-
-
-def usable(cluster: str, view: View, drained: Collection[str] = ()) -> bool:
-    """Tell whether any backend of a cluster takes new requests."""
-    return any(
-        name not in drained and view[EntityKey("backend", name)].typed(Backend).weight
-        for name in view.names("backend", f"{cluster}/")
-    )
 
 
 def leaving_none(
@@ -44,7 +36,7 @@ def leaving_none(
 
 
 class Leading:
-    """Where requests come to by a change, of which no backend takes any."""
+    """Where requests come to by a change, of which nobody takes any."""
 
     def __init__(self, before: View, after: View, drained: Collection[str]) -> None:
         self._before = before
@@ -78,7 +70,9 @@ class Leading:
         """Of many that lead to one it is looked up once."""
         if cluster not in self._usable:
             is_there = EntityKey("cluster", cluster) in self._after
-            self._usable[cluster] = not is_there or usable(cluster, self._after, self._drained)
+            at = (cluster, self._after, self._drained)
+            served = usable(*at) or served_by(*at) is not None
+            self._usable[cluster] = not is_there or served
         return self._usable[cluster]
 
 

@@ -48,6 +48,8 @@ class Consequence:
     """How many there are beside these."""
     leaves_no_backend: bool = False
     """The cluster has no backend that takes requests any more: 503."""
+    then: str | None = None
+    """Who serves its requests in place of that, in words."""
     leads_to_no_backend: tuple[str, ...] = ()
     """The clusters without one to which it brings requests that did not come there before: 503."""
     without_certificate: tuple[str, ...] = ()
@@ -71,6 +73,7 @@ class Consequence:
             "frontends": list(self.frontends),
             "more_frontends": self.more_frontends,
             "leaves_no_backend": self.leaves_no_backend,
+            "then": self.then,
             "leads_to_no_backend": list(self.leads_to_no_backend),
             "without_certificate": list(self.without_certificate),
             "without_keys": list(self.without_keys),

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from schemas.base import Later, OneOf
+from schemas.base import OneOf
 from schemas.routes.respond import Respond
 from schemas.values.names import Name
 
@@ -30,13 +30,10 @@ FallenBack = Annotated[
     Field(
         description=(
             "What becomes of requests while no backend is usable: all are drained, have the weight "
-            "0, cannot be reached or are not healthy. null: 503, or 502 where one was tried."
+            "0, cannot be reached in as many attempts as there are, or are not healthy. Not of "
+            "those that are mirrored, nor of questions of forward_auth. null: 503, or 502 where "
+            "one was tried."
         ),
         examples=[{"cluster": "maintenance"}],
-    ),
-    Later(
-        counted="kakehi_cluster_fallbacks_total",
-        told="fallback: no backend of shop is usable: cluster maintenance serves it",
-        meanwhile="error_pages of a frontend is the page of 502 and 503",
     ),
 ]

@@ -19,7 +19,12 @@ PlainT = TypeVar("PlainT", bound=Plain)
 
 FIELDS: dict[str, tuple[tuple[str, ...], ...]] = {
     "certificate": (("certificate",), ("private_key",), ("ocsp",)),
-    "cluster": (("tls", "ca"), ("tls", "certificate"), ("tls", "private_key")),
+    "cluster": (
+        ("tls", "ca"),
+        ("tls", "certificate"),
+        ("tls", "private_key"),
+        ("fallback", "respond", "file"),
+    ),
     "frontend": (("respond", "file"), ("basic_auth", "users"), ("jwt", "keys")),
     "listener": (("tls", "client_ca"), ("tls", "client_crl")),
     "policy": (("basic_auth", "users"), ("jwt", "keys")),

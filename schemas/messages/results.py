@@ -193,9 +193,10 @@ class DrainResult(TypedDict):
     `backends` are those that are meant, several where an address was named; `others` the drains of
     another owner that were there before; `without_backend` the clusters that have no backend left
     that takes requests, `unnoticed` those of them from which no client has its answers: they have
-    no share, or are only mirrored to; `unheard` are the workers that do not hear of it and go on
-    as before; `ended` the drains that were over before this answer; `drained`: all are drained;
-    `not_kept` is why the next start will not know of it, null: it will.
+    no share, or are only mirrored to; `served_by` who serves the requests of others; `unheard` are
+    the workers that do not hear of it and go on as before; `ended` the drains that were over before
+    this answer; `drained`: all are drained; `not_kept` is why the next start will not know of it,
+    null: it will.
     """
 
     backend: str
@@ -203,6 +204,7 @@ class DrainResult(TypedDict):
     others: list[DrainOwner]
     without_backend: list[str]
     unnoticed: list[str]
+    served_by: NotRequired[dict[str, str]]
     unheard: list[Unheard]
     ended: list[EndedDrain]
     drained: bool

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.harness import ports, rawclient, wire
+from tests.harness import metrics, ports, rawclient, wire
 from tests.harness.daemon import Kakehi
 from tests.harness.rawbackend import RawBackend
 from tests.harness.repo import Repo
@@ -75,6 +75,7 @@ class Gateway:
         # The lane that answers whatever the hostname, for requests that have none, or two.
         self.anyhost = Lane("anyhost", "anyhost")
         self.addresses["anyhost"] = ports.address()
+        self.admin = ports.address()
         self.daemon = Kakehi(Repo(directory), workers=workers)
         self.daemon.repo.commit({"kakehi.yaml": self.config()})
         self.extensions = 0
@@ -123,6 +124,10 @@ class Gateway:
         )
         return host
 
+    def metric(self, name: str, **labels: str) -> float:
+        """A number of the admin listener, summed over what has these labels."""
+        return metrics.value(self.admin, name, **labels)
+
     def worker_pid(self) -> int:
         return self._workers[0]
 
@@ -155,6 +160,7 @@ class Gateway:
         lanes = sorted(set(self.addresses) - {"anyhost"})
         return {
             "settings": {
+                "admin": self.admin,
                 "access_log": str(self.daemon.access_log),
                 "drain_timeout": "3s",
                 "generation_header": True,

@@ -26,6 +26,18 @@ def scrape(address: str) -> dict[str, float]:
     return sums
 
 
+def value(address: str, name: str, **labels: str) -> float:
+    """Return the sum of a sample over those that have these labels."""
+    with urllib.request.urlopen(f"http://{address}/metrics", timeout=_DEADLINE_S) as response:
+        text = response.read().decode()
+    return sum(
+        sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == name and labels.items() <= sample.labels.items()
+    )
+
+
 def wait_for(address: str, condition: Callable[[dict[str, float]], bool]) -> dict[str, float]:
     """Scrape until the condition holds: what has ended is counted a moment after it is seen."""
     deadline = time.monotonic() + _DEADLINE_S

@@ -221,6 +221,7 @@ def digest(entities: Entities) -> str:
 
 def _cluster(cluster: Cluster) -> dict[str, Any]:
     return {
+        "fallback": None,
         "keep_alive_connections": 1024,
         "limits": {"head_bytes": 65_536, "header_count": 256},
         "load_balancing": "round_robin",

@@ -15,6 +15,7 @@ from reconciler.catalog.relations import (
     HOST,
     PASSED,
     View,
+    fallback_of,
     is_passthrough,
     is_secure,
     listeners_of,
@@ -37,6 +38,9 @@ def misplaced(changed: Iterable[EntityKey], view: View) -> Iterator[Finding]:
             key.kind == "listener" and view.related_under(PASSED, term(key.name, ""))
         ):
             suspects |= users(view, key)
+            # Those of whoever falls back to it.
+            others = {each for each in suspects if each.kind == "cluster"}
+            suspects |= set[EntityKey]().union(*(users(view, each) for each in others))
     for key in sorted(suspects):
         entity = view.get(key)
         if entity is not None and is_passthrough(entity):
@@ -79,8 +83,12 @@ def _check(frontend: Entity, view: View) -> Iterator[Finding]:
             hint = 'name listeners with "protocol: https"'
             yield Finding("error", frontend.key, ("listeners",), message, hint)
     name = frontend.typed(Frontend).cluster
-    cluster = view.get(EntityKey("cluster", name)) if name is not None else None
-    if cluster is not None and cluster.typed(Cluster).tls is not None:
+    first = view.get(EntityKey("cluster", name)) if name is not None else None
+    spare = fallback_of(first) if first is not None else None
+    other = view.get(EntityKey("cluster", spare)) if spare is not None else None
+    for cluster in (first, other):
+        if cluster is None or cluster.typed(Cluster).tls is None:
+            continue
         message = (
             f"{frontend.key} passes TLS on as it comes, and {cluster.key} ({place(cluster)}) would "
             "put TLS around it once more"

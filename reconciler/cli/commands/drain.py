@@ -93,7 +93,7 @@ def drain(
         requests = output.count(result["active"], "request")
         output.line(f"{_named(result)} drained {_until(result)}; {requests} in flight")
         for cluster in result["without_backend"]:
-            means = "its frontends get 503"
+            means = result.get("served_by", {}).get(cluster, "its frontends get 503")
             if cluster in result["unnoticed"]:
                 means = "no client notices"
             output.line(f"no backend of cluster {cluster} takes requests now: {means}")

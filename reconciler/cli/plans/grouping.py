@@ -105,6 +105,7 @@ def _likeness(change: Change) -> str:
     fields: Any = None if change["action"] == "remove" else move(change) or change["fields"]
     names = (
         "leaves_no_backend",
+        "then",
         "leads_to_no_backend",
         "drained",
         "heirs",

@@ -109,7 +109,8 @@ def meaning(changes: list[dict[str, Any]]) -> Iterator[str]:
         yield f"cannot be connected to as things are: {fault}"
     if change.get("leaves_no_backend"):
         left = sorted({each["name"].partition("/")[0] for each in changes})
-        yield f"leaves {_clusters(left)} without a backend that takes requests: 503"
+        then = change.get("then") or "503"
+        yield f"leaves {_clusters(left)} without a backend that takes requests: {then}"
     if clusters := change.get("leads_to_no_backend"):
         yield f"brings requests to {_clusters(clusters)}, without a backend that takes any: 503"
 

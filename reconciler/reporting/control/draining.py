@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 
 from reconciler import log
+from reconciler.catalog.fallbacks import served_by, usable
 from reconciler.catalog.relations import DIAL, cluster_of, is_aside
 from reconciler.patience import within
-from reconciler.planning.unbacked import usable
 from reconciler.reporting.control.refusals import RefusedRequestError, near
 from reconciler.reporting.outcomes import Outcomes
 from reconciler.storage.file.database import DamagedError
@@ -155,16 +155,20 @@ class Draining:
         drained, state = self.drains.names(), self.store.running.state
         clusters = sorted({cluster_of(EntityKey("backend", each)) for each in backends})
         without, unnoticed = list[str](), list[str]()
+        served = dict[str, str]()
         # It is done: that something beside it cannot be read makes no error of it.
         with contextlib.suppress(DamagedError, OSError):
             without = [each for each in clusters if not usable(each, state, drained)]
             unnoticed = [each for each in without if is_aside(state, each)]
+            found = ((each, served_by(each, state, drained)) for each in without)
+            served = {each: by for each, by in found if by is not None}
         return {
             "backend": asked,
             "backends": list(backends),
             "others": [asdict(each) for each in others],  # type: ignore[misc]  # the same fields
             "without_backend": without,
             "unnoticed": unnoticed,
+            "served_by": served,
             "unheard": unheard(self.supervisor, self.overlaying.untold()),
             "ended": list(ended),
             "drained": not self._not_drained(backends),

@@ -11,17 +11,17 @@ from types import MappingProxyType
 from typing import Any
 
 from reconciler.catalog.candidates import passes_tls_on
+from reconciler.catalog.fallbacks import said_of, served_by, usable
 from reconciler.catalog.policies import Leaf, Networks, Word, beyond, levels_of, merged
 from reconciler.catalog.relations import View, is_passthrough, is_secure, listeners_of
 from reconciler.catalog.tls.handshake import Shown, certificates_for
-from reconciler.planning.unbacked import usable
 from reconciler.planning.unreached import fault_of
-from reconciler.reporting.explaining.admission import Seen, Stage
+from reconciler.reporting.explaining.admission import Seen, Stage, Stages, stage
 from reconciler.reporting.explaining.making import Made, arriving, made_of
 from reconciler.reporting.explaining.question import Asked, as_read, asked_by
 from reconciler.reporting.explaining.ranking import clusters_of, rank
 from reconciler.reporting.explaining.slipping import slips_past
-from reconciler.reporting.explaining.stages import Course, stages_of, stages_of_nobody
+from reconciler.reporting.explaining.stages import Course, answered, stages_of, stages_of_nobody
 from reconciler.reporting.explaining.switching import switched_off
 from schemas.clusters.balancing import called
 from schemas.entities.entity import Entity, EntityKey
@@ -139,7 +139,9 @@ def _answered(
         result["status"], words = way.ending
         result["message"] += words
     else:
-        _describe_winner(result, won, clusters_of(won, asked), state, drained, tls_fault)
+        led = clusters_of(won, asked)
+        result["stages"] += [each for name in led for each in _of_cluster(name, state)]
+        _describe_winner(result, won, led, state, drained, tls_fault)
     if way.conditions:
         result["message"] += f", {' and '.join(way.conditions)}"
     return result
@@ -209,6 +211,8 @@ def _describe_winner(
     state: View,
     drained: Sequence[str],
     tls_fault: Callable[[str], str | None],
+    *,
+    may_fall_back: bool = True,
 ) -> None:
     name = clusters[0]
     cluster = state.get(EntityKey("cluster", name)) if len(clusters) == 1 else None
@@ -238,8 +242,7 @@ def _describe_winner(
     if len(clusters) > 1:
         result["message"] += f"one of {len(clusters)} clusters serves it: {', '.join(clusters)}"
     elif not ready:
-        result["status"] = 503
-        result["message"] += f'cluster "{name}" has no backend that takes requests: 503'
+        _describe_none(result, won, (name, may_fall_back), state, drained, tls_fault)
     elif all(each["tls_fault"] for each in ready):
         names = ready[0]["name"] if len(ready) == 1 else f"all {len(ready)} backends"
         result["message"] += f"TLS to {names} failed when it was last tried: 502"
@@ -248,6 +251,41 @@ def _describe_winner(
     else:
         policy = called(cluster.typed(Cluster).load_balancing) if cluster else "round_robin"
         result["message"] += f"one of {len(ready)} backends serves it, by {policy}"
+
+
+def _describe_none(
+    result: ExplainResult,
+    won: Entity,
+    cluster: tuple[str, bool],
+    state: View,
+    drained: Sequence[str],
+    tls_fault: Callable[[str], str | None],
+) -> None:
+    """Tell what becomes of a request of a cluster without a usable backend."""
+    name, may_fall_back = cluster
+    none = f'cluster "{name}" has no backend that takes requests'
+    said = said_of(name, state) if may_fall_back and served_by(name, state, drained) else None
+    if said is None or (said.respond is not None and is_passthrough(won)):
+        result["status"] = 503
+        result["message"] += f"{none}: 503"
+    elif said.cluster is not None:
+        result["message"] += f"{none}, so that its fallback is asked: "
+        at = (state, drained, tls_fault)
+        _describe_winner(result, won, [said.cluster], *at, may_fall_back=False)
+    elif said.respond is not None:
+        result["status"] = 0 if said.respond.close else said.respond.status
+        result["message"] += f"{none}: {answered(said.respond)}"
+
+
+def _of_cluster(name: str, state: View) -> Stages:
+    """Tell what a cluster has done for a request."""
+    cluster, said = state.get(EntityKey("cluster", name)), said_of(name, state)
+    if cluster is None or said is None:
+        return []
+    instead = f"cluster {said.cluster} serves it"
+    if said.respond is not None:
+        instead = answered(said.respond)
+    return [stage("fallback", f"while no backend of {name} is usable, {instead}", cluster)]
 
 
 def _listener(listener: Entity, shown: Shown | None) -> dict[str, Any]:

@@ -179,7 +179,7 @@ def _before(won: Entity, words: Words, seen: Seen) -> Iterator[Step]:
         place = place if seen.made.knows(to) else _place(to)
         yield _sent(won, status, place)
     if frontend.respond is not None:
-        told = _answer(frontend.respond)
+        told = answered(frontend.respond)
         status = 0 if frontend.respond.close else frontend.respond.status
         yield Step(stage("respond", told, won), (status, told))
     if frontend.rewrite is not None and seen.made.end is not None:
@@ -286,7 +286,8 @@ def _path(given: tuple[str, str]) -> str:
     return f"path {text}" if kind == "full" else f"prefix {text}"
 
 
-def _answer(respond: Respond) -> str:
+def answered(respond: Respond) -> str:
+    """Return how a request is answered here."""
     if respond.close:
         return "the connection is closed without an answer"
     what = f" with {len(respond.body.encode())} bytes" if respond.body else ""

@@ -122,6 +122,23 @@ def test_clusters_that_no_client_waits_for() -> None:
         assert found.message == f'cluster "shop" has no backends: {means}'
 
 
+def test_clusters_that_fall_back_are_served_by_others() -> None:
+    spare = entity("cluster", "spare", fallback={"cluster": "shop"})
+    shop = entity("cluster", "shop", fallback={"cluster": "spare"})
+    other = entity("backend", "spare/a", address="127.0.0.1:9003")
+    entities = MemoryView([shop, spare, other])
+    (found,) = references.without_backends([shop.key], entities)
+    assert found.message == ('cluster "shop" has no backends: cluster "spare" serves its requests')
+    assert not list(references.unused([spare.key], [], entities, Written()))
+    # Its own fallback is not asked.
+    entities = MemoryView([shop, spare])
+    (found, _) = references.without_backends([shop.key, spare.key], entities)
+    assert found.message.endswith("its frontends get 503")
+    closed = entity("cluster", "shop", fallback={"respond": {"close": True}})
+    (found,) = references.without_backends([closed.key], MemoryView([closed]))
+    assert found.message.endswith("the connections of its requests are closed")
+
+
 def test_clusters_that_can_serve_nothing() -> None:
     drained = entity("backend", "shop/b", address="127.0.0.1:9002", weight=0)
     entities = MemoryView([SHOP])

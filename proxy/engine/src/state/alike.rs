@@ -7,7 +7,6 @@
 use std::sync::Arc;
 
 use ahash::{AHashMap, AHashSet};
-use rustls::ClientConfig;
 
 use super::entity::{Cluster, Entity, Kind};
 use crate::upstream::ClusterSettings;
@@ -44,20 +43,17 @@ impl Alike {
         one_of(&mut self.lists, list);
     }
 
-    /// The settings of a cluster, which asks its backends for TLS as `tls` says.
+    /// The settings of a cluster, as `make` makes them once for all that are alike.
     pub(super) fn settings(
         &mut self,
         cluster: &Arc<Cluster>,
-        tls: impl FnOnce() -> Result<Option<Arc<ClientConfig>>, String>,
+        make: impl FnOnce() -> Result<ClusterSettings, String>,
     ) -> Result<Arc<ClusterSettings>, String> {
         let place = Arc::as_ptr(cluster).addr();
         if let Some(known) = self.settings.get(&place) {
             return Ok(known.clone());
         }
-        let settings = Arc::new(ClusterSettings {
-            entity: cluster.clone(),
-            tls: tls()?,
-        });
+        let settings = Arc::new(make()?);
         self.settings.insert(place, settings.clone());
         Ok(settings)
     }
@@ -119,6 +115,10 @@ mod tests {
         assert!(Arc::ptr_eq(paths[1], paths[2]));
     }
 
+    fn of(cluster: &Arc<Cluster>) -> ClusterSettings {
+        ClusterSettings::plain(cluster.clone())
+    }
+
     #[test]
     fn clusters_of_one_policy_share_it_and_their_settings() {
         let cluster = |name: &str, value: &str| {
@@ -135,7 +135,7 @@ mod tests {
         let settings: Vec<_> = found
             .iter()
             .map(|entity| match entity {
-                Entity::Cluster(cluster) => alike.settings(cluster, || Ok(None)).unwrap(),
+                Entity::Cluster(cluster) => alike.settings(cluster, || Ok(of(cluster))).unwrap(),
                 _ => panic!("a cluster"),
             })
             .collect();
@@ -148,6 +148,9 @@ mod tests {
         };
         let refused = alike.settings(cluster, || Err("no such file".into()));
         assert_eq!(refused.unwrap_err(), "no such file");
-        assert!(alike.settings(cluster, || Ok(None)).is_ok(), "it has come");
+        assert!(
+            alike.settings(cluster, || Ok(of(cluster))).is_ok(),
+            "it has come"
+        );
     }
 }

@@ -27,6 +27,7 @@ pub use crate::state::kinds::keys::compression::{Compression, Encoding};
 pub use crate::state::kinds::keys::concurrency::Concurrency;
 pub use crate::state::kinds::keys::cors::Cors;
 pub use crate::state::kinds::keys::edits::{Answers, HeaderEdits, Line};
+pub use crate::state::kinds::keys::fallback::Fallback;
 pub use crate::state::kinds::keys::forward_auth::ForwardAuth;
 pub use crate::state::kinds::keys::jwt::{Jwt, TokenIn};
 pub use crate::state::kinds::keys::matching::{PathMatch, Pattern, ValueMatch};

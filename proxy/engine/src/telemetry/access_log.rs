@@ -71,6 +71,8 @@ pub struct Record<'a> {
     pub referer: Option<&'a [u8]>,
     /// Further backends tried.
     pub retries: u32,
+    /// The cluster in whose place it was served, if it was.
+    pub fallback_of: Option<&'a str>,
     /// How it ended, in a word.
     pub outcome: &'a str,
     /// What was wrong in particular, in a word.

@@ -292,6 +292,10 @@ impl Head {
             .iter()
             .map(|(field, _, name)| (field.as_str().to_owned(), json!(name)))
             .collect();
+        let of_clusters: serde_json::Map<_, _> = Field::OF_CLUSTERS
+            .iter()
+            .map(|(field, name)| (field.as_str().to_owned(), json!(name)))
+            .collect();
         let of_policies: serde_json::Map<_, _> = Field::OF_POLICIES
             .iter()
             .map(|(field, name)| (field.as_str().to_owned(), json!(name)))
@@ -305,6 +309,7 @@ impl Head {
             "slot_fields": Field::ALL.map(Field::as_str),
             "slot_fields_of": {
                 SlotKind::Frontend.as_str(): of_frontends,
+                SlotKind::Cluster.as_str(): of_clusters,
                 SlotKind::Policy.as_str(): of_policies,
             },
         });

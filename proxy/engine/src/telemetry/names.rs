@@ -312,6 +312,11 @@ impl Field {
         (Self::Reuses, 429, "responses_429"),
     ];
 
+    /// What a cluster counts in fields that are about a backend alone.
+    pub const OF_CLUSTERS: [(Self, &'static str); 1] = [(Self::FALLBACKS, "fallbacks")];
+    /// Requests of a cluster that another one, or an answer of the configuration, has served in its place.
+    pub const FALLBACKS: Self = Self::ConnectErrors;
+
     /// What a policy counts, and nothing else.
     pub const OF_POLICIES: [(Self, &'static str); 3] = [
         (Self::RATE_LIMITED, "rate_limited"),

@@ -9,6 +9,7 @@ use rustls::ClientConfig;
 use super::backend::Backend;
 use super::balance::{Balancer, Random};
 use super::members::Members;
+use crate::policy::ends::respond::Respond;
 use crate::protocol::h1::HeadLimits;
 use crate::state::digest::Digest;
 use crate::state::entity::{self, ClusterProtocol, LoadBalancing};
@@ -25,9 +26,21 @@ pub struct ClusterSettings {
     pub entity: Arc<entity::Cluster>,
     /// What is asked of backends in handshakes; `None` in clear text.
     pub tls: Option<Arc<ClientConfig>>,
+    /// What requests are answered while no backend can be asked, if that is said.
+    pub answer: Option<Arc<Respond>>,
 }
 
 impl ClusterSettings {
+    /// Those of a cluster that is spoken to in clear text.
+    #[must_use]
+    pub fn plain(entity: Arc<entity::Cluster>) -> Self {
+        Self {
+            entity,
+            tls: None,
+            answer: None,
+        }
+    }
+
     /// Limits of response heads, for the parser.
     #[must_use]
     pub fn head_limits(&self) -> HeadLimits {
@@ -84,10 +97,7 @@ impl Cluster {
     #[must_use]
     pub fn nowhere(metrics: Rc<Metrics>) -> Self {
         let entity = Arc::<entity::Cluster>::default();
-        let settings = ClusterSettings {
-            entity: entity.clone(),
-            tls: None,
-        };
+        let settings = ClusterSettings::plain(entity.clone());
         let entry = Entry::new("", entity::Entity::Cluster(entity), Digest::default());
         Self::new(Arc::new(entry), Arc::new(settings), metrics)
     }
@@ -176,6 +186,7 @@ impl Cluster {
             Arc::new(ClusterSettings {
                 entity: settings.entity.clone(),
                 tls: before.tls.clone(),
+                answer: settings.answer.clone(),
             })
         } else {
             settings

@@ -1,4 +1,5 @@
-//! Requests that are answered here: with a body of the configuration, or by closing the connection.
+//! Requests that are answered here: with a body of the configuration, or by closing the connection. Asked of by the
+//! plan of a frontend, and by a cluster without a backend that could be asked.
 
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use crate::state::entity;
 
 /// What all requests of a frontend get.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::policy) enum Respond {
+pub enum Respond {
     /// This.
     With(u16, Option<Page>),
     /// Nothing.
@@ -17,7 +18,11 @@ pub(in crate::policy) enum Respond {
 }
 
 impl Respond {
-    pub(in crate::policy) fn of<'a>(
+    /// As it is said; `read` gives the content of files.
+    ///
+    /// # Errors
+    /// When a file did not come.
+    pub fn of<'a>(
         respond: &entity::Respond,
         read: impl Fn(&entity::Material) -> Result<entity::Content<'a>, String>,
     ) -> Result<Self, String> {
@@ -41,13 +46,19 @@ impl Respond {
     }
 
     pub(in crate::policy) fn decide(&self) -> Verdict {
-        Verdict::Answer(match self {
+        Verdict::Answer(self.answer())
+    }
+
+    /// The answer.
+    #[must_use]
+    pub fn answer(&self) -> Answer {
+        match self {
             Self::Close => Answer::new(0, Reason::Closed),
             Self::Lost => Answer::new(503, Reason::ContentMissing),
             Self::With(status, page) => Answer {
                 page: page.clone(),
                 ..Answer::new(*status, Reason::Responded)
             },
-        })
+        }
     }
 }

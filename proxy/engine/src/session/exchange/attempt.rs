@@ -166,8 +166,9 @@ impl<D: Driver> Engine<D> {
     }
 
     fn no_backend_left(&mut self, exchange: ExchangeId) {
-        let entry = &self.exchanges[exchange];
-        match entry.tries.connect_failure {
+        let failure = self.exchanges[exchange].tries.connect_failure;
+        match failure {
+            None if self.falls_back(exchange, Outcome::NoBackend) => {}
             None => {
                 self.metrics.add(Counter::Unavailable503Total, 1);
                 self.fail_exchange(exchange, 503, Outcome::NoBackend);
@@ -214,6 +215,9 @@ impl<D: Driver> Engine<D> {
 
     /// Answers an exchange that no backend could be reached for.
     fn give_up_connecting(&mut self, exchange: ExchangeId, failure: Outcome) {
+        if self.falls_back(exchange, failure) {
+            return;
+        }
         let status = match failure {
             Outcome::ConnectTimeout => {
                 self.metrics.add(Counter::GatewayTimeout504Total, 1);

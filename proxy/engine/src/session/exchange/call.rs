@@ -82,6 +82,8 @@ impl<D: Driver> Engine<D> {
         let mut copied = self.pool.take();
         copied.extend_from_slice(match other {
             Some(other) if is_told_otherwise => other,
+            // It was told once more, to whom its own head was not for.
+            None if is_told_otherwise => self.exchanges[id].spare_head().unwrap_or_default(),
             Some(_) | None => &self.exchanges[id].head,
         });
         exchange.keep_head(copied);
@@ -285,7 +287,7 @@ impl<D: Driver> Engine<D> {
 
 impl Body {
     /// Whether its end is told only when it is there.
-    fn has_no_length(&self) -> bool {
+    pub(super) fn has_no_length(&self) -> bool {
         matches!(self, Self::Chunked(_) | Self::UntilClose)
     }
 }

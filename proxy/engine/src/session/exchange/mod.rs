@@ -8,6 +8,7 @@ pub(super) mod attempt;
 pub(super) mod auth;
 pub(super) mod body;
 pub(super) mod call;
+pub(super) mod falling_back;
 pub(super) mod filters;
 pub(super) mod identity;
 mod own;
@@ -34,6 +35,7 @@ use crate::session::engine::Engine;
 use crate::session::exchange::attempt::{Attempt, Tries};
 use crate::session::exchange::auth::authorising::Parked;
 use crate::session::exchange::body::Body;
+use crate::session::exchange::falling_back::Spare;
 use crate::session::exchange::filters::compressing::Compressing;
 use crate::session::exchange::filters::pacing::Pacing;
 use crate::session::exchange::own::{Answer, Asked};
@@ -216,6 +218,8 @@ pub(in crate::session) struct Exchange {
     pub(in crate::session) tries: Tries,
     /// It waits to be let pass, or has been answered instead.
     parked: Option<Box<Parked>>,
+    /// Who serves it where no backend can be asked, if its cluster names somebody.
+    pub(in crate::session) spare: Option<Box<Spare>>,
     /// What repeats it to the mirrors of its frontend, if something does.
     pub(in crate::session) mirrors: Option<Box<Mirrors>>,
     /// The settings that it is served by.
@@ -305,6 +309,7 @@ impl Exchange {
             attempt: None,
             tries: Tries::default(),
             parked: None,
+            spare: None,
             mirrors: None,
             settings: tables.settings.clone(),
             generation_header: tables.generation_header(),
@@ -444,6 +449,7 @@ impl Exchange {
             cluster: Some(&*self.served_by).filter(|_| self.parked.is_none()),
             backend,
             tried: backend.or(self.tries.last().map(Rc::as_ref)),
+            fallen_from: self.fallen_from(),
             outcome: outcome.as_str(),
             reason: limit.or(self.record.reason),
             tally: match is_whole {

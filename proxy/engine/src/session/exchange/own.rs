@@ -25,6 +25,7 @@ use crate::session::exchange::record::{Ended, Glimpse, Record, Tally};
 use crate::session::exchange::{Outcome, hsts_of};
 use crate::session::front::answer::{Head, Part};
 use crate::session::front::asker::Asker;
+use crate::session::ids::ExchangeId;
 use crate::state::entity;
 use crate::state::frontend::Frontend;
 use crate::state::listener::ListenerSettings;
@@ -301,6 +302,7 @@ impl<D: Driver> Engine<D> {
             cluster: None,
             backend: None,
             tried: None,
+            fallen_from: None,
             outcome: answer.outcome,
             reason: answer.limit.as_deref().or(record.reason),
             tally: answer.tally,
@@ -310,6 +312,19 @@ impl<D: Driver> Engine<D> {
             Some(made) => self.send_made(asked.asker, &made),
             None => self.leave_unanswered(asked.asker),
         }
+    }
+
+    /// Answers a request that waits no more, or that no backend can be asked for.
+    pub(super) fn answer_instead(&mut self, id: ExchangeId, answer: Answer, outcome: Outcome) {
+        if let Some(counter) = answer.counter {
+            self.metrics.add(counter, 1);
+        }
+        if !answer.is_silent() {
+            return self.fail_by(id, answer, outcome);
+        }
+        let asker = self.exchanges[id].asker;
+        self.remove_exchange(id, outcome);
+        self.leave_unanswered(asker);
     }
 
     /// Answers bytes that are no request; where the next one would begin is unknown.

@@ -129,6 +129,8 @@ pub(super) struct Ended<'a> {
     pub(super) backend: Option<&'a Backend>,
     /// The one that is named in the log.
     pub(super) tried: Option<&'a Backend>,
+    /// The cluster in whose place another one, or an answer of the configuration, has served it.
+    pub(super) fallen_from: Option<&'a Cluster>,
     /// For the access log.
     pub(super) outcome: &'static str,
     /// The same: what was wrong in particular.
@@ -176,6 +178,7 @@ impl<'a> Ended<'a> {
                 false => given_id,
             },
             retries: record.retries,
+            fallback_of: self.fallen_from.map(Cluster::name),
             outcome: self.outcome,
             reason: self.reason,
         }
@@ -244,6 +247,7 @@ impl<D: Driver> Engine<D> {
             cluster: None,
             backend: None,
             tried: None,
+            fallen_from: None,
             outcome: Outcome::AddressDenied.as_str(),
             reason: None,
             tally: Tally::Apart,

@@ -3,6 +3,7 @@
 //! Rule: a head has one form whatever version it came by. Called by `front` with each that is whole.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::policy::changes::edits::Made;
 use crate::policy::changes::room::Overgrown;
@@ -33,7 +34,7 @@ use crate::state::frontend::{Frontend, Mirror};
 use crate::state::listener::ListenerSettings;
 use crate::telemetry::names::{Counter, Field};
 use crate::tls::client_identity::ClientIdentity;
-use crate::upstream::Cluster;
+use crate::upstream::{Cluster, ClusterSettings};
 
 /// A request that goes to a backend, now or when it has been let pass.
 struct Admitted {
@@ -469,7 +470,11 @@ impl<D: Driver> Engine<D> {
                     .form_for_mirrors()
                     .map(|it| self.head_of(told, as_sent, changes, it));
                 let kept = self.head_of(told, as_sent, changes, form);
+                let spare = self.spare_of(&exchange);
+                let spare_form = spare.as_deref().and_then(|it| it.form_beside(form));
+                let spare_head = spare_form.map(|it| self.head_of(told, as_sent, changes, it));
                 exchange.keep_head(kept);
+                exchange.keep_spare(spare, spare_head);
             }
         }
         let head = &*head;
@@ -550,17 +555,22 @@ impl<D: Driver> Engine<D> {
 
 impl Exchange {
     /// Goes to another cluster than was thought, before any attempt and before its body is read.
-    pub(super) fn go_to(&mut self, cluster: Rc<Cluster>, head: &RequestHead) {
-        if Rc::ptr_eq(&cluster, &self.served_by) {
-            return;
+    pub(super) fn go_to(&mut self, cluster: Rc<Cluster>) {
+        if !Rc::ptr_eq(&cluster, &self.served_by) {
+            let settings = cluster.settings();
+            self.be_served_by(cluster, settings);
         }
+    }
+
+    /// The same, by these settings of it.
+    pub(super) fn be_served_by(&mut self, cluster: Rc<Cluster>, settings: Arc<ClusterSettings>) {
         cluster.begin();
         self.served_by.end();
-        self.cluster = cluster.settings();
+        self.cluster = settings;
         self.head_form = Form::of(self.cluster.is_multiplexed());
         let said = self.merged().and_then(Merged::bounds);
         self.bounds = Bounds::of(said, &self.listener.entity, &self.cluster.entity.timeouts);
-        self.request_chunked = head.body == RequestBody::Chunked && !self.cluster.is_multiplexed();
+        self.request_chunked = self.request.has_no_length() && !self.cluster.is_multiplexed();
         self.served_by = cluster;
     }
 }

@@ -271,6 +271,7 @@ impl<D: Driver> Engine<D> {
         self.pool
             .release(std::mem::take(&mut exchange.head_bytes) as usize);
         self.pool.give(std::mem::take(&mut exchange.head));
+        exchange.give_spare_head_back(&mut self.pool);
     }
 
     /// Sends body, and a head before it if it begins with one; ends the exchange with the body.

@@ -113,6 +113,7 @@ impl<D: Driver> Engine<D> {
         };
         let mut exchange = Exchange::new(parties, record);
         exchange.request = Body::UntilClose;
+        exchange.spare = self.spare_of(&exchange);
         // Nothing of ours can be said on a connection whose keys are not ours.
         exchange.reply = Reply::Tunnel { ended: false };
         self.metrics.add(Counter::PassthroughsTotal, 1);

@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::keys::fallback::Fallback;
 use super::language::defaulted;
-use super::registry::{self, Compiling, Swap, Value};
+use super::registry::{self, Compiling, Kind, Needs, Swap, Value};
+use crate::policy::ends::respond::Respond;
 use crate::state::entity::check::{CONNECTIONS_MAX, HEADER_COUNT, TIMEOUT_MS};
 use crate::state::entity::check::{is_hostname, material, within};
 use crate::state::entity::{Entity, Material};
@@ -38,6 +40,8 @@ pub enum ProxyProtocol {
 defaulted! {
     /// A named set of interchangeable backends and its policy.
     pub struct Cluster {
+        /// What becomes of requests while no backend can be asked.
+        pub fallback: Option<Box<Fallback>> = None,
         /// Idle upstream connections kept per backend and worker.
         pub keep_alive_connections: u32 = 1024,
         /// Hard limits of its responses.
@@ -132,6 +136,7 @@ impl Value for Cluster {
         if self.protocol == ClusterProtocol::H2 && self.proxy_protocol.is_some() {
             return Err("proxy_protocol: over h2 many clients share a connection".to_owned());
         }
+        self.fallback.as_ref().map_or(Ok(()), |it| it.check())?;
         self.tls.as_ref().map_or(Ok(()), upstream_tls)?;
         let timeouts = &self.timeouts;
         within("timeouts.connect", timeouts.connect, TIMEOUT_MS)?;
@@ -139,6 +144,15 @@ impl Value for Cluster {
         within("timeouts.response_body", timeouts.response_body, TIMEOUT_MS)?;
         within("timeouts.response_head", timeouts.response_head, TIMEOUT_MS)?;
         within("timeouts.tunnel", timeouts.tunnel, TIMEOUT_MS)
+    }
+
+    fn needs<'a>(&'a self, _name: &'a str) -> Needs<'a> {
+        let fallback = self.fallback.as_ref();
+        let cluster = fallback.and_then(|it| it.cluster.as_deref());
+        Needs {
+            one: cluster.map(|name| (Kind::Cluster, name)),
+            ..Needs::default()
+        }
     }
 
     fn compile(
@@ -156,7 +170,15 @@ impl Value for Cluster {
                     registry::material(materials, wanted)
                 })
             });
-            asked.transpose()
+            let respond = self.fallback.as_ref().and_then(|it| it.respond.as_ref());
+            let answer = respond.map(|it| {
+                Respond::of(it, |wanted| registry::material(materials, wanted)).map(Arc::new)
+            });
+            Ok(ClusterSettings {
+                entity: shared.clone(),
+                tls: asked.transpose()?,
+                answer: answer.transpose()?,
+            })
         })
     }
 

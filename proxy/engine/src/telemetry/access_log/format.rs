@@ -61,6 +61,10 @@ impl Formatter {
         optional(b",\"user_agent\":", record.user_agent, out);
         optional(b",\"referer\":", record.referer, out);
         number(b",\"retries\":", u64::from(record.retries), out);
+        // Few are any cluster's but their own.
+        if let Some(cluster) = record.fallback_of {
+            text(b",\"fallback_of\":", cluster.as_bytes(), out);
+        }
         text(b",\"outcome\":", record.outcome.as_bytes(), out);
         optional(b",\"reason\":", record.reason.map(str::as_bytes), out);
         out.extend_from_slice(b"}\n");

@@ -367,7 +367,7 @@ impl<D: Driver> Engine<D> {
         if let Some(parked) = &mut exchange.parked {
             parked.limit = answer.limit.take();
         }
-        self.answer_parked(id, answer, outcome);
+        self.answer_instead(id, answer, outcome);
     }
 
     /// Has the lines of an answer go by who asks, where that is known.
@@ -450,9 +450,13 @@ impl<D: Driver> Engine<D> {
         let (told, changes) = ((asker, &*listener, &request_id[..]), changes.as_deref());
         let head = self.head_of(told, as_sent, changes, form);
         let for_mirrors = other_form.map(|it| self.head_of(told, as_sent, changes, it));
-        self.pool.hold(head.len());
+        let spare = self.spare_of(&self.exchanges[id]);
+        let spare_form = spare.as_deref().and_then(|it| it.form_beside(form));
+        let spare_head = spare_form.map(|it| self.head_of(told, as_sent, changes, it));
         let exchange = &mut self.exchanges[id];
         exchange.keep_head(head);
+        exchange.keep_spare(spare, spare_head);
+        self.pool.hold(exchange.head_bytes as usize);
         // Those that were there when it came may have been taken out meanwhile.
         exchange.backends = exchange.served_by.backends();
         self.await_request_body(id);
@@ -486,7 +490,7 @@ impl<D: Driver> Engine<D> {
             None => lines,
         };
         if let Some(cluster) = cluster {
-            exchange.go_to(cluster, head);
+            exchange.go_to(cluster);
         }
         if let Some(keys) = &changes.crowd {
             self.in_flight.enter(keys);
@@ -494,19 +498,6 @@ impl<D: Driver> Engine<D> {
             exchange.crowd = Some([&before[..], keys].concat().into());
         }
         Ok(())
-    }
-
-    /// Answers a request that waits no more.
-    fn answer_parked(&mut self, id: ExchangeId, answer: Answer, outcome: Outcome) {
-        if let Some(counter) = answer.counter {
-            self.metrics.add(counter, 1);
-        }
-        if !answer.is_silent() {
-            return self.fail_by(id, answer, outcome);
-        }
-        let asker = self.exchanges[id].asker;
-        self.remove_exchange(id, outcome);
-        self.leave_unanswered(asker);
     }
 
     /// A refusal leaves as the answer of a backend does. Of a call of gRPC the status says it, and not a page.

@@ -8,6 +8,7 @@ pub mod compression;
 pub mod concurrency;
 pub mod cors;
 pub mod edits;
+pub mod fallback;
 pub mod forward_auth;
 pub mod jwt;
 pub mod matching;
