@@ -8,9 +8,11 @@ pub(super) mod attempt;
 pub(super) mod auth;
 pub(super) mod body;
 pub(super) mod call;
+mod counted;
 pub(super) mod falling_back;
 pub(super) mod filters;
 pub(super) mod identity;
+mod outcome;
 mod own;
 pub(super) mod record;
 mod request;
@@ -50,119 +52,7 @@ use crate::state::tables::Tables;
 use crate::telemetry::names::Counter;
 use crate::upstream::{Backend, BackendSet, Cluster, ClusterSettings};
 
-/// How an exchange ended, for the access log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::session) enum Outcome {
-    Complete,
-    ClientAborted,
-    RequestTimeout,
-    RequestMalformed,
-    RequestTooLarge,
-    NoFrontend,
-    NoBackend,
-    Overloaded,
-    Exhausted,
-    ConnectFailed,
-    ConnectTimeout,
-    TlsFailed,
-    NotHttp2,
-    ResponseTimeout,
-    ResponseMalformed,
-    BackendAborted,
-    Overdue,
-    Drained,
-    WriteTimeout,
-    TunnelClosed,
-    UpgradeRefused,
-    WebSocketVersion,
-    AddressDenied,
-    Unauthenticated,
-    TooManyPasswords,
-    TokenMissing,
-    TokenRefused,
-    TokenInsufficient,
-    TokenKeysMissing,
-    ContentMissing,
-    RateLimited,
-    Crowded,
-    PreflightAnswered,
-    OriginRefused,
-    CertificateMissing,
-    CertificateRefused,
-    AmbiguousPath,
-    Misdirected,
-    TooEarly,
-    TraceRefused,
-    Redirected,
-    Responded,
-    Closed,
-    RewriteRefused,
-    Overgrown,
-    Loop,
-    AuthorisationRefused,
-    AuthorisationFailed,
-    ChallengeAnswered,
-    Intercepted,
-    InternalError,
-}
-
-impl Outcome {
-    pub(in crate::session) fn as_str(self) -> &'static str {
-        match self {
-            Self::Complete => "ok",
-            Self::ClientAborted => "client_aborted",
-            Self::RequestTimeout => "request_timeout",
-            Self::RequestMalformed => "request_malformed",
-            Self::RequestTooLarge => "request_too_large",
-            Self::NoFrontend => "no_frontend",
-            Self::NoBackend => "no_backend",
-            Self::Overloaded => "overloaded",
-            Self::Exhausted => "exhausted",
-            Self::ConnectFailed => "connect_failed",
-            Self::ConnectTimeout => "connect_timeout",
-            Self::TlsFailed => "tls_failed",
-            Self::NotHttp2 => "not_http2",
-            Self::ResponseTimeout => "response_timeout",
-            Self::ResponseMalformed => "response_malformed",
-            Self::BackendAborted => "backend_aborted",
-            Self::Overdue => "request_overdue",
-            Self::Drained => "drained",
-            Self::WriteTimeout => "write_timeout",
-            Self::TunnelClosed => "tunnel_closed",
-            Self::UpgradeRefused => "upgrade_refused",
-            Self::WebSocketVersion => "websocket_version",
-            Self::Unauthenticated => "unauthenticated",
-            Self::TooManyPasswords => "too_many_passwords",
-            Self::TokenMissing => "token_missing",
-            Self::TokenRefused => "token_refused",
-            Self::TokenInsufficient => "token_insufficient",
-            Self::TokenKeysMissing => "token_keys_missing",
-            Self::ContentMissing => "content_missing",
-            Self::AddressDenied => "address_denied",
-            Self::Crowded => "crowded",
-            Self::RateLimited => "rate_limited",
-            Self::PreflightAnswered => "preflight_answered",
-            Self::OriginRefused => "origin_refused",
-            Self::CertificateMissing => "certificate_missing",
-            Self::CertificateRefused => "certificate_refused",
-            Self::AmbiguousPath => "ambiguous_path",
-            Self::Misdirected => "misdirected",
-            Self::TooEarly => "too_early",
-            Self::TraceRefused => "trace_refused",
-            Self::Redirected => "redirected",
-            Self::Responded => "responded",
-            Self::Closed => "closed",
-            Self::RewriteRefused => "rewrite_refused",
-            Self::Overgrown => "edited_head_too_large",
-            Self::Loop => "loop",
-            Self::AuthorisationRefused => "authorisation_refused",
-            Self::AuthorisationFailed => "authorisation_failed",
-            Self::ChallengeAnswered => "challenge_answered",
-            Self::Intercepted => "intercepted",
-            Self::InternalError => "internal_error",
-        }
-    }
-}
+pub(in crate::session) use outcome::Outcome;
 
 /// How far the answer to a request has come.
 pub(in crate::session) enum Reply {

@@ -8,12 +8,10 @@ use std::sync::Arc;
 use crate::policy::changes::edits::Made;
 use crate::policy::changes::room::Overgrown;
 use crate::policy::facts::Facts;
-use crate::policy::guards::jwt::token::Fault;
 use crate::policy::limits::bounds::Bounds;
-use crate::policy::limits::refused::policy_of;
 use crate::policy::merged::Merged;
 use crate::policy::plan::Changes;
-use crate::policy::{self, Page, Reason, Step};
+use crate::policy::{self, Page, Step};
 use crate::protocol::h1::forward::{Changed, Forward};
 use crate::protocol::h1::reply::DEFAULT_CONTENT_TYPE;
 use crate::protocol::h1::request::RequestHead;
@@ -32,7 +30,7 @@ use crate::session::front::asker::Asker;
 use crate::session::ids::ExchangeId;
 use crate::state::frontend::{Frontend, Mirror};
 use crate::state::listener::ListenerSettings;
-use crate::telemetry::names::{Counter, Field};
+use crate::telemetry::names::Counter;
 use crate::tls::client_identity::ClientIdentity;
 use crate::upstream::{Cluster, ClusterSettings};
 
@@ -255,47 +253,6 @@ impl<D: Driver> Engine<D> {
                 frontend,
                 Answer::taken(500, Outcome::InternalError),
             )),
-        }
-    }
-
-    /// Counts what more than the status is counted of a refusal.
-    pub(super) fn count_refusal(&self, answer: &policy::Answer) {
-        if answer.reason == Reason::TokenRefused(Fault::UnknownKey) {
-            self.metrics.add(Counter::TokensUnknownKeyTotal, 1);
-        }
-        let field = match answer.reason {
-            Reason::RateLimited => Field::RATE_LIMITED,
-            Reason::Crowded => Field::CROWDED,
-            _ => return,
-        };
-        let policy = answer.limit.as_deref().and_then(policy_of);
-        if let Some(policy) = policy {
-            self.tables.count_for(policy, field);
-        }
-    }
-
-    /// Takes over how many signatures were looked at.
-    pub(super) fn count_tokens(&self) {
-        let looked = self.tokens.take_count();
-        self.metrics.add(Counter::TokensVerifiedTotal, looked);
-    }
-
-    /// Takes over what the meter has counted.
-    pub(super) fn count_rates(&self) {
-        let [evicted, crowded_out, spared] = self.meter.take_counts();
-        let refused = self.refused.take_count();
-        self.metrics.add(Counter::RateLimitedTotal, refused);
-        self.metrics.add(Counter::RateKeysEvictedTotal, evicted);
-        self.metrics.add(Counter::RateKeysRefusedTotal, crowded_out);
-        self.metrics.add(Counter::RateLimitDryRunTotal, spared);
-        let (alone, is_alone) = self.in_flight.take_alone();
-        self.metrics.add(Counter::ConcurrencyAloneTotal, alone);
-        self.metrics
-            .set(Counter::ConcurrencyAloneNow, is_alone.into());
-        if spared > 0 {
-            for policy in self.meter.take_spared() {
-                self.tables.count_for(&policy, Field::DRY_RUN);
-            }
         }
     }
 
