@@ -49,6 +49,8 @@ FETCHED = "fetched"
 """URL and the file with whom to trust, "" without one → who needs what is there."""
 CLEAR = "clear"
 """No term → listeners that do not."""
+BYTES = "bytes"
+"""No term → listeners of which nothing is read."""
 ORDERED = "ordered"
 """No term → certificates that come from an authority."""
 FILE = "file"
@@ -135,6 +137,8 @@ def relations_of(entity: Entity, machine: Machine = NOTHING_HERE) -> Iterator[Re
             yield from _of_frontend(entity)
         case "listener":
             yield Relation(SECURE if is_secure(entity) else CLEAR, "")
+            if is_bytes(entity):
+                yield Relation(BYTES, "")
         case "certificate":
             yield from (Relation(COVER, name) for name in dict.fromkeys(hostnames(entity)))
             if is_ordered(entity):
@@ -342,6 +346,21 @@ def dialled(entity: Entity) -> tuple[str, ...]:
 def is_secure(entity: Entity) -> bool:
     """Tell whether an entity is a listener that speaks TLS."""
     return entity.key.kind == "listener" and entity.typed(Listener).tls is not None
+
+
+def is_bytes(entity: Entity | None) -> bool:
+    """Tell whether an entity is a listener of which nothing is read."""
+    if entity is None or entity.key.kind != "listener":
+        return False
+    return entity.typed(Listener).is_bytes
+
+
+def passes_unread(frontend: Entity, view: View) -> bool:
+    """Tell whether nothing is read of what a frontend takes: TLS, or all of its listeners."""
+    if is_passthrough(frontend):
+        return True
+    listeners = (view.get(EntityKey("listener", name)) for name in listeners_of(frontend))
+    return any(map(is_bytes, listeners))
 
 
 def default_certificate(listener: Entity | None) -> str | None:

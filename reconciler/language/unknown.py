@@ -52,7 +52,7 @@ def _meant(kind: str, loc: tuple[int | str, ...], value: Any) -> str:
     """Return the question for a known key, with its form where the value has another one."""
     name = str(loc[-1])
     asked = f'did you mean "{name}"?'
-    later = until_then(kind, loc)
+    later = until_then(kind, loc, wholly=True)
     if later:
         return f'did you mean "{name}"{later}'
     one = one_text(kind, loc, value)

@@ -212,8 +212,13 @@ def sentence(word: str, place: str) -> str | None:
     return f"{said.text.removesuffix('?')}{later}" if later else said.text
 
 
-def until_then(kind: str, loc: tuple[int | str, ...]) -> str:
-    """Return what follows the name of a key that does not work yet; nothing for others."""
+def until_then(kind: str, loc: tuple[int | str, ...], *, wholly: bool = False) -> str:
+    """Return what follows the name of a key that does not work yet; nothing for others.
+
+    `wholly`: nor of those some of whose values work.
+    """
     field = field_at(kind, loc)
     mark = later_of(field) if field is not None else None
+    if wholly and mark is not None and mark.has is not None:
+        return ""
     return "" if mark is None else f", which is not there yet: {mark.meanwhile}"

@@ -11,7 +11,8 @@ from schemas.values.names import Address, Name, Network, Policies, SortedUnique
 from schemas.values.units import Duration, Measured
 
 _PROTOCOLS = ("http", "https", "tcp", "tls", "udp")
-_THERE = ("http", "https")
+_HTTP = ("http", "https")
+_THERE = (*_HTTP, "tcp", "tls")
 _OVER_TLS = ("https", "tls")
 _PROFILES = ("intermediate", "modern")
 _CLIENT_AUTH = ("optional", "required")
@@ -30,7 +31,7 @@ def _protocol(value: object) -> str:
         hint = 'did you mean "https"? What is no HTTP within TLS is "tls"'
     elif value in ("stream", "raw", "l4", "mode tcp"):
         hint = 'did you mean "tcp"?'
-    raise fault(f'expected "http" or "https", not {shown(value)}', hint)
+    raise fault(f'expected "http", "https", "tcp" or "tls", not {shown(value)}', hint)
 
 
 def _is_there(protocol: object) -> bool:
@@ -73,11 +74,6 @@ class ListenerTls(Model):
                 "it offers any. An empty list: whatever it is. https has h2 and http/1.1."
             ),
             examples=[["imap"]],
-        ),
-        Later(
-            counted="kakehi_handshakes_failed_total",
-            told="handshake: ALPN imap",
-            meanwhile="protocol https offers h2 and http/1.1",
         ),
     ] = Field(default_factory=no_items)
     client_auth: Annotated[
@@ -278,12 +274,9 @@ class Listener(Kind):
             )
         ),
         Later(
-            counted="kakehi_listener_sessions_total, kakehi_listener_flows",
-            told="listener postgres: what comes goes to cluster postgres as it is",
-            meanwhile=(
-                "passthrough: true of a frontend passes TLS on by its hostname, at a listener with "
-                "protocol https"
-            ),
+            counted="kakehi_listener_flows",
+            told="listener dns: what comes goes to cluster dns as it is",
+            meanwhile="of what is no HTTP there are tcp and tls, and datagrams do not pass",
             has=_is_there,
             narrows={"enum": list(_THERE)},
             decides=True,
@@ -364,7 +357,7 @@ class Listener(Kind):
         if protocol == "udp" and self.proxy_protocol:
             hint = 'remove "proxy_protocol"'
             raise fault("proxy_protocol: a datagram begins no connection", hint)
-        said = self.value() if protocol not in _THERE else {}
+        said = self.value() if protocol not in _HTTP else {}
         for key in sorted(said.keys() & _OF_HTTP):
             message = f"{key}: behind protocol {protocol} nothing is known of HTTP"
             raise fault(message, f'remove "{key}"', (key, KEY))
@@ -373,3 +366,8 @@ class Listener(Kind):
                 message = f"{each}: behind protocol {protocol} nothing is known of HTTP"
                 raise fault(message, f'remove "{each}"', (key, each, KEY))
         return self
+
+    @property
+    def is_bytes(self) -> bool:
+        """Whether what comes goes on as it is, and nothing of it is read."""
+        return self.protocol not in _HTTP

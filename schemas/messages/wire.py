@@ -21,10 +21,10 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from schemas.messages.frames import DESCRIPTORS_MAX, WireError, framed
 
-PROTOCOL = 42
+PROTOCOL = 43
 """Grows with every change of these messages that the other side would not understand."""
 
-LANGUAGE = "a4d163712623922f"
+LANGUAGE = "797145e58fcaafdd"
 """What the language of this version is called: `language` of `schemas.describing.jsonschema`.
 
 Written down, since it takes a tenth of a start to find; a test holds both together.

@@ -265,7 +265,7 @@ def test_both_have_the_same_default(
         ("cluster", {"load_balancing": "maglev"}),
         ("backend", {"address": "127.0.0.1:1", "priority": 1}),
         ("backend", {"address": "app.internal:80"}),
-        ("listener", {"address": "127.0.0.1:1", "protocol": "tcp"}),
+        ("listener", {"address": "127.0.0.1:1", "protocol": "udp"}),
         ("settings", {"resolver": {}}),
     ],
 )

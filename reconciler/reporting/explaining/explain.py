@@ -13,7 +13,7 @@ from typing import Any
 from reconciler.catalog.candidates import passes_tls_on
 from reconciler.catalog.fallbacks import said_of, served_by, usable
 from reconciler.catalog.policies import Leaf, Networks, Word, beyond, levels_of, merged
-from reconciler.catalog.relations import View, is_passthrough, is_secure, listeners_of
+from reconciler.catalog.relations import View, is_bytes, is_secure, listeners_of, passes_unread
 from reconciler.catalog.tls.handshake import Shown, certificates_for
 from reconciler.planning.unreached import fault_of
 from reconciler.reporting.explaining.admission import Seen, Stage, Stages, stage
@@ -124,10 +124,10 @@ def _answered(
         result["lost"] = [] if refusing else result["lost"]
         return result
     if won is None:
-        said = merged(beyond(min(names), state))
-        return _not_taken(result, said, secure=bool(secure))
-    if is_passthrough(won):
-        result["message"] += "TLS is passed on unread; "
+        return _not_taken(result, names, listeners, state)
+    if passes_unread(won, state):
+        what = "bytes pass" if any(map(is_bytes, listeners)) else "TLS is passed on"
+        result["message"] += f"{what} unread; "
     elif (slip := slips_past(won, asked, written, names, passing, state)) is not None:
         result["status"] = 400
         result["message"] += slip
@@ -165,12 +165,13 @@ def _way(
     listeners = arriving(won, names, state)
     words = _words(won, names, state)
     made = Made()
-    if not is_passthrough(won):
+    is_unread = passes_unread(won, state)
+    if not is_unread:
         made = made_of(won, words, listeners, written, secure=secure)
     seen = Seen(
         made,
         secure,
-        listener=None if is_passthrough(won) else listeners[0],
+        listener=None if is_unread else listeners[0],
         method=written.method,
         client=written.client,
         preflight_of=written.preflight_of,
@@ -187,7 +188,14 @@ def _as_read_by(listeners: Sequence[Entity], asked: Asked) -> Asked:
     return as_read(asked, merge_slashes=not keeping, head_bytes=head_bytes)
 
 
-def _not_taken(result: ExplainResult, said: Mapping[Leaf, Word], *, secure: bool) -> ExplainResult:
+def _not_taken(
+    result: ExplainResult, names: set[str], listeners: Sequence[Entity], state: View
+) -> ExplainResult:
+    if any(map(is_bytes, listeners)):
+        result["message"] += "no frontend takes it: the connection is closed"
+        return result
+    said = merged(beyond(min(names), state))
+    secure = any(map(is_secure, listeners))
     result["status"] = 404
     result["stages"] = stages_of_nobody(said, secure=secure, status=404)
     result["message"] += "no frontend matches: the proxy answers 404"
@@ -198,7 +206,7 @@ def _words(won: Entity, names: set[str], state: View) -> Mapping[Leaf, Word]:
     """What counts for a frontend where the request arrives."""
     listener = min(names & set(listeners_of(won)))
     words = merged(levels_of(won, listener, state))
-    if is_passthrough(won):
+    if passes_unread(won, state):
         # Of what passes unread it is known who has sent it.
         return {leaf: word for leaf, word in words.items() if isinstance(word.said, Networks)}
     return words
@@ -265,7 +273,7 @@ def _describe_none(
     name, may_fall_back = cluster
     none = f'cluster "{name}" has no backend that takes requests'
     said = said_of(name, state) if may_fall_back and served_by(name, state, drained) else None
-    if said is None or (said.respond is not None and is_passthrough(won)):
+    if said is None or (said.respond is not None and passes_unread(won, state)):
         result["status"] = 503
         result["message"] += f"{none}: 503"
     elif said.cluster is not None:
@@ -308,7 +316,8 @@ def _listener(listener: Entity, shown: Shown | None) -> dict[str, Any]:
 def _listeners(asked: Asked, state: View) -> tuple[list[Entity], str]:
     """The listeners that the URL can arrive at, and what is to be said about them."""
     every = [state[EntityKey("listener", name)] for name in state.names("listener")]
-    speaking = [each for each in every if asked.scheme in (None, each.typed(Listener).protocol)]
+    spoken = ("http", "https") if asked.scheme is None else (asked.scheme,)
+    speaking = [each for each in every if each.typed(Listener).protocol in spoken]
     wanted = asked.port
     if wanted is None:
         wanted = 443 if asked.scheme == "https" else 80

@@ -16,6 +16,8 @@ from schemas.values.names import ascii_hostname
 
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _FOREIGN = re.compile(r"[^\x00-\x7f]+")
+# Listeners that read nothing of what comes; no port is the usual one there.
+_BYTES = ("tcp", "tls")
 _SHOWN_CHARS_MAX = 100
 _DIGITS_MAX = 20
 _CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
@@ -71,8 +73,11 @@ def asked_by(request: ExplainRequest) -> Asked:
         port = parts.port
     except ValueError as error:
         raise UnexplainableError(f"{request.url!r} is not a URL: {error}") from None
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if parts.scheme not in ("http", "https", *_BYTES) or not parts.hostname:
         raise UnexplainableError(f"{request.url!r} is not an http URL with a hostname")
+    if parts.scheme in _BYTES and port is None:
+        example = f"{parts.scheme}://{parts.hostname}:5432"
+        raise UnexplainableError(f"{request.url!r} has no port, like {example}")
     name = _ascii(parts.hostname, request.url)
     headers = [_header(each) for each in request.headers]
     client = _address(request.client_address)

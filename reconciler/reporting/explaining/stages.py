@@ -166,14 +166,14 @@ def _lines(name: str, edit: Edit, made: Made) -> Iterator[str]:
 def _before(won: Entity, words: Words, seen: Seen) -> Iterator[Step]:
     """Yield the stages that may answer, each with the end that a request has there."""
     frontend = won.typed(Frontend)
-    if seen.method == "TRACE" and not frontend.methods and not frontend.passthrough:
+    if seen.method == "TRACE" and not frontend.methods and seen.listener is not None:
         told = "TRACE is answered here, since the frontend does not name it: 405"
         yield Step(stage("methods", told, won), (405, told))
     yield from sizes(words, seen)
     to = frontend.redirect
     if to == "https" and seen.made.to_tls is not None:
         yield _sent(won, *seen.made.to_tls)
-    yield from asked_for(words, seen, unread=frontend.passthrough)
+    yield from asked_for(words, seen, unread=seen.listener is None)
     if isinstance(to, Redirect):
         status, place = seen.made.end or (to.status, None)
         place = place if seen.made.knows(to) else _place(to)

@@ -36,6 +36,7 @@ def test_the_full_value_has_every_default() -> None:
 def test_tls_comes_with_https() -> None:
     secure = Listener.model_validate({**ADDRESS, "protocol": "https"})
     assert secure.in_full()["tls"] == {
+        "alpn": [],
         "client_auth": "required",
         "client_ca": None,
         "client_crl": None,
@@ -80,7 +81,7 @@ def test_h2c_is_for_clear_text() -> None:
 @pytest.mark.parametrize(
     ("field", "value", "sentence"),
     [
-        ("protocol", "quic", 'expected "http" or "https", not "quic"'),
+        ("protocol", "quic", 'expected "http", "https", "tcp" or "tls", not "quic"'),
         ("limits", {"connections": 0}, "0 is too small: it must be at least 1"),
         ("limits", {"connections": 1_000_001}, "1000001 is too large"),
         ("limits", {"header_count": 1001}, "1001 is too large"),

@@ -76,6 +76,8 @@ pub(super) struct Secure {
     peer_ended: bool,
     /// Why it can go on no more.
     fault: Option<TlsFault>,
+    /// What it was asked for, where that is needed when it is open.
+    name: Option<Box<str>>,
 }
 
 impl Transport {
@@ -120,6 +122,21 @@ impl Transport {
     pub(super) fn restart_tls(&mut self, config: Arc<ServerConfig>) {
         if let (Self::Tls(secure), Ok(tls)) = (self, UnbufferedServerConnection::new(config)) {
             secure.machine = Machine::Server(Box::new(tls));
+        }
+    }
+
+    /// Keeps the name that a client has asked for.
+    pub(super) fn keep_name(&mut self, name: &str) {
+        if let Self::Tls(secure) = self {
+            secure.name = Some(name.into());
+        }
+    }
+
+    /// Takes that name.
+    pub(super) fn take_name(&mut self) -> Option<Box<str>> {
+        match self {
+            Self::Plain(_) | Self::Gone => None,
+            Self::Tls(secure) => secure.name.take(),
         }
     }
 
@@ -350,6 +367,7 @@ impl Secure {
             early: false,
             peer_ended: false,
             fault: None,
+            name: None,
         }
     }
 

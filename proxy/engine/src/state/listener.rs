@@ -14,6 +14,7 @@ use crate::policy::merged::Merged;
 use crate::protocol::h1::{HeadLimits, Slashes};
 use crate::routing::table::Table;
 use crate::runtime::driver::Token;
+use crate::runtime::socket::duplicate;
 use crate::state::kinds::registry::Runs;
 use crate::tls::policy::Agreements;
 
@@ -185,6 +186,16 @@ impl Listener {
     #[must_use]
     pub fn settings(&self) -> Rc<ListenerSettings> {
         self.settings.borrow().clone()
+    }
+
+    /// Its socket once more, where what comes is from now on something else: connections that are there end as
+    /// they began, by a listener of their own. Without a descriptor to spare they go on as what they are.
+    #[must_use]
+    pub fn socket_for(&self, protocol: entity::ListenerProtocol) -> Option<OwnedFd> {
+        let now = self.settings.borrow().entity.protocol;
+        (now.is_bytes() != protocol.is_bytes())
+            .then(|| duplicate(self.raw_socket()?).ok())
+            .flatten()
     }
 
     /// Has other policies hold; requests that are in flight are served by those of before.

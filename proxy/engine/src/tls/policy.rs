@@ -100,13 +100,15 @@ impl Default for Tls {
 }
 
 impl Tls {
-    /// What a listener with that policy agrees to; `material` finds files.
+    /// What a listener with that policy agrees to; `material` finds files. What comes is HTTP, or bytes of which
+    /// nothing is read.
     ///
     /// # Errors
     /// A sentence, when a file is missing or unreadable, or the cryptography cannot serve the policy.
     pub fn server_config<'a>(
         &self,
         policy: &TlsPolicy,
+        is_bytes: bool,
         material: impl Fn(&Material) -> Result<Content<'a>, String>,
     ) -> Result<Agreements, String> {
         let versions: &[_] = match policy.profile {
@@ -129,9 +131,10 @@ impl Tls {
             .map_err(|error| format!("tls: {error}"))?
             .with_client_cert_verifier(verifier.unwrap_or_else(|| Arc::new(NoClientAuth)))
             .with_cert_resolver(Arc::new(resolver));
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec(), ALPN.to_vec()];
+        config.alpn_protocols = offered(policy, is_bytes);
         config.send_tls13_tickets = 1;
-        let early = policy.client_ca.is_none().then(|| {
+        let is_asked = is_bytes || policy.client_ca.is_some();
+        let early = (!is_asked).then(|| {
             Arc::new(Early {
                 common: config.clone(),
                 made: OnceLock::new(),
@@ -141,7 +144,7 @@ impl Tls {
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.ticketer = Arc::new(PolicyTickets::new(
             self.tickets.clone(),
-            &session_policy(policy),
+            &session_policy(policy, is_bytes),
         ));
         Ok(Agreements {
             usual: Arc::new(config),
@@ -251,10 +254,30 @@ impl Tls {
     }
 }
 
+/// The protocols that clients may choose from; of none, whatever they speak is no matter of the handshake.
+fn offered(policy: &TlsPolicy, is_bytes: bool) -> Vec<Vec<u8>> {
+    let mut offered: Vec<Vec<u8>> = match is_bytes {
+        true => policy
+            .alpn
+            .iter()
+            .map(|it| it.as_bytes().to_vec())
+            .collect(),
+        false => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+    };
+    // An authority that asks at a listener which takes anything gets nothing; it would keep others out.
+    if !offered.is_empty() {
+        offered.push(ALPN.to_vec());
+    }
+    offered
+}
+
 /// What a session depends on: it is not resumed where anything of it is different, such as after an
 /// authority or a client has lost its trust.
-fn session_policy(policy: &TlsPolicy) -> Vec<u8> {
+fn session_policy(policy: &TlsPolicy, is_bytes: bool) -> Vec<u8> {
     let mut text = policy.profile.as_str().as_bytes().to_vec();
+    if is_bytes {
+        text.extend_from_slice(format!(" {:?} ", policy.alpn).as_bytes());
+    }
     if let Some(authorities) = &policy.client_ca {
         text.extend_from_slice(format!(" {:?} ", policy.client_auth).as_bytes());
         text.extend_from_slice(authorities.sha256.as_bytes());

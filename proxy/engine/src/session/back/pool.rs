@@ -23,8 +23,7 @@ impl<D: Driver> Engine<D> {
         // What is passed on unread has to begin at the beginning of a connection.
         let is_private = entry.cluster.entity.proxy_protocol.is_some();
         // What a pooled connection has lost once goes out on one that cannot be stale.
-        let is_fresh =
-            entry.frontend.entity().passthrough || entry.tries.lost_by_pool || is_private;
+        let is_fresh = entry.passes_unread() || entry.tries.lost_by_pool || is_private;
         if is_fresh {
             return false;
         }

@@ -288,7 +288,7 @@ impl Exchange {
 
     /// Whether it shares its connection to the backend with others.
     pub(in crate::session) fn is_multiplexed(&self) -> bool {
-        self.cluster.is_multiplexed() && !self.frontend.entity().passthrough
+        self.cluster.is_multiplexed() && !self.passes_unread()
     }
 
     /// Whether the bytes of its request body are those that the backend is sent.

@@ -13,6 +13,7 @@ use crate::session::exchange::Outcome;
 use crate::session::exchange::identity::naming::RequestId;
 use crate::session::front::asker::Asker;
 use crate::session::ids::FLUSH_LOG;
+use crate::session::l4::opening::Opening;
 use crate::state::frontend::Frontend;
 use crate::telemetry::access_log;
 use crate::telemetry::counters::{Metrics, SlotId};
@@ -216,14 +217,15 @@ impl<D: Driver> Engine<D> {
     }
 
     /// A connection that is passed on unread is told as one request without a method or a status.
-    pub(in crate::session) fn begin_passthrough_record(
+    pub(in crate::session) fn begin_unread_record(
         &mut self,
-        name: &str,
+        opening: Opening<'_>,
         request_id: RequestId,
     ) -> Record {
         let mut record = self.blank_record(request_id);
-        record.protocol = "TLS";
+        record.protocol = opening.protocol();
         if self.log.is_on() {
+            let name = opening.hostname();
             record.text = self.pool.take();
             record.text.extend_from_slice(name.as_bytes());
             record.ends = [name.len() as u32; 6];
@@ -240,15 +242,33 @@ impl<D: Driver> Engine<D> {
         frontend: &Frontend,
     ) {
         self.metrics.add(Counter::Rejected403Total, 1);
+        self.record_unopened(asker, record, Some(frontend), Outcome::AddressDenied);
+    }
+
+    /// A connection that no frontend takes.
+    pub(in crate::session) fn record_nobodys(&mut self, asker: Asker, opening: Opening<'_>) {
+        self.metrics.add(Counter::NotFound404Total, 1);
+        let request_id = self.request_ids.next();
+        let record = self.begin_unread_record(opening, request_id);
+        self.record_unopened(asker, record, None, Outcome::NoFrontend);
+    }
+
+    fn record_unopened(
+        &mut self,
+        asker: Asker,
+        record: Record,
+        frontend: Option<&Frontend>,
+        outcome: Outcome,
+    ) {
         self.record(&Ended {
             asker,
             record: &record,
-            frontend: Some(frontend),
+            frontend,
             cluster: None,
             backend: None,
             tried: None,
             fallen_from: None,
-            outcome: Outcome::AddressDenied.as_str(),
+            outcome: outcome.as_str(),
             reason: None,
             tally: Tally::Apart,
         });

@@ -69,8 +69,13 @@ impl<D: Driver> Engine<D> {
             }
             self.refused_now += 1;
         }
-        let secure = listener.settings().tls.clone();
-        let stream = match secure {
+        let settings = listener.settings();
+        let stream = match &settings.tls {
+            // There are no words for that.
+            None if !admitted && settings.entity.protocol.is_bytes() => {
+                self.refused_now -= 1;
+                return true;
+            }
             None => Transport::Plain(Plain::new(stream)),
             // A 503 would cost a handshake, which is what there is no room for.
             Some(_) if !admitted => {
@@ -97,9 +102,12 @@ impl<D: Driver> Engine<D> {
     /// What comes is the client's own: a handshake or a request.
     pub(super) fn open_client(&mut self, id: ClientId) {
         let client = &self.clients[id];
-        if client.stream.tls().is_none() {
+        let is_bytes = client.listener.settings().entity.protocol.is_bytes();
+        if client.stream.tls().is_none() && is_bytes {
+            self.open_bytes(id);
+        } else if client.stream.tls().is_none() {
             self.await_request(id);
-        } else if client.listener.routes.depend_on_hello() {
+        } else if is_bytes || client.listener.routes.depend_on_hello() {
             self.await_opening(id, Phase::Hello);
         } else {
             self.await_opening(id, Phase::Handshake);

@@ -65,6 +65,7 @@ impl<D: Driver> Engine<D> {
             Some(b"h2") => return self.begin_multiplex(id),
             // It has seen what it wanted to see.
             Some(challenges::ALPN) => return self.close_client(id),
+            _ if self.passes_bytes(id) => return self.open_bytes(id),
             _ => {}
         }
         self.unlink_idle(id);

@@ -8,18 +8,13 @@
 use std::io;
 use std::rc::Rc;
 
-use crate::policy::merged::Merged;
-use crate::protocol::h1::Version;
 use crate::protocol::hello::{self, HELLO_BYTES_MAX, Sight};
 use crate::runtime::driver::Driver;
 use crate::session::engine::Engine;
-use crate::session::exchange::body::Body;
-use crate::session::exchange::{Exchange, Parties, Reply};
-use crate::session::front::asker::Asker;
 use crate::session::front::client::Phase;
 use crate::session::ids::ClientId;
+use crate::session::l4::opening::Opening;
 use crate::state::frontend::Frontend;
-use crate::telemetry::names::Counter;
 use crate::tls::policy::Agreements;
 
 impl<D: Driver> Engine<D> {
@@ -39,7 +34,11 @@ impl<D: Driver> Engine<D> {
         match hello::look(&receive[..count]) {
             Sight::Incomplete if !ended => client.readable = false,
             Sight::Named(name) => match self.passthrough_of(id, name.as_bytes()) {
-                Some(frontend) => self.begin_passthrough(id, frontend, &name),
+                Some(frontend) => self.pass_unread(id, frontend, Opening::Tls(&name)),
+                None if self.passes_bytes(id) => {
+                    self.clients[id].stream.keep_name(&name);
+                    self.terminate(id);
+                }
                 None => {
                     self.allow_early_data(id, name.as_bytes());
                     self.terminate(id);
@@ -78,48 +77,5 @@ impl<D: Driver> Engine<D> {
         let ended = listener.routes.frontends.borrow().rank(name);
         let frontend = passed.for_host(name)?;
         (passed.rank(name) >= ended).then(|| frontend.clone())
-    }
-
-    /// From here on one generation serves the connection, as it does a request.
-    fn begin_passthrough(&mut self, id: ClientId, frontend: Rc<Frontend>, name: &str) {
-        let full = self.exchanges.len() >= self.tables.settings.max_requests as usize;
-        let (Some(cluster), false) = (
-            frontend.cluster().cloned(),
-            full || self.is_short_of_memory(),
-        ) else {
-            self.metrics.add(Counter::RefusedRequestsTotal, 1);
-            return self.close_client(id);
-        };
-        let request_id = self.request_ids.next();
-        let record = self.begin_passthrough_record(name, request_id);
-        let listener = self.clients[id].listener.settings();
-        let access = frontend.merged(&listener).and_then(Merged::access);
-        if access.is_some_and(|access| !access.admits(self.clients[id].peer.ip())) {
-            self.record_denied(Asker::Connection(id), record, &frontend);
-            return self.close_client(id);
-        }
-        self.unlink_idle(id);
-        let client = &mut self.clients[id];
-        client.deadline.clear();
-        client.phase = Phase::Tunnel;
-        client.stream.leave_tls();
-        let parties = Parties {
-            asker: Asker::Connection(id),
-            version: Version::Http11,
-            listener,
-            frontend,
-            cluster,
-            tables: &self.tables,
-        };
-        let mut exchange = Exchange::new(parties, record);
-        exchange.request = Body::UntilClose;
-        exchange.spare = self.spare_of(&exchange);
-        // Nothing of ours can be said on a connection whose keys are not ours.
-        exchange.reply = Reply::Tunnel { ended: false };
-        self.metrics.add(Counter::PassthroughsTotal, 1);
-        self.metrics.add(Counter::TunnelsTotal, 1);
-        self.metrics.add(Counter::TunnelsNow, 1);
-        let exchange = self.insert_exchange(exchange);
-        self.try_backend(exchange);
     }
 }

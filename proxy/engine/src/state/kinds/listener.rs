@@ -28,6 +28,24 @@ pub enum ListenerProtocol {
     Http,
     /// HTTP over TLS.
     Https,
+    /// Nothing that we know: bytes go on as they come.
+    Tcp,
+    /// The same within TLS that ends here.
+    Tls,
+}
+
+impl ListenerProtocol {
+    /// Whether nothing is read of what comes.
+    #[inline]
+    #[must_use]
+    pub fn is_bytes(self) -> bool {
+        matches!(self, Self::Tcp | Self::Tls)
+    }
+
+    /// Whether TLS ends here.
+    fn is_secure(self) -> bool {
+        matches!(self, Self::Https | Self::Tls)
+    }
 }
 
 language! {
@@ -51,7 +69,7 @@ language! {
         pub proxy_protocol: Vec<String> = Vec::new(),
         /// How long a client may take.
         pub timeouts: ListenerTimeouts = ListenerTimeouts::default(),
-        /// Set exactly where `protocol` is `https`.
+        /// Set exactly where `protocol` is `https` or `tls`.
         pub tls: Option<TlsPolicy> = None,
         /// Networks whose clients may hand forwarding headers on.
         pub trusted_proxies: Vec<String> = Vec::new(),
@@ -112,6 +130,8 @@ defaulted! {
 defaulted! {
     /// How a listener takes TLS.
     pub struct TlsPolicy {
+        /// What is spoken within, one of which has to be offered by who offers any; empty is whatever it is.
+        pub alpn: Vec<Box<str>> = Vec::new(),
         /// Whether a client without a certificate is refused, where there are authorities.
         pub client_auth: ClientAuth = ClientAuth::Required,
         /// Authorities that issue certificates of clients; `None` asks for none.
@@ -164,10 +184,16 @@ impl Value for Listener {
     const LEAVES_FIRST: bool = true;
 
     fn check(&self) -> Result<(), String> {
-        if self.tls.is_some() != (self.protocol == ListenerProtocol::Https) {
-            return Err("tls: expected with protocol https, and only there".to_owned());
+        if self.tls.is_some() != self.protocol.is_secure() {
+            return Err("tls: expected with protocol https and tls, and only there".to_owned());
         }
         if let Some(tls) = &self.tls {
+            if self.protocol == ListenerProtocol::Https && !tls.alpn.is_empty() {
+                return Err("tls.alpn: https offers h2 and http/1.1".to_owned());
+            }
+            if !tls.alpn.is_sorted_by(|a, b| a < b) || !tls.alpn.iter().all(|each| is_alpn(each)) {
+                return Err("tls.alpn: expected names of protocols, sorted, each once".to_owned());
+            }
             let files = [&tls.client_ca, &tls.client_crl];
             files.into_iter().flatten().try_for_each(material)?;
             if tls.client_ca.is_none() && tls.client_crl.is_some() {
@@ -227,7 +253,9 @@ impl Value for Listener {
     fn compile(&self, _: &Arc<Entry>, with: &mut Compiling<'_>) -> Result<Self::Compiled, String> {
         let agreed = self.tls.as_ref().map(|policy| {
             with.tls
-                .server_config(policy, |wanted| with.material(wanted))
+                .server_config(policy, self.protocol.is_bytes(), |wanted| {
+                    with.material(wanted)
+                })
                 .map(Box::new)
         });
         agreed.transpose()
@@ -254,7 +282,10 @@ impl Value for Listener {
         };
         let settings = ListenerSettings::new(listener.clone(), tls.map(|tls| *tls));
         let before = tables.running.listeners.get(&entry.name).cloned();
-        let socket = swap.sockets.remove(&*entry.name);
+        let anew = before
+            .as_ref()
+            .and_then(|it| it.socket_for(listener.protocol));
+        let socket = swap.sockets.remove(&*entry.name).or(anew);
         match (before, socket, listener.socket_addr()) {
             (Some(listener), None, Ok(address)) if address == listener.address => {
                 listener.replace_settings(settings, entry);
@@ -277,6 +308,14 @@ impl Value for Listener {
         let taken = tables.running.listeners.swap_remove(name);
         swap.applied.closed.extend(taken);
     }
+}
+
+/// Whether it is a name of a protocol (RFC 7301), and not one of ours.
+fn is_alpn(name: &str) -> bool {
+    let is_printable = |byte: u8| (b' '..=b'~').contains(&byte);
+    (1..=255).contains(&name.len())
+        && name.bytes().all(is_printable)
+        && !["h2", "http/1.1", "http/1.0"].contains(&name)
 }
 
 const BODY_BYTES_MAX: u64 = 1 << 50;

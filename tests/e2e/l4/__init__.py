@@ -1,0 +1,1 @@
+"""What is no HTTP: listeners whose bytes pass unread."""
