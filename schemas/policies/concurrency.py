@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from schemas.base import Model
 from schemas.policies.nulls import ADDS_UP
-from schemas.policies.rate import IPV6_PREFIX, CountedBy, Ipv6Prefix, check_prefix
+from schemas.policies.rate import IPV6_PREFIX, CountedBy, DryRun, Ipv6Prefix, check_prefix
 
 REQUESTS_MAX = 1_000_000
 
@@ -18,12 +18,7 @@ class Concurrency(Model):
     """How many requests at a time."""
 
     by: CountedBy = "client_address"
-    dry_run: Annotated[
-        bool,
-        Field(
-            description="Nobody is refused; `kakehi_rate_limit_dry_run_total` counts who would be."
-        ),
-    ] = False
+    dry_run: DryRun = False
     ipv6_prefix: Ipv6Prefix = IPV6_PREFIX
     requests: Annotated[
         int,

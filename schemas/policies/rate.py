@@ -102,6 +102,12 @@ CountedBy = Annotated[
 ]
 """Whose requests are counted together; also for `schemas.policies.concurrency`."""
 
+DryRun = Annotated[
+    bool,
+    Field(description="Nobody is refused; `kakehi_rate_limit_dry_run_total` counts who would be."),
+]
+"""Also for `schemas.policies.concurrency`."""
+
 
 class RateLimit(Model):
     """How many requests in how much time."""
@@ -116,12 +122,7 @@ class RateLimit(Model):
         ),
     ] = None
     by: CountedBy = "client_address"
-    dry_run: Annotated[
-        bool,
-        Field(
-            description="Nobody is refused; `kakehi_rate_limit_dry_run_total` counts who would be."
-        ),
-    ] = False
+    dry_run: DryRun = False
     fields: Annotated[
         Literal["all", "none", "refused"],
         Field(
