@@ -192,7 +192,8 @@ def commit_plane(base: Ground, workers: WorkerPlane) -> CommitPlane:
         base.source, base.outcomes, store, base.options.state_dir, store.notes.add
     )
     runner = Runner(store, supervisor, workers.sockets, admin, recorded=applied_ref.recorded)
-    shortages, watcher = Shortages(store, base.sizing), Watcher(base.wake.set)
+    shortages = Shortages(store, base.sizing)
+    watcher = Watcher(base.wake.set, doubted=applied_ref.doubt)
     rewriting = Rewriting(base, workers, applied_ref)
     told = LoopTold(base, workers, measuring, shortages, rewriting, external, watcher)
     reconciler = Reconciler(

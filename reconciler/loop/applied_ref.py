@@ -3,7 +3,9 @@
 Moved behind the commit record, while workers swap, and before anybody is told that the commit is
 applied: whoever loses the state directory and all workers right afterwards, comes back to it. A
 thread moves it, since the disk may stand still, and is waited for a second and no longer. Where it
-cannot be moved, or not in time, `status` says so, and every look tries again. Made by
+cannot be moved, or not in time, `status` says so, and every look tries again. When
+somebody has moved our refs, the next look sees whether they are as they were left: who mirrors a
+repository deletes what is not in his own. Made by
 `reconciler.daemon`; called by `reconciler.transaction.runner` and `reconciler.loop.reconcile`.
 """
 
@@ -34,6 +36,8 @@ from reconciler.storage.kept.memory import Memory
 
 NAME = "applier"
 _RENEW_S = 86_400.0
+# The watch of the refs tells sooner.
+_SEEN_EVERY_S = 10.0
 MOVED_WITHIN_S = 1.0
 """So long a commit waits for it before it is told to be applied; git takes a millisecond."""
 # Each costs a walk through the history.
@@ -95,6 +99,7 @@ class AppliedRef:
         self._is_claimed = True
         """Whether it is known as this process's, or nothing was marked yet."""
         self._has_claimed = False
+        self._doubted, self._seen_at = False, 0.0
         self._wanted: str | None = None
         self._renew_at = 0.0
         self._to_resume: str | None = None
@@ -145,7 +150,8 @@ class AppliedRef:
                 applied = self._source.head_of(ref).commit
                 if applied == commit:
                     self._wanted = self._marked = commit
-                if applied == commit:
+                    # Who has our id from a copy of our state finds out by that.
+                    self._is_claimed = False
                     return
                 if self._source.is_descendant(applied, commit):
                     self._older = commit
@@ -186,6 +192,15 @@ class AppliedRef:
         self._to_resume = None
         self._begin()
 
+    def doubt(self) -> None:
+        """Somebody has moved one of our refs, which may have been us: the next look sees."""
+        self._doubted = True
+
+    @property
+    def _is_doubted(self) -> bool:
+        is_due = self._doubted or time.monotonic() >= self._seen_at + _SEEN_EVERY_S
+        return self._has_claimed and is_due
+
     @property
     def is_settled(self) -> bool:
         """Whether what is wanted may be told: it points there, or is not waited for any longer."""
@@ -200,7 +215,7 @@ class AppliedRef:
         self._look_at_the_clock()
 
     def try_again(self) -> None:
-        """Do what could not be done before, and now and then say anew whose it is."""
+        """Do what could not be done before, or was undone; say now and then anew whose it is."""
         self._resume_again()
         self._begin()
         self._look_at_the_clock()
@@ -222,7 +237,8 @@ class AppliedRef:
     def _begin(self) -> None:
         # Where nothing is to be done it is nothing of ours whether the repository is there.
         is_said = self._is_claimed and time.monotonic() < self._renew_at
-        if self._wanted is None or (self._wanted == self._marked and is_said):
+        is_as_it_was = is_said and not self._is_doubted
+        if self._wanted is None or (self._wanted == self._marked and is_as_it_was):
             return
         if self._moving is None:
             self._asked_at = time.monotonic()
@@ -252,14 +268,36 @@ class AppliedRef:
             self._moving = None
 
     async def _say(self, applied: AppliedCommits) -> None:
-        """Say whose it is: that it is this process's, or that it is still ours."""
+        """Say whose it is: that it is this process's, or that it is still ours; or see it."""
         self._asked_at = time.monotonic()
         if not self._is_claimed:
-            await self._thread.run(partial(applied.claim, self._by))
+            await self._thread.run(partial(applied.claim, self._marked or "", self._by))
             self._is_claimed = self._has_claimed = True
+        elif self._is_doubted:
+            await self._see(applied, self._marked or "")
         else:
             await self._thread.run(partial(applied.renew, self._marked or "", self._by))
             self._renew_at = time.monotonic() + _RENEW_S
+
+    async def _see(self, applied: AppliedCommits, commit: str) -> None:
+        """See whether it is as it was left, and have it so again."""
+        self._doubted, self._seen_at = False, time.monotonic()
+        try:
+            altered = await self._thread.run(partial(applied.altered, commit, self._by))
+        except TwinError as error:
+            self._part_from(error.twin)
+        else:
+            if altered is None:
+                return
+            # Two daemons that apply at the same moment may miss each other: that is nobody's fault.
+            is_own = altered.startswith(self._by.ref)
+            tell, said = (
+                (log.info, "the applied commit has a ref again")
+                if is_own
+                else (log.warning, "the applied commit was not kept alive, it is again")
+            )
+            tell(said, commit=commit[:12], reason=altered)
+        self._marked, self._told_at = None, time.monotonic() + MOVED_WITHIN_S
 
     async def _mark(self, applied: AppliedCommits, commit: str) -> None:
         self._asked_at = time.monotonic()

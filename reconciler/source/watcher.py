@@ -47,8 +47,12 @@ _IsNews = Callable[[str], bool]
 class Watcher:
     """Runs until cancelled; `woken` is called, on the event loop, after every event."""
 
-    def __init__(self, woken: Callable[[], None]) -> None:
+    def __init__(
+        self, woken: Callable[[], None], doubted: Callable[[], object] = lambda: None
+    ) -> None:
+        """`doubted` is called when one of the refs moves that are ours to move."""
         self._woken = woken
+        self._doubted = doubted
         self._tasks: list[asyncio.Task[None]] = []
         self._watched: tuple[tuple[Path, int], ...] = ()
         self._told: str | None = None
@@ -128,6 +132,8 @@ class Watcher:
                 grown.set()
             if is_news(event.path):
                 self._moved()
+            elif _OURS in event.path:
+                self._doubted()
 
     async def _watch_alone(self, paths: list[Path]) -> None:
         """Ends a step after it is cancelled, when its thread has."""

@@ -127,22 +127,20 @@ def test_a_copied_state_directory_is_found_and_told(tmp_path: Path) -> None:
         shutil.copytree(copied, second.state_dir)
         with second:
 
-            def applied_by_both(number: int) -> None:
-                commit = repo.commit(without_a_port(number))
-                for daemon in (first, second):
-                    daemon.wait(commit)
-
             def is_told() -> bool:
                 said = "one state directory is a copy of the other"
                 return any(said in each for d in (first, second) for each in d.status()["warnings"])
 
-            applied_by_both(2)
-            applied_by_both(3)
+            # Also where nothing is committed any more.
             processes.wait_until(is_told, "it is told")
             # Each has its own from now on, and nobody is told again.
-            applied_by_both(4)
+            for number in (2, 3):
+                commit = repo.commit(without_a_port(number))
+                for daemon in (first, second):
+                    daemon.wait(commit)
             log = first.log() + second.log()
             assert log.count("another daemon has our id") == 1
+            assert "was not kept alive" not in log, log
 
 
 def test_a_first_start_on_another_branch_takes_nobody_elses(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ OLD_S = 30 * 86_400.0
 """A daemon that runs says it anew each day (`reconciler.loop.applied_ref`)."""
 # Git holds the lock of a ref for about a millisecond.
 _LOCK_STALE_S = 5.0
+_TAGGED = re.compile(rb"object ([0-9a-f]{40})\n")
 _TAGGED_AT = re.compile(rb"^tagger .*> (\d+) [+-]\d{4}$", re.MULTILINE)
 
 
@@ -115,13 +116,43 @@ class AppliedCommits:
         except (CallError, OSError) as error:
             raise RepositoryError(f"cannot move {APPLIED_REF}: {error}") from None
 
-    def claim(self, by: Applier) -> None:
+    def claim(self, commit: str, by: Applier) -> None:
         """Have what is this daemon's known as this process's. Raises `RepositoryError`."""
         try:
             if by.is_same(self._applier(self._target(_BY))):
                 self._move(_BY, self._git.write(BLOB, _encoded(by.text)))
+            elif self._target(by.ref) is not None:
+                self._put(by, commit)
         except (CallError, OSError) as error:
             raise RepositoryError(f"cannot move {APPLIED_REF}: {error}") from None
+
+    def altered(self, commit: str, by: Applier) -> str | None:
+        """What has become of a commit that was marked or claimed; None where it is kept.
+
+        Raises `TwinError` where another process has the id of this one since.
+        """
+        text = self._target(_BY)
+        owner = self._applier(text)
+        if owner is not None and by.is_same(owner):
+            kept, name = self._target(APPLIED_REF), APPLIED_REF
+        elif owner is not None or self._changes_hands(text):
+            # Whoever takes it over has put ours into its own place before.
+            owner, kept, name = *self._put_for(by), by.ref
+        else:
+            return f"{_BY} was deleted"
+        if owner is not None and by.is_same(owner) and owner.run != by.run:
+            raise TwinError(owner)
+        if kept is None:
+            return f"{name} was deleted"
+        return None if kept == commit else f"{name} was moved to {kept[:12]}"
+
+    def _put_for(self, by: Applier) -> tuple[Applier | None, str | None]:
+        """Whose text is in a daemon's own place, and for which commit."""
+        content = self._content(self._target(by.ref), TAG) or b""
+        commit = _TAGGED.match(content)
+        if commit is None:
+            return None, None
+        return _applier_of(_decoded(content.partition(b"\n\n")[2])), commit[1].decode()
 
     def _take_over(self, former: str | None, commit: str, by: Applier) -> None:
         """What was another's becomes ours, and whoever is killed on the way takes nobody's.

@@ -78,7 +78,10 @@ def test_two_processes_of_one_id_are_two(repo: Repo) -> None:
     assert applied.mark(new, mine, again=True)
     # One that has just begun cannot know: it may be what comes behind. It says so later.
     assert not applied.mark(old, copied)
-    applied.claim(copied)
+    applied.claim(old, copied)
+    with pytest.raises(TwinError) as raised:
+        applied.altered(new, mine)
+    assert raised.value.twin == copied
     with pytest.raises(TwinError) as raised:
         applied.mark(new, mine, again=True)
     assert raised.value.twin == copied
@@ -86,8 +89,47 @@ def test_two_processes_of_one_id_are_two(repo: Repo) -> None:
     assert applied.mark(new, replace(mine, id="other"))
     assert repo.git("rev-parse", f"{applied.by(copied)}^{{commit}}") == old
     # What is another's by now is not claimed.
-    applied.claim(copied)
+    applied.claim(old, copied)
     assert applied.by(replace(mine, id="other")) == APPLIED_REF
+    assert applied.altered(new, replace(mine, id="other")) is None
+    # And a twin is found in the place of its own as well.
+    assert applied.altered(old, copied) is None
+    with pytest.raises(TwinError):
+        applied.altered(old, mine)
+
+
+def test_what_somebody_has_made_of_it_is_found(repo: Repo) -> None:
+    old, new = repo.commit({"a.yaml": "1"}), repo.commit({"a.yaml": "2"})
+    applied = appliers(repo)
+    me, other = Applier("me", MAIN), Applier("other", MAIN)
+
+    def again() -> None:
+        assert applied.altered(new, me)
+        applied.mark(new, me)
+        assert applied.altered(new, me) is None
+
+    applied.mark(new, me)
+    assert applied.altered(new, me) is None
+    repo.git("pack-refs", "--all")
+    assert applied.altered(new, me) is None
+    repo.git("update-ref", APPLIED_REF, old)
+    assert applied.altered(new, me) == f"{APPLIED_REF} was moved to {old[:12]}"
+    again()
+    repo.git("update-ref", "-d", APPLIED_REF)
+    assert applied.altered(new, me) == f"{APPLIED_REF} was deleted"
+    again()
+    repo.git("update-ref", "-d", f"{APPLIED_REF}-by")
+    assert applied.altered(new, me) == f"{APPLIED_REF}-by was deleted"
+    again()
+    # Whoever has applied something since has left ours in a place of its own.
+    applied.mark(old, other)
+    assert applied.altered(new, me) is None
+    empty = repo.git("hash-object", "-w", "/dev/null")
+    repo.git("update-ref", f"{APPLIED_REF}-by", empty)
+    assert applied.altered(new, me) is None
+    repo.git("update-ref", "-d", me.ref)
+    assert applied.altered(new, me) == f"{me.ref} was deleted"
+    again()
 
 
 def test_those_of_others_are_bounded(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
