@@ -13,6 +13,7 @@ from typing import NamedTuple
 from ruamel.yaml.error import MarkedYAMLError
 
 from reconciler.language.foreign import EXPANDED_BEFORE, template_in
+from reconciler.language.line_slips import slipped_above
 from schemas.base import shown
 
 _SIGN = 'a text that begins with ":" wants quotes, as in "::1"'
@@ -73,7 +74,9 @@ _OF_LEVELS = (
 """What libyaml says of a line that is at no level that is open."""
 
 
+_SECOND_DOCUMENT = "<document start>"
 _USUAL_STEP = 2
+_CLOSING = {"[": "]", "{": "}"}
 
 
 class Fault(NamedTuple):
@@ -126,10 +129,14 @@ def explain(error: MarkedYAMLError, lines: list[str]) -> tuple[int, int, str, st
         return (line, column, *_bad_start(rest[0], mark.column))
     if not rest or not (rest[0][mark.column :] + "".join(rest[1:])).strip():
         return _at_the_end(error, problem, lines)
-    if (misplaced := _at_no_level(problem, lines, mark.line)) is not None:
-        return misplaced
     if (slip := _slip(rest[0])) is not None:
         return (line, *slip)
+    if (above := slipped_above(problem, lines, mark.line)) is not None:
+        return above
+    if (misplaced := _at_no_level(problem, lines, mark.line)) is not None:
+        return misplaced
+    if (unclosed := _unclosed(error, lines)) is not None:
+        return unclosed
     sentence, hint = _sentence(problem)
     if hint is None and rest[0][mark.column : mark.column + 1] == ":":
         hint = _SIGN
@@ -143,6 +150,8 @@ def _at_no_level(problem: str, lines: list[str], at: int) -> tuple[int, int, str
     By the lines alone: what is no map has no keys that could be looked at.
     """
     found = _KEY.match(lines[at])
+    if found is not None and _SECOND_DOCUMENT in problem:
+        return _first_too_far_right(lines, at, found)
     if found is None or not any(text in problem for text in _OF_LEVELS):
         return None
     depth, above = len(found[1]), at - 1
@@ -151,6 +160,9 @@ def _at_no_level(problem: str, lines: list[str], at: int) -> tuple[int, int, str
     opened = _KEY.match(lines[above]) if above >= 0 else None
     if opened is None:
         return None
+    if _is_usual(lines, at) and not _is_usual(lines, above):
+        message = f"{shown(opened[2])} is too far left to stand beside {found[2]} (line {at + 1})"
+        return above + 1, len(opened[1]) + 1, message, f"indent line {above + 1} more"
     between = [number for number in range(above + 1, at) if _has_text(lines[number])]
     is_list = bool(between) and all(lines[number].lstrip()[0] == "-" for number in between)
     if opened[3] if not between else is_list:
@@ -165,6 +177,45 @@ def _at_no_level(problem: str, lines: list[str], at: int) -> tuple[int, int, str
         return _too_far((inner[0], between[-1]), first, at, found)
     message = f"{shown(found[2])} is too far left to stand beside {first[2]} (line {inner[0] + 1})"
     return at + 1, depth + 1, message, f"indent line {at + 1} more"
+
+
+def _is_usual(lines: list[str], at: int) -> bool:
+    """Whether a line is indented by one step below what it belongs to, as most people do it.
+
+    What is between that and the line may be indented less than it is, and more than what it
+    belongs to.
+    """
+    depth = _indent(lines[at])
+    above = at - 1
+    while above >= 0 and not (
+        _has_text(lines[above]) and depth - _indent(lines[above]) >= _USUAL_STEP
+    ):
+        above -= 1
+    return depth == (_indent(lines[above]) + _USUAL_STEP if above >= 0 else 0)
+
+
+def _first_too_far_right(
+    lines: list[str], at: int, key: re.Match[str]
+) -> tuple[int, int, str, str] | None:
+    """Return what to say where the first key of a file is indented, and another one is not."""
+    first = next(number for number, line in enumerate(lines) if _has_text(line))
+    found = _KEY.match(lines[first])
+    if found is None or len(found[1]) <= len(key[1]):
+        return None
+    last = max(number for number in range(first, at) if _has_text(lines[number]))
+    return _too_far((first, last), found, at, key)
+
+
+def _unclosed(error: MarkedYAMLError, lines: list[str]) -> tuple[int, int, str, str] | None:
+    """Return a bracket that is open where the next key begins, at no more than its indentation."""
+    opened, noticed = error.context_mark, error.problem_mark
+    if opened is None or noticed is None or opened.line >= noticed.line:
+        return None
+    sign = lines[opened.line][opened.column : opened.column + 1]
+    if sign not in _CLOSING or _indent(lines[noticed.line]) > _indent(lines[opened.line]):
+        return None
+    message = f'the "{sign}" that opens here is never closed'
+    return opened.line + 1, opened.column + 1, message, f'close it: "{_CLOSING[sign]}"'
 
 
 def _too_far(

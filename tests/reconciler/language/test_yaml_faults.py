@@ -19,7 +19,12 @@ from reconciler.language.document import read_document
         ("a: {b: c:1}", '1:9 a ":" within { } or [ ] is not possible here', '"127.0.0.1:8080"'),
         ("a: [1", '1:4 the "[" that opens here is never closed', "close it"),
         ("a: {b: 1\n\n", '1:4 the "{" that opens here is never closed', "close it"),
-        ("a: [1\nb: 2", '2:2 expected a "," or a "]" here', "close the list; what is broken began"),
+        ("a: [1\nb: 2", '1:4 the "[" that opens here is never closed', 'close it: "]"'),
+        (
+            "a: [1\n  b: 2",
+            '2:4 expected a "," or a "]" here',
+            "close the list; what is broken began",
+        ),
         ("a: [\n# c\n", "2:3 expected a value here, and the file ends", "not complete"),
         ("\t", "1:1 a tab cannot indent in YAML", "use spaces"),
         ("a: 'x\nb: 1", "1:4 the quotes that open here are never closed", "close it"),
