@@ -1,7 +1,7 @@
 //! Names of requests, by which logs on both sides of us find one again.
 //!
 //! Rule: nobody needs one that cannot be guessed, and everybody one that is unique: a random start of the process, then
-//! a counter. Called by `request` and by `l4::passthrough`.
+//! a counter. Called by `request` and by `l4::opening`.
 
 /// 128 bits in hexadecimal.
 pub(in crate::session) type RequestId = [u8; 32];
