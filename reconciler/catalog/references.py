@@ -17,6 +17,7 @@ from reconciler.catalog.relations import (
     View,
     cluster_of,
     is_aside,
+    is_bytes,
     listened,
     targets,
     users,
@@ -158,13 +159,15 @@ def unused(
         suspects.update(targets(entity))
     for key in sorted(suspects):
         if key in view and not users(view, key) and not written.may_name(key):
-            yield Finding("warning", key, (), _unused(key))
+            yield Finding("warning", key, (), _unused(view[key]))
 
 
-def _unused(key: EntityKey) -> str:
+def _unused(entity: Entity) -> str:
+    key = entity.key
     match key.kind:
         case "listener":
-            return f"no frontend names {key}: every request gets 404"
+            then = "every connection is closed" if is_bytes(entity) else "every request gets 404"
+            return f"no frontend names {key}: {then}"
         case "policy":
             return f"no frontend and no listener names {key}"
         case _:
