@@ -263,6 +263,7 @@ class RawBackend:
             self.address = f"unix:{path}"
         self._listener.setblocking(False)
         self._accepted = 0
+        self._stopped = False
         self._thread = threading.Thread(target=self._accept, daemon=True)
         self._thread.start()
 
@@ -343,6 +344,7 @@ class RawBackend:
         assert not failures, "\n".join(failures)
 
     def stop(self) -> None:
+        self._stopped = True
         self.stopping.set()
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
@@ -360,6 +362,8 @@ class RawBackend:
                 try:
                     sock, _ = self._listener.accept()
                 except BlockingIOError:
+                    if self._stopped:
+                        return
                     continue
                 except OSError:
                     return

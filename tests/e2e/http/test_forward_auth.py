@@ -53,7 +53,6 @@ class GuardedSite(TlsSite):
         self.h2c, self.guarded, self.admin = ports.address(), ports.address(), ports.address()
         self.settings["admin"] = self.admin
         self.manner = ""
-        self.closed = threading.Event()
         hosts = ("one", "two", "here", "sent", "round", "set", "kept", "timed")
         self.contents = self.files(
             {"all": self.leaf(*(f"{host}.test" for host in hosts))},
@@ -102,7 +101,6 @@ class GuardedSite(TlsSite):
         return {**on, **keys, **(end or {"cluster": "behind"})}
 
     def __exit__(self, kind: object, *rest: object) -> None:
-        self.closed.set()
         super().__exit__(kind, *rest)
         for backend in (self.behind, self.sso, self.streams, self.gate):
             backend.stop()
@@ -115,7 +113,7 @@ class GuardedSite(TlsSite):
         cookie = b"; ".join(exchange.request.all("cookie")).decode()
         match self.manner:
             case "slow":
-                exchange.wait(self.closed)
+                exchange.wait_for_end()
             case "fails":
                 exchange.send(wire.response(b"no", status="500 No"))
             case "closes":
