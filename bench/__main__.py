@@ -43,13 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     commands = parser.add_subparsers(dest="command")
     _add_proxies(commands.add_parser("proxies", help="side by side with nginx and HAProxy"))
-    least = commands.add_parser("floor", help="beside passing bytes on unread")
-    least.add_argument("--rounds", type=int, default=7)
-    least.add_argument("--seconds", type=int, default=3, help="of each measurement")
-    least.add_argument("--connections", type=_numbers, default=[1, 64, 1000], metavar="N,N…")
-    least.add_argument("--bodies", type=_numbers, default=[64, 65_536, 1_048_576], metavar="N,N…")
-    least.add_argument("--profile", choices=PROFILES, default="lean")
-    least.add_argument("--upload", action="store_true", help="the bodies are those of requests")
+    _add_floor(commands.add_parser("floor", help="beside passing bytes on unread"))
     sampled = commands.add_parser("profile", help="where the time of both goes, by perf")
     sampled.add_argument("--seconds", type=int, default=5, help="of each measurement")
     sampled.add_argument("--connections", type=_numbers, default=[1, 64, 1000], metavar="N,N…")
@@ -103,6 +97,16 @@ def _add_changes(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     large.add_argument("--frontends", type=int, default=100_000, help="each in a file")
     large.add_argument("--changes", type=int, default=1000, help="one by one")
     large.add_argument("--profile", action="store_true", help="tell the functions, too")
+
+
+def _add_floor(least: argparse.ArgumentParser) -> None:
+    least.add_argument("--rounds", type=int, default=7)
+    least.add_argument("--seconds", type=int, default=3, help="of each measurement")
+    least.add_argument("--connections", type=_numbers, default=[1, 64, 1000], metavar="N,N…")
+    least.add_argument("--bodies", type=_numbers, default=[64, 65_536, 1_048_576], metavar="N,N…")
+    least.add_argument("--profile", choices=PROFILES, default="lean")
+    least.add_argument("--upload", action="store_true", help="the bodies are those of requests")
+    least.add_argument("--bytes", action="store_true", help="read nothing, and beside HAProxy")
 
 
 def _add_proxies(side: argparse.ArgumentParser) -> None:
@@ -174,6 +178,7 @@ def _floor(chosen: argparse.Namespace) -> None:
         chosen.bodies,
         chosen.profile,
         chosen.upload,
+        chosen.bytes,
     )
     floor.run(course)
 

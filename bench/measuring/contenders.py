@@ -168,6 +168,8 @@ class Setup:
     gzip_level: int | None = None
     # HAProxy hands the bodies of responses from socket to socket, through a pipe.
     splices: bool = False
+    # Nothing is read of what passes: `protocol: tcp`, `mode tcp`. Debian's nginx-light has no such.
+    is_bytes: bool = False
 
     @property
     def is_operator(self) -> bool:
@@ -188,6 +190,13 @@ def multiplexers(base: Path, setup: Setup) -> Iterator[tuple[Contender, ...]]:
 def ours(base: Path, setup: Setup) -> Iterator[Contender]:
     """Kakehi by itself."""
     with _kakehi(_directory(base, "kakehi"), setup) as contender:
+        yield contender
+
+
+@contextlib.contextmanager
+def haproxy(base: Path, setup: Setup) -> Iterator[Contender]:
+    """HAProxy by itself."""
+    with _haproxy(_directory(base, "haproxy"), setup) as contender:
         yield contender
 
 
@@ -235,6 +244,9 @@ def _kakehi_entities(directory: Path, setup: Setup, port: int, admin: int) -> di
         "protocol": "h2" if setup.h2 else "http",
         "backends": {"backend-1": {"address": f"127.0.0.1:{setup.backend_port}"}},
     }
+    if setup.is_bytes:
+        listener["protocol"] = "tcp"
+        cluster = {"backends": cluster["backends"]}
     if setup.is_operator:
         settings = {"access_log": str(directory / "access.log"), "admin": f"127.0.0.1:{admin}"}
         listener["timeouts"] = {"request_head": "10s", "keep_alive": "60s"}
@@ -371,6 +383,10 @@ backend shop
   server backend-1 127.0.0.1:{setup.backend_port}{speaks} pool-max-conn 2048
 {_lines(metrics)}
 """
+    if setup.is_bytes:
+        text = _HAPROXY_BYTES.format(
+            most=_HAPROXY_CONNECTIONS, port=port, backend=setup.backend_port
+        )
     (directory / "haproxy.cfg").write_text(text)
     command = ["haproxy", "-db", "-f", str(directory / "haproxy.cfg")]
     with Service(command, port, setup.core, directory / "access.log") as service:
@@ -403,6 +419,21 @@ def _nginx_temporaries(directory: Path) -> str:
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     return "\n    ".join(f"{kind}_temp_path {directory}/{kind};" for kind in kinds)
 
+
+# By its own words the fastest that it has: where the kernel can, bytes pass through a pipe.
+_HAPROXY_BYTES = """global
+  nbthread 1
+  maxconn {most}
+defaults
+  mode tcp
+  timeout client 60s
+  timeout server 60s
+  timeout connect 3s
+  option splice-auto
+listen public
+  bind 127.0.0.1:{port} backlog 4096
+  server backend-1 127.0.0.1:{backend}
+"""
 
 _NGINX_HTTP = [
     "proxy_pass http://shop;",

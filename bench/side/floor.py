@@ -12,19 +12,20 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from bench.measuring import report
 from bench.measuring.accounting import two_cores
-from bench.measuring.contenders import Contender, Setup, backend, ours, sink
+from bench.measuring.contenders import Contender, Setup, backend, haproxy, ours, sink
 from bench.measuring.generator import relay
 from bench.measuring.load import Sample, measuring
 from bench.measuring.rounds import in_turn
 from bench.side.figures import beside, table
 
 _FLOOR = "floor"
+_PEER = "haproxy"
 # More than that on the way at once would take minutes a round, and measure the machine's memory.
 _FLIGHT_BYTES_MAX = 256 * 1024 * 1024
 
@@ -40,6 +41,8 @@ class Course:
     profile: str
     # The bodies are those of requests.
     is_upload: bool = False
+    # Kakehi reads nothing either, and HAProxy stands beside it.
+    is_bytes: bool = False
 
 
 def run(course: Course) -> dict[str, Any]:
@@ -49,6 +52,7 @@ def run(course: Course) -> dict[str, Any]:
         "seconds": course.seconds,
         "profile": course.profile,
         "upload": course.is_upload,
+        "bytes": course.is_bytes,
     }
     for body_bytes in course.bodies:
         found[f"{body_bytes} B"] = _body(course, body_bytes)
@@ -64,10 +68,10 @@ def _body(course: Course, body_bytes: int) -> dict[str, Any]:
         base = Path(name)
         with (
             _backend(base, load_core, course, body_bytes) as (port, path),
-            ours(base, Setup(core, port, course.profile, body_bytes)) as kakehi,
+            _proxies(base, course, Setup(core, port, course.profile, body_bytes)) as proxies,
             relay(port, core, base / "relay") as floor,
         ):
-            running = (kakehi, Contender(_FLOOR, floor.port, None, lambda: floor.pids))
+            running = (*proxies, Contender(_FLOOR, floor.port, None, lambda: floor.pids))
             for connections in course.connections:
                 if connections * body_bytes > _FLIGHT_BYTES_MAX:
                     continue
@@ -80,6 +84,17 @@ def _body(course: Course, body_bytes: int) -> dict[str, Any]:
                 )
                 found[str(connections)] = _show(rounds)
     return found
+
+
+@contextlib.contextmanager
+def _proxies(base: Path, course: Course, setup: Setup) -> Iterator[tuple[Contender, ...]]:
+    if not course.is_bytes:
+        with ours(base, setup) as kakehi:
+            yield (kakehi,)
+        return
+    setup = replace(setup, is_bytes=True)
+    with ours(base, setup) as kakehi, haproxy(base, setup) as peer:
+        yield kakehi, peer
 
 
 @contextlib.contextmanager
@@ -97,5 +112,7 @@ def _show(rounds: dict[str, list[Sample]]) -> dict[str, Any]:
     print(table(rounds))
     ratio = beside(rounds, "kakehi", [_FLOOR])
     print(f"kakehi / floor: CPU/request {ratio.show()}", flush=True)
+    if _PEER in rounds:
+        print(f"kakehi / haproxy: CPU/request {beside(rounds, 'kakehi', [_PEER]).show()}")
     samples = {name: [each.to_json() for each in all_] for name, all_ in rounds.items()}
     return {"samples": samples, "ratio": ratio.to_json()}

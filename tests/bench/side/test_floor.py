@@ -46,3 +46,15 @@ def test_it_tells_a_ratio_for_each_length_and_number_of_connections(
         assert 0.2 < there["ratio"]["median"] < 20
     assert "kakehi / floor" in capsys.readouterr().out
     assert len(list((tmp_path / "results").glob("floor-*.json"))) == 1
+
+
+def test_bytes_pass_unread_beside_haproxy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(report, "RESULTS", tmp_path / "results")
+    course = floor.Course(1, 1, connections=[4], bodies=[64], profile="lean", is_bytes=True)
+    there = floor.run(course)["64 B"]["4"]
+    assert set(there["samples"]) == {"kakehi", "haproxy", "floor"}
+    for (sample,) in there["samples"].values():
+        assert (sample["errors"], sample["requests_per_s"] > 0) == (0, True)
+    assert "kakehi / haproxy" in capsys.readouterr().out
