@@ -29,7 +29,14 @@ TOKEN = {"jwt": JWT | {"headers": {"X-User": "sub"}}}
 SSO = {"forward_auth": {"cluster": "sso", "copy_headers": ["X-User"]}}
 PASSWORD = {"basic_auth": {"realm": "r", "users": "users.htpasswd", "header": "X-User"}}
 WHO = {"response_headers": {"set": {"X-Who": "<{header:X-User}>"}}}
+LEFT = {"requests": 9, "per": "1h", "fields": "all", "name": "before"}
+LATE = LEFT | {"by": {"header": "X-User"}, "name": "behind"}
 FRONTENDS: dict[str, dict[str, Any]] = {
+    "left-token": TOKEN | {"rate_limit": [LEFT, LATE]},
+    "left-password": PASSWORD | {"rate_limit": [LEFT, LATE]},
+    "left-sso": SSO | {"rate_limit": [LEFT, LATE]},
+    "left-certificate": {"client_certificate": "required", "rate_limit": LEFT},
+    "left-cors": {"cors": {"origins": ["https://a.test"]}, "rate_limit": LEFT},
     "token": TOKEN | BY_USER,
     "sso": SSO | BY_USER,
     "password": PASSWORD | BY_USER,
@@ -124,6 +131,9 @@ class KnownSite(TlsSite):
     @staticmethod
     def _judge(exchange: Exchange) -> None:
         user = b"".join(exchange.request.all("x-cookie")).decode()
+        if user in ("401", "403", "500"):
+            answer(wire.response(b"", status=f"{user} No"))(exchange)
+            return
         answer(wire.response(b"", fields=[("X-User", user)]))(exchange)
 
     def get(self, name: str, *fields: str, path: str = "/") -> wire.Response:
@@ -174,6 +184,44 @@ def test_users_are_counted_by_whom_they_have_shown_to_be(
         assert client.statuses[stream] == 429
     # What nobody has said is not charged: she has lied only about her name.
     assert site.status(name, shown("ina")) == 200
+
+
+PREFLIGHT = "Access-Control-Request-Method: PUT"
+
+
+@pytest.mark.parametrize(
+    ("name", "shown", "status"),
+    [
+        ("left-token", None, 401),
+        ("left-token", "Authorization: Bearer a.b.c", 401),
+        ("left-password", None, 401),
+        ("left-password", password("nobody"), 401),
+        ("left-sso", "X-Cookie: 401", 401),
+        ("left-sso", "X-Cookie: 403", 403),
+        ("left-sso", "X-Cookie: 500", 503),
+        ("left-certificate", None, 403),
+        ("left-cors", "Origin: https://b.test", 403),
+        ("left-cors", "Origin: https://a.test", 204),
+    ],
+)
+def test_who_is_refused_behind_a_rate_is_told_what_is_left_of_it(
+    site: KnownSite, name: str, shown: str | None, status: int
+) -> None:
+    """And nothing of a rate that goes by who asks, which has not counted."""
+    lines = [*([shown] if shown else []), *([PREFLIGHT] if name == "left-cors" else [])]
+    method = "OPTIONS" if name == "left-cors" else "GET"
+    with rawclient.Connection(site.address) as client:
+        refused = client.get(f"{name}.test", "/", *lines, method=method)
+    assert refused.status == status
+    [told], [policy] = refused.all("ratelimit"), refused.all("ratelimit-policy")
+    assert (told.partition(b";")[0], policy) == (b'"before"', b'"before";q=9;w=3600')
+    with H2Client(site.h2c) as client:
+        pairs = [tuple(line.split(": ", 1)) for line in lines]
+        fields = [(each.lower(), value) for each, value in pairs]
+        stream = client.get(f"{name}.test", *fields, method=method)
+        client.read_until(lambda: stream in client.ended)
+        assert client.statuses[stream] == status
+        assert client.heads[stream]["ratelimit"].startswith('"before";r=')
 
 
 def test_a_refusal_is_logged_with_its_limit(site: KnownSite) -> None:

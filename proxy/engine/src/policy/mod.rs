@@ -206,13 +206,19 @@ pub fn decide(
     let verdict = general::at_the_door(frontend, merged, facts)
         .or(to_tls)
         .or(admitted)
-        .or(in_time)
-        .or(preflight)
-        .or(identified);
-    match verdict {
-        Verdict::Answer(answer) => Step::Answer(answer),
+        .or(in_time);
+    if let Verdict::Answer(answer) = verdict {
+        return Step::Answer(answer);
+    }
+    match preflight().or(identified) {
+        Verdict::Answer(answer) => Step::Answer(counted(answer, merged, facts)),
         Verdict::Continue => go_on(frontend, plan, merged, facts, 0),
     }
+}
+
+/// An answer to a request that has been counted by what does not go by who asks: it tells what is left.
+fn counted(answer: Answer, merged: Option<&Merged>, facts: &Facts<'_>) -> Answer {
+    answer.with(merged.and_then(|merged| merged.quotas_before(facts)))
 }
 
 /// Takes a request on that so many of those have let pass who are asked: to the next of them, or through the
@@ -234,12 +240,14 @@ pub fn go_on(
         match basic.look(facts) {
             Shown::Known => next += 1,
             Shown::Unknown(_) => return Step::Wait(next),
-            Shown::Nothing => return Step::Answer(basic.refusal()),
+            Shown::Nothing => {
+                return Step::Answer(counted(basic.refusal(), Some(merged), facts));
+            }
         }
     }
     let mut told = match merged.verify(facts) {
         Ok(known) => known,
-        Err(answer) => return Step::Answer(answer),
+        Err(answer) => return Step::Answer(counted(answer, Some(merged), facts)),
     };
     if merged.basics().len() + merged.asked().len() > next {
         return Step::Wait(next);

@@ -128,6 +128,13 @@ impl Merged {
         self.tells_quotas.then(told)
     }
 
+    /// The same of rates that do not go by who asks, for an answer that comes before that is known.
+    pub fn quotas_before(&self, facts: &Facts<'_>) -> Option<Box<str>> {
+        let told = || rate::quotas(self.rates.iter(), facts);
+        let told = self.tells_quotas.then(told)?;
+        (!told.is_empty()).then(|| told.into())
+    }
+
     /// The keys under which it is counted by these.
     pub(in crate::policy) fn keys_behind(&self, facts: &Facts<'_>) -> Option<Keys> {
         let crowds = &self.behind.as_ref()?.crowds;

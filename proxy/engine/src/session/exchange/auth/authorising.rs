@@ -308,14 +308,14 @@ impl<D: Driver> Engine<D> {
         };
         match shown {
             Shown::Known => self.let_pass(id, &[]),
-            Shown::Nothing => self.refuse_parked(id, basic.refusal()),
+            Shown::Nothing => self.refuse_unknown(id, basic.refusal()),
             Shown::Unknown(claim) => match self.look_up(id, claim) {
                 Some(ticket) => {
                     if let Some(parked) = &mut self.exchanges[id].parked {
                         parked.ticket = Some(ticket);
                     }
                 }
-                None => self.refuse_parked(id, Basic::too_many()),
+                None => self.refuse_unknown(id, Basic::too_many()),
             },
         }
     }
@@ -348,8 +348,33 @@ impl<D: Driver> Engine<D> {
             .cloned();
         match basic {
             Some(_) if is_right => self.let_pass(id, &[]),
-            Some(basic) => self.refuse_parked(id, basic.refusal()),
+            Some(basic) => self.refuse_unknown(id, basic.refusal()),
             None => self.fail_exchange(id, 500, Outcome::InternalError),
+        }
+    }
+
+    /// Answers a request of which nobody knows who asks.
+    fn refuse_unknown(&mut self, id: ExchangeId, decided: policy::Answer) {
+        self.tell_quotas(id);
+        self.refuse_parked(id, decided);
+    }
+
+    /// Has the answer to a request that comes no further tell what is left of the rates that have counted it.
+    fn tell_quotas(&mut self, id: ExchangeId) {
+        let exchange = &self.exchanges[id];
+        let (Some(parked), Some(merged)) = (exchange.parked.as_deref(), exchange.merged()) else {
+            return;
+        };
+        let facts = self.facts(
+            exchange.asker,
+            &exchange.listener,
+            (&parked.head, parked.bytes.as_slice()),
+            Some(&exchange.frontend),
+            &exchange.record,
+        );
+        if let Some(told) = merged.quotas_before(&facts) {
+            let lines = &mut self.exchanges[id].response_lines;
+            *lines = Some(Made::behind(lines.take(), told.as_bytes()));
         }
     }
 
@@ -509,6 +534,7 @@ impl<D: Driver> Engine<D> {
         body: &[u8],
     ) {
         self.metrics.add(Counter::AuthorisationsRefusedTotal, 1);
+        self.tell_quotas(id);
         let exchange = &self.exchanges[id];
         if exchange
             .parked
@@ -531,6 +557,7 @@ impl<D: Driver> Engine<D> {
 
     fn let_nobody_pass(&mut self, id: ExchangeId, fault: &'static str) {
         self.metrics.add(Counter::AuthorisationsFailedTotal, 1);
+        self.tell_quotas(id);
         self.exchanges[id].record.reason = Some(fault);
         self.fail_exchange(id, 503, Outcome::AuthorisationFailed);
     }
