@@ -240,6 +240,7 @@ def _cluster(cluster: Cluster) -> dict[str, Any]:
 
 
 def _frontend(host: str, cluster: str) -> dict[str, Any]:
+    # Of what adds up it is not told that nothing is said: no null may be written there.
     return {
         "client_addresses": None,
         "cluster": cluster,

@@ -351,7 +351,7 @@ def test_a_commit_gives_nobody_anything_back(site: Rated) -> None:
     site.daemon.commit({"kakehi.yaml": document})
     refused = ask(site.plain, "kept")
     assert (refused.status, refused.all("x-new")) == (429, [b"1"])
-    document["frontends"]["kept"]["rate_limit"] = None
+    del document["frontends"]["kept"]["rate_limit"]
     site.daemon.commit({"kakehi.yaml": document})
     assert ask(site.plain, "kept").status == 200
     site.daemon.commit({"kakehi.yaml": site.document()})
