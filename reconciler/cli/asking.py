@@ -9,11 +9,15 @@ import json
 import socket
 from typing import Any
 
+from reconciler.cli.commands.version import VERSION
 from reconciler.cli.exits import FAILED, INVALID, TIMEOUT, USAGE, CommandError
 from reconciler.cli.paths import control_socket, runtime_directory
 
 CODES = {"usage": USAGE, "invalid": INVALID, "timeout": TIMEOUT}
 """The exit code of each `control.ErrorCode`; those that are not here are FAILED."""
+
+_NOT_KNOWN = ("unknown request ", "request '", "field '")
+"""How `control.decode_request` refuses a message that it does not know."""
 
 CHUNK_BYTES = 256 * 1024
 AT_ONCE_S = 0.01
@@ -37,12 +41,36 @@ def ask(
             answer = _read_line(connection)
         except TimeoutError:
             raise CommandError(
-                f"the daemon did not answer within {timeout_s:g} s", code=TIMEOUT
+                f"the daemon did not answer within {timeout_s:g} s",
+                "it is stopped, or has no time: its log and its process say more; workers go on "
+                "serving meanwhile",
+                TIMEOUT,
             ) from None
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             raise LostDaemonError(f"the daemon closed the connection: {reason}") from None
     return _result(answer)
+
+
+class OtherVersionError(CommandError):
+    """What was said at the socket is nothing that a daemon of this version says."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"{what}: it is a daemon of another version than this command, or none at all",
+            f"this is kakehi {VERSION}; end the daemon alone (kill -TERM) and start it by this "
+            "version (kakehi run), which takes the workers over as they serve",
+        )
+
+
+class Answer(dict[str, Any]):
+    """What was answered, or a map in it: what is not there is told by another version."""
+
+    __slots__ = ()
+
+    def __missing__(self, key: str) -> Any:
+        """Raise what says so."""
+        raise OtherVersionError(f'the answer of the daemon has no "{key}"')
 
 
 class LostDaemonError(CommandError):
@@ -70,6 +98,17 @@ class NoDaemonError(CommandError):
         self.orphans = orphans
 
 
+class StartingDaemonError(NoDaemonError):
+    """One has its runtime directory, and no control socket: not yet, or no longer."""
+
+    def __init__(self, path: str, orphans: dict[int, int]) -> None:
+        super().__init__(
+            f"a daemon starts or ends at {path}, and does not answer",
+            "wait until it serves the newest commit: kakehi wait",
+            orphans,
+        )
+
+
 class UnreachableDaemonError(NoDaemonError):
     """It runs, and its control socket is gone; it makes it anew, where that can be."""
 
@@ -95,6 +134,8 @@ def _connect(connection: socket.socket, path: str, given: str | None) -> None:
         if process is not None:
             raise UnreachableDaemonError(path, process) from None
         orphans, hidden = _orphans(runtime_directory(given))
+        if is_starting(given):
+            raise StartingDaemonError(path, orphans) from None
         if orphans:
             raise NoDaemonError(*_orphaned(path, orphans, hidden), orphans) from None
         if hidden:
@@ -194,11 +235,20 @@ def _read_line(connection: socket.socket) -> bytes:
 def _result(answer: bytes) -> dict[str, Any]:
     if not answer.endswith(b"\n"):
         raise LostDaemonError("the daemon closed the connection before it had answered")
-    body = json.loads(answer)
-    if body["ok"]:
-        result: dict[str, Any] = body["result"]
-        return result
-    error = body["error"]
-    if error["code"] == "busy":
-        raise BusyDaemonError(error["message"])
-    raise CommandError(error["message"], code=CODES.get(error["code"], FAILED))
+    try:
+        body = json.loads(answer, object_hook=Answer)
+    except (ValueError, RecursionError):
+        raise OtherVersionError("what answers is no daemon's message") from None
+    if not isinstance(body, Answer):
+        raise OtherVersionError("what answers is no daemon's message")
+    said = body["result"] if body["ok"] is True else body["error"]
+    if not isinstance(said, Answer):
+        raise OtherVersionError("what answers is no daemon's message")
+    if body["ok"] is True:
+        return said
+    code, message = str(said["code"]), str(said["message"])
+    if code == "busy":
+        raise BusyDaemonError(message)
+    if code == "usage" and message.startswith(_NOT_KNOWN):
+        raise OtherVersionError(f"the daemon does not know what it is asked ({message})")
+    raise CommandError(message, code=CODES.get(code, FAILED))

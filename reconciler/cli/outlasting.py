@@ -80,7 +80,8 @@ def ask_within(
             left_s = max(0.0, deadline - hoped)
             if left_s == 0.0:
                 raise
-            note("the daemon went away; waiting for the next one")
+            if not is_lost:
+                note("the daemon went away; waiting for the next one")
             told = is_lost = True
         except BusyDaemonError:
             if left_s <= BUSY_S:

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reconciler.cli.asking import NoDaemonError
+from reconciler.cli.asking import NoDaemonError, StartingDaemonError
 from reconciler.cli.exits import STALE, CommandError, UsageError
 from reconciler.cli.outlasting import ask_next
 from reconciler.cli.plans import render
@@ -74,6 +74,8 @@ def _place(directory: str, followed: Path, ref: str | None) -> Path:
 def _running(runtime_dir: str | None) -> dict[str, Any]:
     try:
         return ask_next(runtime_dir, "status")
+    except StartingDaemonError:
+        raise
     except NoDaemonError as error:
         hint = (
             "without a daemon there is nothing to compare with; check the files: kakehi validate; "

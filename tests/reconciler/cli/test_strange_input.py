@@ -281,7 +281,7 @@ def test_no_time_at_all_is_a_time(live: Kakehi) -> None:
         stop = [KAKEHI, "stop", "--timeout", "0s", "--runtime-dir", str(live.base)]
         done = subprocess.run(stop, capture_output=True, text=True, timeout=60)
     assert done.returncode == 8
-    assert done.stderr == "kakehi stop: the daemon did not answer within 0 s\n"
+    assert done.stderr.startswith("kakehi stop: the daemon did not answer within 0 s\n  hint: ")
 
 
 @pytest.fixture
