@@ -406,6 +406,13 @@ class EngineApi:
         """
         self._engine.share_rates(table)
 
+    def share_health(self, table: int) -> None:
+        """Reads in this file who is healthy from now on; the descriptor stays the caller's.
+
+        Raises `ValueError`; the one that is held is kept then.
+        """
+        self._engine.share_health(table)
+
     def take_challenges(self, answers: ChallengeAnswers) -> None:
         """The answers to ACME challenges, in place of those held.
 
@@ -424,3 +431,39 @@ class EngineApi:
     def shutdown(self, drain_ms: int) -> None:
         """Stops accepting, lets requests end, joins the engine's thread."""
         self._engine.shutdown(drain_ms)
+
+
+class ProberApi:
+    """The prober: a thread that asks backends whether they are well."""
+
+    def __init__(self) -> None:
+        """Starts the thread. Raises `OSError`."""
+        self._prober = _engine.Prober()
+
+    @property
+    def bell(self) -> int:
+        """Can be read when there are news; stays the prober's."""
+        return self._prober.bell()
+
+    def share(self, table: int) -> None:
+        """Writes what it finds in this file; the descriptor stays the caller's.
+
+        Raises `ValueError`.
+        """
+        self._prober.share(table)
+
+    def tell(self, message: bytes, materials: dict[str, bytes | None]) -> list[tuple[str, str]]:
+        """Takes who is checked, as JSON; returns who cannot be, and why. Raises `ValueError`."""
+        return self._prober.tell(message, materials)
+
+    def report(self, names: list[str] | None) -> str:
+        """What is known of these, or of all who get no requests, as JSON. Raises `OSError`."""
+        return self._prober.report(names)
+
+    def take_news(self) -> str:
+        """What has turned since it was asked last, as JSON."""
+        return self._prober.take_news()
+
+    def end(self) -> None:
+        """Joins the thread."""
+        self._prober.end()

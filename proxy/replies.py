@@ -31,6 +31,8 @@ class Replies:
         """Whether it takes connections."""
         self.rate_table: str | None = None
         """The `identity` of the file in which it counts rates, if others do too."""
+        self.health_table: str | None = None
+        """The same of the file in which it reads who is healthy."""
         self.without: set[str] = set()
         """Contents that were lost when what names them came."""
 
@@ -62,10 +64,14 @@ class Replies:
             transaction=message.transaction, generation=message.generation, digest=digest
         )
 
-    def take(self, message: wire.Serve | wire.RateTable, descriptors: list[int]) -> wire.FromWorker:
+    def take(
+        self, message: wire.Serve | wire.RateTable | wire.HealthTable, descriptors: list[int]
+    ) -> wire.FromWorker:
         """Use the files that come with a message."""
         if isinstance(message, wire.Serve):
             return self._serve(message, descriptors)
+        if isinstance(message, wire.HealthTable):
+            return self._share_health(*descriptors)
         return self._share_rates(*descriptors)
 
     def _share_rates(self, descriptor: int) -> wire.RateTableTaken:
@@ -76,6 +82,15 @@ class Replies:
         except (OSError, ValueError) as error:
             return wire.RateTableTaken(problem=str(error))
         return wire.RateTableTaken()
+
+    def _share_health(self, descriptor: int) -> wire.HealthTableTaken:
+        """Read there who is healthy."""
+        try:
+            self._engine.share_health(descriptor)
+            self.health_table = identity(descriptor)
+        except (OSError, ValueError) as error:
+            return wire.HealthTableTaken(problem=str(error))
+        return wire.HealthTableTaken()
 
     def _serve(self, message: wire.Serve, descriptors: list[int]) -> wire.FromWorker:
         """Take connections from now on."""

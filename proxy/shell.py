@@ -175,7 +175,7 @@ class Shell:
                 descriptors: list[int] = []
                 if isinstance(message, wire.Prepare | wire.Serve) and message.sockets:
                     descriptors = peer.channel.take_descriptors(len(message.sockets))
-                elif isinstance(message, wire.RateTable):
+                elif isinstance(message, wire.RateTable | wire.HealthTable):
                     descriptors = peer.channel.take_descriptors(1)
                 self._inbox.put_nowait((peer, message, descriptors))
                 if self._gives_way:
@@ -286,7 +286,7 @@ class Shell:
                 reply = self._replies.prepare(message, descriptors)
             case wire.Prepare():
                 reply = await self._work(peer, self._replies.prepare, message, descriptors)
-            case wire.Serve() | wire.RateTable():
+            case wire.Serve() | wire.RateTable() | wire.HealthTable():
                 reply = self._replies.take(message, descriptors)
             case wire.Audit():
                 reply = await self._audit(message)
@@ -336,6 +336,7 @@ class Shell:
             listeners=list(listeners),
             serving=self._replies.serving,
             rate_table=self._replies.rate_table,
+            health_table=self._replies.health_table,
             without=sorted(self._replies.without),
             protocol=wire.PROTOCOL,
         )

@@ -16,8 +16,9 @@ import os
 import signal
 import socket
 
+from proxy import prober
 from proxy.worker import live, take_name
-from schemas.messages.zygote import REPLY, REQUEST
+from schemas.messages.zygote import PROBER, REPLY, REQUEST
 
 _LOST = -errno.ECHILD
 # What Python has by itself; a command line that is to end soon collects less often.
@@ -47,7 +48,7 @@ def run(control: socket.socket) -> int:
             pid = -error.errno if error.errno else _LOST
         if pid == 0:
             control.close()
-            return live(worker, cpu, listening)
+            return prober.live(listening) if worker == PROBER else live(worker, cpu, listening)
         os.close(listening)
         try:
             control.send(REPLY.pack(pid))
@@ -76,7 +77,7 @@ def _fork(worker: int) -> int:
 
 def _beget(worker: int, writer: int) -> None:
     """Forks once more and ends; returns in the worker. It has its name from the first moment on."""
-    take_name(f"kakehi-w{worker}")
+    take_name(prober.NAME if worker == PROBER else f"kakehi-w{worker}")
     try:
         pid = os.fork()
     except OSError as error:

@@ -51,6 +51,8 @@ CLEAR = "clear"
 """No term → listeners that do not."""
 BYTES = "bytes"
 """No term → listeners of which nothing is read."""
+CHECKED = "checked"
+"""No term → clusters whose backends are checked."""
 ORDERED = "ordered"
 """No term → certificates that come from an authority."""
 FILE = "file"
@@ -135,6 +137,9 @@ def relations_of(entity: Entity, machine: Machine = NOTHING_HERE) -> Iterator[Re
     match entity.key.kind:
         case "frontend":
             yield from _of_frontend(entity)
+        case "cluster":
+            if entity.value.get("health_check") is not None:
+                yield Relation(CHECKED, "")
         case "listener":
             yield Relation(SECURE if is_secure(entity) else CLEAR, "")
             if is_bytes(entity):

@@ -162,7 +162,12 @@ REPORTS: dict[str, type] = {
 }
 
 
-SUBJECTS: dict[str, type] = {**REPORTS, "error": ErrorReport, "limits": results.LimitsResult}
+SUBJECTS: dict[str, type] = {
+    **REPORTS,
+    "backends": results.BackendsResult,
+    "error": ErrorReport,
+    "limits": results.LimitsResult,
+}
 """What `kakehi schema` knows beside the kinds."""
 
 

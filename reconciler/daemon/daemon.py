@@ -95,6 +95,7 @@ class Daemon:
         parts.start("liveness", self._workers.liveness.run)
         parts.start("binding", self._workers.binding.run)
         parts.start("strays", self._workers.strays.run)
+        parts.start("probing", self._workers.probing.run)
         try:
             # One beyond the wanted number serves until it is known what is wanted.
             self._workers.supervisor.scale(max(self._base.sizing.count(), self._places))
@@ -179,11 +180,14 @@ class Daemon:
             drain_ms = self._base.store.settings.drain_timeout
             log.info("ending: requests in flight may finish", drain_ms=drain_ms)
             await self._workers.supervisor.stop(drain_ms)
+            await self._workers.probing.end()
         else:
             log.info("the daemon leaves, the workers go on serving")
             self._workers.supervisor.detach()
+            self._workers.probing.leave()
             self._workers.sockets.close()
         self._workers.rates.close()
+        self._workers.health.close()
         self._commits.admin.close()
         self._base.ending.over()
         await self._control.close()

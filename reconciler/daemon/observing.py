@@ -89,6 +89,7 @@ class LoopTold:
         self._workers.systemd.store_sockets()
         self._workers.certifying.wake()
         self._workers.issuers.wake()
+        self._workers.probing.applied(plan.changes)
 
     def failed(self) -> None:
         """An error of the program itself ended a try: nobody knows who holds what."""
@@ -103,7 +104,8 @@ class LoopTold:
 
     def plan_warnings(self, changes: Sequence[Change]) -> list[Diagnostic]:
         """What should be said of some changes that the loop does not know."""
-        return self._base.sizing.warnings(changes)
+        found = self._base.sizing.warnings(changes)
+        return found + self._workers.probing.warnings(changes)
 
     def live(self, changes: Sequence[Change]) -> Live:
         """What of the traffic some changes touch."""

@@ -37,8 +37,10 @@ from reconciler.systemd.service import Systemd
 from reconciler.transaction.runner import Runner
 from reconciler.workers.listening.descriptors import Reserve
 from reconciler.workers.listening.sockets import SocketTable
+from reconciler.workers.probing.leading import Probing
 from reconciler.workers.slots.supervisor import Supervisor
 from reconciler.workers.telling.challenges import ChallengeKeeper
+from reconciler.workers.telling.health import HealthTableKeeper
 from reconciler.workers.telling.overlay import Overlaying
 from reconciler.workers.telling.rates import RateTableKeeper
 from reconciler.workers.telling.tickets import TicketKeeper, tell_of_keys
@@ -84,6 +86,8 @@ class WorkerPlane:
     overlaying: Overlaying
     tickets: TicketKeeper
     rates: RateTableKeeper
+    health: HealthTableKeeper
+    probing: Probing
     challenges: ChallengeKeeper
     supervisor: Supervisor
     auditing: Auditing

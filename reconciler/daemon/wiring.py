@@ -12,7 +12,7 @@ import asyncio
 from functools import partial
 
 from reconciler.acme.certifying import Certifying
-from reconciler.catalog.relations import FETCHED, relations_of, url_and_ca
+from reconciler.catalog.relations import CHECKED, FETCHED, relations_of, url_and_ca
 from reconciler.catalog.tls.coverage import claims, ordered
 from reconciler.daemon.condition import Health, Shortages, Warnings
 from reconciler.daemon.ending import Ending
@@ -31,6 +31,7 @@ from reconciler.parts import Parts
 from reconciler.planning.sizing import Sizing
 from reconciler.reporting.announcing import Announcing
 from reconciler.reporting.control.answers import ControlAnswers
+from reconciler.reporting.control.backends import BackendsTold
 from reconciler.reporting.control.control_socket import ControlSocket
 from reconciler.reporting.control.draining import Draining
 from reconciler.reporting.control.limiting import Limiting
@@ -47,16 +48,20 @@ from reconciler.source.watcher import Watcher
 from reconciler.storage.content_audit import MaterialAudit
 from reconciler.storage.kept.drains import Drains
 from reconciler.storage.kept.history import History
+from reconciler.storage.reading.state import StoredState
 from reconciler.storage.rows import RowAudit
 from reconciler.storage.store import Store
 from reconciler.systemd.service import Systemd
 from reconciler.transaction.runner import Runner
 from reconciler.workers.listening.descriptors import Reserve
 from reconciler.workers.listening.sockets import SocketTable
+from reconciler.workers.probing.leading import Probing
+from reconciler.workers.probing.wanted import CheckedBackends
 from reconciler.workers.slots.bringup import Bringup
 from reconciler.workers.slots.slot import Roster
 from reconciler.workers.slots.supervisor import Supervisor
 from reconciler.workers.telling.challenges import ChallengeKeeper
+from reconciler.workers.telling.health import HealthTableKeeper
 from reconciler.workers.telling.overlay import Overlaying, overlay_of
 from reconciler.workers.telling.rates import RateTableKeeper
 from reconciler.workers.telling.tickets import TicketKeeper
@@ -101,6 +106,13 @@ def ground(
     )
 
 
+def _probing(base: Ground, roster: Roster, health: HealthTableKeeper) -> Probing:
+    store = base.store
+    wanted = CheckedBackends(store, checked_clusters)
+    told = base.announcing.announce
+    return Probing(base.options.runtime_dir, store.epoch, wanted, health, roster.workers, told)
+
+
 def worker_plane(base: Ground) -> WorkerPlane:
     """Sockets, slots, drains, tickets, challenges; who asks workers, who orders certificates."""
     store, options = base.store, base.options
@@ -117,7 +129,10 @@ def worker_plane(base: Ground) -> WorkerPlane:
     tickets = TicketKeeper(options.state_dir, store, ask=store.place.ask)
     challenges = ChallengeKeeper(options.state_dir, roster.workers, store.place.ask)
     rates = RateTableKeeper(options.runtime_dir)
-    bringup = Bringup(store, sockets, overlay, tickets.path, challenges.path, rates, base.mending)
+    health = HealthTableKeeper(options.runtime_dir)
+    bringup = Bringup(
+        store, sockets, overlay, tickets.path, challenges.path, rates, health, base.mending
+    )
     systemd = Systemd(sockets, base.parts, partial(service_line, store, base.outcomes))
     told = WorkersTold(base.announcing, systemd, base.ending, store)
     supervisor = Supervisor(
@@ -130,6 +145,8 @@ def worker_plane(base: Ground) -> WorkerPlane:
         overlaying=overlaying,
         tickets=tickets,
         rates=rates,
+        health=health,
+        probing=_probing(base, roster, health),
         challenges=challenges,
         supervisor=supervisor,
         auditing=Auditing(store, supervisor),
@@ -154,6 +171,12 @@ def worker_plane(base: Ground) -> WorkerPlane:
         ),
         send_overlay=partial(send_overlay, drains),
     )
+
+
+def checked_clusters(state: StoredState, most: int | None) -> list[str]:
+    """The clusters of a state whose backends are checked: all, or so many at most."""
+    found = state.related_under(CHECKED, "", most)
+    return [key.name for keys in found.values() for key in keys]
 
 
 def wanted_keys(base: Ground) -> dict[str, WantedKeys]:
@@ -182,6 +205,7 @@ def commit_plane(base: Ground, workers: WorkerPlane) -> CommitPlane:
         workers.certifying,
         external,
         workers.issuers,
+        workers.probing,
         base.parts,
         base.began,
     )
@@ -225,6 +249,14 @@ def commit_plane(base: Ground, workers: WorkerPlane) -> CommitPlane:
     )
 
 
+def _draining(base: Ground, workers: WorkerPlane) -> Draining:
+    left_unhealthy = workers.probing.left_unhealthy
+    overlaying, outcomes = workers.overlaying, base.outcomes
+    return Draining(
+        base.store, workers.supervisor, workers.drains, overlaying, outcomes, left_unhealthy
+    )
+
+
 def control_socket(
     base: Ground,
     workers: WorkerPlane,
@@ -232,7 +264,7 @@ def control_socket(
 ) -> ControlSocket:
     """Those who answer what is asked of the daemon."""
     store, supervisor, reconciler = base.store, workers.supervisor, commits.reconciler
-    draining = Draining(store, supervisor, workers.drains, workers.overlaying, base.outcomes)
+    draining = _draining(base, workers)
     warnings = Warnings(
         commits.admin,
         commits.measuring,
@@ -259,6 +291,7 @@ def control_socket(
         parts=base.parts,
         further_warnings=warnings.found,
         unserved=warnings.unserved,
+        unhealthy=workers.probing.unhealthy,
         began=base.began,
         fetched_at=lambda: base.fetching.fetched_at,
         remote=base.fetching.shown_remote,
@@ -282,6 +315,7 @@ def control_socket(
         status=status,
         draining=draining,
         limiting=Limiting(supervisor, store),
+        backends=BackendsTold(store, draining, workers.probing),
         certifying=workers.certifying,
         fetch_now=base.fetching.fetch_now,
         stop=base.ending.stop,

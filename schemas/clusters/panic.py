@@ -4,7 +4,6 @@ from typing import Annotated
 
 from pydantic import Field
 
-from schemas.base import Later
 from schemas.values.units import Measured
 
 Panic = Annotated[
@@ -13,13 +12,9 @@ Panic = Annotated[
         description=(
             "With a smaller share of healthy backends, by weight, all are tried, whatever checks "
             "and ejection say: it is more likely that these are wrong, and a few would break down "
-            "under what all had. null and 0%: only where none is healthy is any tried."
+            "under what all had. null and 0%: only where none is healthy is any tried, and with a "
+            "fallback not even then."
         ),
         examples=["30%"],
-    ),
-    Later(
-        counted="kakehi_cluster_panic",
-        told="panic: 1 of 4 backends is healthy: all are tried",
-        meanwhile="where none could be reached of late, one is tried all the same",
     ),
 ]

@@ -141,6 +141,14 @@ class UndrainRequest:
 
 
 @record
+class BackendsRequest:
+    """What is known of backends: of all, or of a cluster's. Answered by a `BackendsResult`."""
+
+    name: ClassVar[str] = "backends"
+    cluster: str | None = None
+
+
+@record
 class LimitsRequest:
     """Who is limited now: by one limit, or as one of those. Answered by a `LimitsResult`.
 
@@ -177,6 +185,7 @@ Request = (
     | ExplainRequest
     | DrainRequest
     | UndrainRequest
+    | BackendsRequest
     | LimitsRequest
     | RetryRequest
     | StopRequest
@@ -194,6 +203,7 @@ _REQUESTS: dict[str, type[Any]] = {
         ExplainRequest,
         DrainRequest,
         UndrainRequest,
+        BackendsRequest,
         LimitsRequest,
         RetryRequest,
         StopRequest,

@@ -143,14 +143,14 @@ class ExplainResult(TypedDict):
     `listeners`: name, address, protocol, source, of each that the URL can arrive at; over https
     also `certificates` (name, source; none: the handshake is refused) and why these in
     `handshake`. `frontend`, `cluster`: name, source, or null. `backends`: name, address, weight,
-    backup, drained, source, `tls_fault`: why handshakes with it fail, and `unreached`: why nobody
-    can connect to it as its Unix socket is there, each or null. `stages`: what the frontend does
-    to the request and to its answer, in this order, each with key, words, `source`: where that is
-    written, or null, and `by`: name and source of the policy that says so, null where the
-    frontend does itself (or its listener, of limits); one of several rate limits also has its
-    `name`. `lost`: frontends that did not win, best first, each with name, source and reason.
-    `status`: the status that the proxy itself would answer with (0: it closes the connection), or
-    null when a backend answers.
+    backup, drained, source, `tls_fault`: why handshakes with it fail, `unreached`: why nobody
+    can connect to it as its Unix socket is there, and `health`: what checks say, each or null.
+    `stages`: what the frontend does to the request and to its answer, in this order, each with
+    key, words, `source`: where that is written, or null, and `by`: name and source of the policy
+    that says so, null where the frontend does itself (or its listener, of limits); one of several
+    rate limits also has its `name`. `lost`: frontends that did not win, best first, each with
+    name, source and reason. `status`: the status that the proxy itself would answer with (0: it
+    closes the connection), or null when a backend answers.
     """
 
     listeners: list[dict[str, Any]]
@@ -193,7 +193,8 @@ class DrainResult(TypedDict):
     `backends` are those that are meant, several where an address was named; `others` the drains of
     another owner that were there before; `without_backend` the clusters that have no backend left
     that takes requests, `unnoticed` those of them from which no client has its answers: they have
-    no share, or are only mirrored to; `served_by` who serves the requests of others; `unheard` are
+    no share, or are only mirrored to; `left_unhealthy` those whose other backends are not healthy,
+    every one, by their checks; `served_by` who serves the requests of others; `unheard` are
     the workers that do not hear of it and go on as before; `ended` the drains that were over before
     this answer; `drained`: all are drained; `not_kept` is why the next start will not know of it,
     null: it will.
@@ -205,6 +206,7 @@ class DrainResult(TypedDict):
     without_backend: list[str]
     unnoticed: list[str]
     served_by: NotRequired[dict[str, str]]
+    left_unhealthy: list[str]
     unheard: list[Unheard]
     ended: list[EndedDrain]
     drained: bool
@@ -269,6 +271,37 @@ class LimitsResult(TypedDict):
     forgiven: bool
     unanswered: list[int]
     unheard: list[Unheard]
+
+
+class BackendFound(TypedDict):
+    """One backend as it is now.
+
+    `health`: healthy | unhealthy | unchecked (no check has come to a result) | null (not checked),
+    for so many seconds. `fault`: what was wrong with its last check, which was so many seconds ago
+    and took so many; `checks`: how many were good and bad.
+    """
+
+    name: str
+    address: str
+    weight: int
+    backup: bool
+    drained: bool
+    health: str | None
+    usable: bool
+    for_s: float | None
+    fault: str | None
+    last_s: float | None
+    took_s: float | None
+    checks: list[int]
+
+
+class BackendsResult(TypedDict):
+    """The answer to `backends`: by name, and how many `more` there are; `problem`: why nobody is
+    checked although something is to be."""
+
+    backends: list[BackendFound]
+    more: int
+    problem: str | None
 
 
 class RetryResult(TypedDict):

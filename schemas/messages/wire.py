@@ -21,10 +21,10 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from schemas.messages.frames import DESCRIPTORS_MAX, WireError, framed
 
-PROTOCOL = 43
+PROTOCOL = 44
 """Grows with every change of these messages that the other side would not understand."""
 
-LANGUAGE = "797145e58fcaafdd"
+LANGUAGE = "b235b43e978b7f8f"
 """What the language of this version is called: `language` of `schemas.describing.jsonschema`.
 
 Written down, since it takes a tenth of a start to find; a test holds both together.
@@ -150,6 +150,15 @@ class RateTable(_Message):
     type: Literal["rate_table"] = "rate_table"
 
 
+class HealthTable(_Message):
+    """Where the prober writes what it finds: the descriptor of a file that comes with it.
+
+    Answered by `HealthTableTaken`.
+    """
+
+    type: Literal["health_table"] = "health_table"
+
+
 class Challenges(_Message):
     """Where the answers to ACME challenges are, all of them. Answered by `ChallengesTaken`."""
 
@@ -207,7 +216,8 @@ class Welcome(_Message):
     """What this worker is and holds; with the descriptors of its counters and of its listeners.
 
     Descriptors: the counters' memfd first, then one per name in `listeners`. It takes connections
-    when it is `serving`. `rate_table` is the `files.identity` of the table in which it counts.
+    when it is `serving`. `rate_table` is the `files.identity` of the table in which it counts,
+    `health_table` that of the one in which it reads who is healthy.
     `without` are contents that were lost when it was given what names them.
     """
 
@@ -222,6 +232,7 @@ class Welcome(_Message):
     listeners: list[str]
     serving: bool
     rate_table: str | None = None
+    health_table: str | None = None
     without: list[_Content] = []
     protocol: _Number = PROTOCOL
 
@@ -311,6 +322,13 @@ class RateTableTaken(_Message):
     """Rates are counted there; `problem` says why they are not, but where they were before."""
 
     type: Literal["rate_table_taken"] = "rate_table_taken"
+    problem: str | None = None
+
+
+class HealthTableTaken(_Message):
+    """It is read there from now on; or why not: nobody counts as checked then."""
+
+    type: Literal["health_table_taken"] = "health_table_taken"
     problem: str | None = None
 
 
@@ -412,6 +430,7 @@ ToWorker = (
     | Overlay
     | TicketKeys
     | RateTable
+    | HealthTable
     | Challenges
     | Audit
     | Recite
@@ -432,6 +451,7 @@ FromWorker = (
     | Overlaid
     | TicketKeysTaken
     | RateTableTaken
+    | HealthTableTaken
     | ChallengesTaken
     | Audited
     | AuditEnded

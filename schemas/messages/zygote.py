@@ -11,5 +11,8 @@ import struct
 REQUEST = struct.Struct("!ii")
 """The worker's number and its core, -1: not pinned."""
 
+PROBER = -1
+"""In the place of a number: the prober of the host."""
+
 REPLY = struct.Struct("!i")
 """The worker's process; negative: the errno of what failed."""

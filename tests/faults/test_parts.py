@@ -59,6 +59,7 @@ NAMES = (
     "liveness",
     "binding",
     "strays",
+    "probing",
     "certifying",
     "issuers",
     "worker 1",

@@ -6,6 +6,7 @@
 //! then `thread` (the loop's thread as the control side sees it), then `python` (feature `python`).
 
 pub mod policy;
+pub mod probing;
 pub mod protocol;
 #[cfg(feature = "python")]
 mod python;

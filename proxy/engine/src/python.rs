@@ -1,7 +1,9 @@
-//! The engine's Python face: `proxy._engine`. The only file that knows PyO3.
+//! The engine's Python face: `proxy._engine`. It alone, with `prober` below, knows PyO3.
 //!
 //! Every call lets go of the interpreter lock while it works or waits. `_engine.pyi` beside the
 //! Python package is the contract, checked against this by stubtest.
+
+mod prober;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -233,6 +235,12 @@ impl Engine {
 
     fn share_rates(&self, file: i32) -> PyResult<()> {
         self.lock().share_rates(file).map_err(PyValueError::new_err)
+    }
+
+    fn share_health(&self, file: i32) -> PyResult<()> {
+        self.lock()
+            .share_health(file)
+            .map_err(PyValueError::new_err)
     }
 
     fn take_challenges(
@@ -511,6 +519,7 @@ fn other_readings(path: &[u8]) -> Vec<Vec<u8>> {
 #[pymodule]
 fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Engine>()?;
+    module.add_class::<prober::Prober>()?;
     module.add_function(wrap_pyfunction!(other_readings, module)?)?;
     module.add_class::<Preview>()?;
     module.add_function(wrap_pyfunction!(preview_request, module)?)?;

@@ -27,6 +27,7 @@ use crate::tls::certificates;
 use crate::tls::challenges::{Answers, Challenges};
 use crate::tls::policy::{self, Tls};
 use crate::tls::tickets::Tickets;
+use crate::upstream::health::HealthWords;
 
 /// How long the loop may take to answer before it counts as hung; a turn takes milliseconds.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -272,6 +273,18 @@ impl EngineThread {
         let (table, file) =
             taken.map_err(|error| format!("the table of rates cannot be used: {error}"))?;
         self.send(Command::ShareRates(table, file));
+        Ok(())
+    }
+
+    /// Has it read of this file what the prober of the host finds. The descriptor is copied.
+    ///
+    /// # Errors
+    /// A sentence, when it is no such table; the one that is held is kept then.
+    pub fn share_health(&self, file: RawFd) -> Result<(), String> {
+        let words = CommonFile::of(file).and_then(|file| HealthWords::of(&file));
+        let words =
+            words.map_err(|error| format!("the table of health cannot be used: {error}"))?;
+        self.send(Command::ShareHealth(words));
         Ok(())
     }
 

@@ -97,6 +97,8 @@ def drain(
             if cluster in result["unnoticed"]:
                 means = "no client notices"
             output.line(f"no backend of cluster {cluster} takes requests now: {means}")
+        for cluster in result["left_unhealthy"]:
+            output.line(f"no backend that is left of cluster {cluster} is healthy")
     return DONE
 
 

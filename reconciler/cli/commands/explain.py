@@ -84,6 +84,7 @@ def _lines(result: dict[str, Any], paint: output.Painter) -> list[str]:
         share += ", backup" if found["backup"] else ""
         fault = f", TLS fails: {found['tls_fault']}" if found["tls_fault"] else ""
         fault += f", cannot be connected to: {found['unreached']}" if found["unreached"] else ""
+        fault += f", {visible(found['health'])}" if found["health"] else ""
         detail = f"{found['address']}, {share}{fault}"
         rows.append(("backend", found["name"], detail, output.place(found["source"])))
     widths = [max((len(row[i]) for row in rows), default=0) for i in range(3)]

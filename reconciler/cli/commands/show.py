@@ -15,7 +15,7 @@ def show(
         str | None,
         Argument(
             "[KIND[/NAME]]",
-            help="One kind or one entity; a backend is CLUSTER/BACKEND. Or: limits.",
+            help="One kind or one entity; a backend is CLUSTER/BACKEND. Or: limits, backends.",
             completes=SHOWN,
         ),
     ] = None,
@@ -28,16 +28,21 @@ def show(
     whom rate limits refuse now, and who has how many requests in flight where `concurrency` bounds
     them: addresses as they are, values of headers and cookies as a hash. And how many requests the
     limits of each policy have refused, or would have (`dry_run`), since the workers began.
+    `backends` shows all of them, or with `backends/CLUSTER` those of one: who is drained, and what
+    health checks have found, since when, and why.
 
     Examples:
       kakehi show
       kakehi show frontend
       kakehi show backend/shop/shop-1 --json
       kakehi show limits
+      kakehi show backends/shop
     """
     if entity == "limits":
         return _show_limits(runtime_dir, as_json=as_json)
     kind, _, name = (entity or "").partition("/")
+    if kind == "backends":
+        return _show_backends(runtime_dir, name or None, as_json=as_json)
     result = ask_next(runtime_dir, "show", {"kind": kind or None, "entity": name or None})
     if as_json:
         output.print_json(result)
@@ -54,6 +59,45 @@ def show(
     for text in output.table(("kind", "name", "source"), rows, paint):
         output.line(text)
     return DONE
+
+
+def _show_backends(runtime_dir: str | None, cluster: str | None, *, as_json: bool) -> int:
+    result = ask_next(runtime_dir, "backends", {"cluster": cluster})
+    if as_json:
+        output.print_json(result)
+        return DONE
+    rows = [
+        [
+            each["name"],
+            each["address"],
+            _state(each),
+            _age(each["for_s"]),
+            _age(each["took_s"]),
+            visible(each["fault"] or ""),
+        ]
+        for each in result["backends"]
+    ]
+    _print_rows(("backend", "address", "state", "for", "took", "why"), rows, result["more"])
+    if result["problem"]:
+        output.note(f"backends are not checked: {visible(result['problem'])}")
+    return DONE
+
+
+def _state(found: dict[str, Any]) -> str:
+    if found["drained"]:
+        return "drained"
+    if not found["weight"]:
+        return "weight 0"
+    return found["health"] or "not checked"
+
+
+def _age(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    for unit, each in (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)):
+        if seconds >= each:
+            return f"{int(seconds // each)}{unit}"
+    return f"{seconds * 1_000:.0f}ms"
 
 
 def _show_limits(runtime_dir: str | None, *, as_json: bool) -> int:

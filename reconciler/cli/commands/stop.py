@@ -62,11 +62,13 @@ def _ends_orphans(runtime_dir: str | None, limit_s: float) -> bool:
     from pathlib import Path
 
     from reconciler.errors import MachineError
+    from reconciler.workers.probing import finding
     from reconciler.workers.processes import orphans
 
     directory = Path(runtime_directory(runtime_dir))
     try:
         told, left = orphans.end(directory, limit_s)
+        finding.end(directory)
     except MachineError:
         return False
     except PermissionError as error:

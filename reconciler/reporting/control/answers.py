@@ -17,6 +17,7 @@ from reconciler.acme.certifying import Certifying
 from reconciler.errors import UnreadableError
 from reconciler.language.suggest import did_you_mean
 from reconciler.planning.consequences import consequences
+from reconciler.reporting.control.backends import BackendsTold
 from reconciler.reporting.control.draining import Draining
 from reconciler.reporting.control.limiting import Limiting
 from reconciler.reporting.control.naming import names
@@ -59,6 +60,7 @@ class ControlAnswers:
     status: Status
     draining: Draining
     limiting: Limiting
+    backends: BackendsTold
     certifying: Certifying
     fetch_now: Callable[[], str | None]
     stop: Callable[[], asyncio.Future[None]]
@@ -89,8 +91,8 @@ class ControlAnswers:
                 return await self._explain(request)
             case control.DrainRequest() | control.UndrainRequest():
                 return await self._drain(request)
-            case control.LimitsRequest():
-                return await self.limiting.answer(request)
+            case control.LimitsRequest() | control.BackendsRequest():
+                return await self._as_it_is(request)
             case control.RetryRequest():
                 return self._retry()
             case control.StopRequest():
@@ -103,6 +105,13 @@ class ControlAnswers:
         if isinstance(request, control.UndrainRequest):
             return await self.draining.undrain(request)
         return await self.draining.drain(request)
+
+    async def _as_it_is(
+        self, request: control.LimitsRequest | control.BackendsRequest
+    ) -> results.LimitsResult | results.BackendsResult:
+        if isinstance(request, control.BackendsRequest):
+            return await self.backends.answer(request)
+        return await self.limiting.answer(request)
 
     def _retry(self) -> results.RetryResult:
         head, applied = self.reconciler.head, self.store.running.commit
@@ -233,6 +242,7 @@ class ControlAnswers:
                 )
         except UnexplainableError as error:
             raise RefusedRequestError("usage", str(error)) from None
+        await self.backends.told(result)
         files = self._committed(files_named(result))
         await asyncio.to_thread(point_at_keys, result, files)
         return result

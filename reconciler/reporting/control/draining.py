@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -40,6 +40,8 @@ class Draining:
     drains: Drains
     overlaying: Overlaying
     outcomes: Outcomes
+    left_unhealthy: Callable[[Iterable[str]], list[str]]
+    """The clusters of backends whose others are not healthy, every one."""
 
     async def drain(self, request: control.DrainRequest) -> results.DrainResult:
         """Raises `RefusedRequestError`."""
@@ -169,6 +171,7 @@ class Draining:
             "without_backend": without,
             "unnoticed": unnoticed,
             "served_by": served,
+            "left_unhealthy": [each for each in self.left_unhealthy(drained) if each in clusters],
             "unheard": unheard(self.supervisor, self.overlaying.untold()),
             "ended": list(ended),
             "drained": not self._not_drained(backends),

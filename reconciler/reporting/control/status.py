@@ -58,6 +58,8 @@ class Status:
     further_warnings: Callable[[], list[str]]
     unserved: Callable[[], list[str]]
     """Those of them that tell what of the configuration the machine does not give."""
+    unhealthy: Callable[[], list[str]]
+    """Of backends that get no requests since checks say so."""
     began: float
     fetched_at: Callable[[], str | None]
     remote: str | None
@@ -102,7 +104,7 @@ class Status:
             "certificates": [_expires(each, now) for each in certificates],
             "drift": self._drift(),
             "parts": [_part(each) for each in self.parts.all()],
-            "warnings": warnings + faults,
+            "warnings": warnings + faults + self.unhealthy(),
         }
 
     def _drift(self) -> status.DriftStatus | None:

@@ -240,6 +240,7 @@ def _describe_winner(
             "drained": each.key.name in drained,
             "tls_fault": tls_fault(each.key.name),
             "unreached": fault_of(each.typed(Backend).address),
+            "health": None,
             "source": _source(each),
         }
         for each in backends

@@ -31,6 +31,7 @@ from reconciler.workers.counting.readings import (
     SlotKey,
     Wanted,
 )
+from reconciler.workers.probing.leading import Probing
 from reconciler.workers.slots.slot import Slot
 from reconciler.workers.slots.supervisor import Supervisor
 from reconciler.workers.watching.auditing import Auditing
@@ -40,7 +41,7 @@ from schemas.entities.entity import EntityKey
 from schemas.kinds.registry import section_of
 
 if TYPE_CHECKING:
-    from reconciler.reporting.monitoring.metrics import OwnNumbers
+    from reconciler.reporting.monitoring.metrics import HealthNumbers, OwnNumbers
 
 # More than so many are read all at once.
 _LOOKED_UP_MAX = 16
@@ -63,6 +64,7 @@ class Measuring:
         certifying: Certifying,
         external: ExternalFiles,
         issuers: IssuerKeys,
+        probing: Probing,
         parts: Parts,
         began: float,
     ) -> None:
@@ -76,6 +78,7 @@ class Measuring:
         self._certifying = certifying
         self._external = external
         self._issuers = issuers
+        self._probing = probing
         self._parts = parts
         self._began = began
         self._loop = asyncio.get_running_loop()
@@ -221,8 +224,22 @@ class Measuring:
             key_failures=self._issuers.failures(),
             log_dropped=log.dropped(),
             parts={part.name: (part.state, part.restarts) for part in self._parts.all()},
+            health=self._health(),
             entities_left_out=self._counted()[1],
         )
+
+    def _health(self) -> HealthNumbers | None:
+        from reconciler.reporting.monitoring.metrics import HealthNumbers  # noqa: PLC0415  # as above
+
+        report = self._probing.report
+        if report is None:
+            return None
+        healthy = dict[str, bool]()
+        with contextlib.suppress(DamagedError, OSError), self._store.snapshot() as seen:
+            most = seen.state.settings.metrics_entities
+            healthy = self._probing.healthy(seen.state, most)
+        restarts = self._probing.restarts
+        return HealthNumbers(report.checked, report.unusable, report.sums, restarts, healthy)
 
     def _expiry_days(self) -> dict[tuple[str, str], float]:
         now, every = datetime.now(UTC), list[Expiring]()

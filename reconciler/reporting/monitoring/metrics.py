@@ -33,6 +33,7 @@ from reconciler.workers.counting.readings import (
     SlotKey,
     is_gauge,
 )
+from schemas.messages.probing import BUCKETS_US, Sums
 from schemas.record import record
 
 _STATES = ("drained", tls_faults.FIELD)
@@ -40,6 +41,18 @@ _STATES = ("drained", tls_faults.FIELD)
 
 _STATUS_CLASS = re.compile(r"^responses_(\dxx)(?:_total)?$")
 _STATUS = re.compile(r"^responses_(\d{3})$")
+
+
+@record
+class HealthNumbers:
+    """What the prober has told."""
+
+    checked: int
+    unusable: int
+    sums: Sums
+    restarts: int
+    healthy: dict[str, bool]
+    """By name of a backend that is checked: of as many as have series."""
 
 
 @record
@@ -68,6 +81,8 @@ class OwnNumbers:
     log_dropped: int = 0
     parts: dict[str, tuple[str, int]] = field(default_factory=dict)
     """By name of a part of the daemon: its state in a word, and how often it was restarted."""
+    health: HealthNumbers | None = None
+    """None where nothing is checked."""
     entities_left_out: int = 0
     """How many entities have no series of their own, because there are too many."""
 
@@ -130,6 +145,8 @@ def _reconciler(numbers: OwnNumbers) -> Iterator[Metric]:
     )
     yield _of_each(keys, numbers.key_failures)
     yield from _parts(numbers.parts)
+    if numbers.health is not None:
+        yield from _health(numbers.health)
     yield GaugeMetricFamily(
         "kakehi_metrics_entities_left_out",
         "Entities without series of their own (settings.metrics_entities).",
@@ -149,6 +166,38 @@ def _of_each(
     for label, value in values.items():
         family.add_metric([str(label)], value)
     return family
+
+
+def _health(found: HealthNumbers) -> Iterator[Metric]:
+    yield GaugeMetricFamily("kakehi_backends_checked", "Backends that are checked.", found.checked)
+    yield GaugeMetricFamily(
+        "kakehi_backends_unhealthy",
+        "Of these, those that get no requests since checks say so.",
+        found.unusable,
+    )
+    yield CounterMetricFamily(
+        "kakehi_prober_restarts", "How often the prober was replaced.", value=found.restarts
+    )
+    checks = CounterMetricFamily(
+        "kakehi_health_checks", "Checks by result, since the prober began.", labels=["result"]
+    )
+    checks.add_metric(["good"], found.sums.good)
+    checks.add_metric(["bad"], found.sums.bad)
+    yield checks
+    took = HistogramMetricFamily("kakehi_health_check_seconds", "How long checks took.")
+    if found.sums.buckets:
+        reading = HistogramReading(BUCKETS_US, tuple(found.sums.buckets), found.sums.took_us)
+        took.add_metric([], _buckets(reading), found.sums.took_us / 1e6)
+    yield took
+    healthy = GaugeMetricFamily(
+        "kakehi_backend_healthy",
+        "1 while a backend that is checked gets requests, 0 while checks say that it does not.",
+        labels=["cluster", "backend"],
+    )
+    for name, is_healthy in found.healthy.items():
+        cluster, _, backend = name.partition("/")
+        healthy.add_metric([cluster, backend], int(is_healthy))
+    yield healthy
 
 
 def _commits(numbers: OwnNumbers) -> Iterator[Metric]:

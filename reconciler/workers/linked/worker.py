@@ -25,6 +25,7 @@ class Worker:
         self.staged = welcome.staged
         self.serving = welcome.serving
         self.rate_table = welcome.rate_table
+        self.health_table = welcome.health_table
         self.protocol = welcome.protocol
         self.without = frozenset(welcome.without)
         """Contents that were lost when it was given what names them: it does not serve that."""

@@ -17,12 +17,13 @@ from pathlib import Path
 from reconciler.errors import MachineError
 from reconciler.workers.processes import worker_sockets
 from reconciler.workers.processes.forking import zygote
+from schemas.messages.zygote import PROBER
 
 _COMM_BYTES = 15
 
 
 def spawn(path: Path, worker: int, cpu: int) -> int:
-    """Starts a worker that listens at `path` and returns its process; it can be connected to.
+    """Starts a worker (or, as `PROBER`, the prober) that listens at `path`; returns its process.
 
     Raises `MachineError`.
     """
@@ -31,7 +32,8 @@ def spawn(path: Path, worker: int, cpu: int) -> int:
             return zygote.fork(worker, cpu, control)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise MachineError(f"cannot start worker {worker}: {reason}") from error
+        what = "the prober" if worker == PROBER else f"worker {worker}"
+        raise MachineError(f"cannot start {what}: {reason}") from error
 
 
 async def spawn_in_thread(path: Path, worker: int, cpu: int) -> int:

@@ -27,6 +27,7 @@ from reconciler.workers.linked.streaming import Streaming
 from reconciler.workers.linked.worker import Worker
 from reconciler.workers.listening.opening import open_each
 from reconciler.workers.listening.sockets import SocketTable
+from reconciler.workers.telling.health import HealthTableKeeper
 from reconciler.workers.telling.rates import RateTableKeeper
 from schemas.changes.ops import chunks
 from schemas.changes.state import EMPTY_DIGEST
@@ -79,6 +80,7 @@ class Bringup:
         ticket_keys: Path,
         challenges: Path,
         rates: RateTableKeeper,
+        health: HealthTableKeeper,
         contents: MendedContents,
     ) -> None:
         self._store = store
@@ -87,6 +89,7 @@ class Bringup:
         self._ticket_keys = ticket_keys
         self._challenges = challenges
         self._rates = rates
+        self._health = health
         self._contents = contents
 
     @property
@@ -172,6 +175,8 @@ class Bringup:
             await self._hand_out_ticket_keys(worker)
             await self._hand_out_challenges(worker)
         await self._hand_out_rates(worker)
+        if self._health.is_wanted:
+            self._health.tell([worker])
         overlay = self._overlay()
         # One without backends as well: who was adopted may not have heard that a drain has ended.
         if overlay.kept:

@@ -1,124 +1,35 @@
 """The table in which all workers of the host count: rates, and behind them requests in flight.
 
-No part of the state: whoever has used a rate up has done so whatever is committed, whichever worker
-ends and whichever daemon runs. It is a file of the runtime directory, which the workers write by
-a layout that is the engine's (`policy/limits/meter`, `policy/limits/columns`); here it is made,
-found again by its beginning, and opened anew for each worker, since a lock of its own tells the
-others that it lives. One that somebody deletes is still the one of all. Without it each worker
-counts by itself. Called by `reconciler.workers.slots.bringup` for what a worker has to know.
+Whoever has used a rate up has done so whatever is committed. The workers write it by a layout that
+is the engine's (`policy/limits/meter`, `policy/limits/columns`). Without it each worker counts by
+itself. Called by `reconciler.workers.slots.bringup` for what a worker has to know.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from reconciler import log
+from reconciler.workers.telling.host_table import HostTable, Layout
 
-FILE = "rates"
-_MAGIC = b"kakehi rates  1\n"
-_SEED_BYTES = 32
-_BOOT_BYTES = 36
-_FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 RATES_BYTES = 4096 + 65536 * 16
 """A page with magic, seed and the boot whose clock is meant; 65,536 places for keys."""
 _KEPT_BYTES = RATES_BYTES + 4096
 TABLE_BYTES = _KEPT_BYTES + 128 * 8192 * 16
 """A page that tells which columns count; 128 columns, with memory when a worker takes one."""
 
+_LAYOUT = Layout(
+    file="rates",
+    magic=b"kakehi rates  1\n",
+    kept_bytes=_KEPT_BYTES,
+    whole_bytes=TABLE_BYTES,
+    # One of a version that counted rates alone goes on as it is.
+    known_bytes=(RATES_BYTES, TABLE_BYTES),
+    otherwise="each worker counts rates by itself",
+)
 
-class RateTableKeeper:
-    """The table of one host, opened when it is asked for first."""
+
+class RateTableKeeper(HostTable):
+    """The table of one host."""
 
     def __init__(self, runtime_dir: Path) -> None:
-        self._path = runtime_dir / FILE
-        self._opened: int | None = None
-
-    @contextmanager
-    def opened(self) -> Iterator[int | None]:
-        """The file, opened for one worker, and closed behind.
-
-        None when it cannot be had, which is said, and tried again next time.
-        """
-        try:
-            if self._opened is None:
-                self._opened = self._open()
-            file = self._anew(self._opened)
-        except OSError as error:
-            reason = error.strerror or str(error)
-            log.warning("each worker counts rates by itself", path=self._path, reason=reason)
-            yield None
-            return
-        try:
-            yield file
-        finally:
-            os.close(file)
-
-    def close(self) -> None:
-        """Workers keep what they have got."""
-        if self._opened is not None:
-            os.close(self._opened)
-            self._opened = None
-
-    def _open(self) -> int:
-        with contextlib.suppress(OSError):
-            found = os.open(self._path, _FLAGS)
-            try:
-                if self._is_ours(found):
-                    _lengthen(found)
-                    return found
-            except OSError:
-                os.close(found)
-                raise
-            os.close(found)
-        return self._make()
-
-    def _anew(self, opened: int) -> int:
-        """Under its name, or, where that is another file's by now, by the descriptor."""
-        with contextlib.suppress(OSError):
-            file = os.open(self._path, _FLAGS)
-            if os.path.sameopenfile(file, opened):
-                return file
-            os.close(file)
-        return os.open(f"/proc/self/fd/{opened}", os.O_RDWR | os.O_CLOEXEC)
-
-    def _is_ours(self, file: int) -> bool:
-        """Whether it is of this version, of this boot, and whole."""
-        head = os.pread(file, len(_MAGIC) + _SEED_BYTES + _BOOT_BYTES, 0)
-        is_known = head.startswith(_MAGIC) and head.endswith(_boot_id())
-        # One of a version that counted rates alone goes on as it is.
-        return is_known and os.fstat(file).st_size in (RATES_BYTES, TABLE_BYTES)
-
-    def _make(self) -> int:
-        """In its place at once and whole: workers that have another one keep it till their end."""
-        beside = self._path.with_name(f".{FILE}.new")
-        beside.unlink(missing_ok=True)
-        made = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            _lengthen(made)
-            os.pwrite(made, _MAGIC + os.urandom(_SEED_BYTES) + _boot_id(), 0)
-            beside.replace(self._path)
-        except OSError:
-            os.close(made)
-            raise
-        return made
-
-
-def _lengthen(file: int) -> None:
-    """Have the whole length, and room for what workers come to without asking for it."""
-    # A page that the system had no room for would end the worker that comes to it.
-    os.posix_fallocate(file, 0, _KEPT_BYTES)
-    os.ftruncate(file, TABLE_BYTES)
-
-
-def _boot_id() -> bytes:
-    """Times are told by a clock that begins anew with each boot; unknown in some sandboxes."""
-    try:
-        found = _BOOT_ID.read_bytes().strip()
-    except OSError:
-        found = b""
-    return found.ljust(_BOOT_BYTES)[:_BOOT_BYTES]
+        super().__init__(runtime_dir, _LAYOUT)

@@ -24,7 +24,7 @@ from reconciler.language.unknown import hint_for
         ("cluster", "max_fails", "ejection: {failures: 5"),
         ("cluster", "outlierDetection", "ejection: {failures: 5"),
         ("cluster", "circuit_breakers", "limits: {requests: 2000"),
-        ("cluster", "healthCheck", '"health_check", which is not there yet'),
+        ("cluster", "healthCheck", 'did you mean "health_check"?'),
         ("cluster", "ip_hash", "rendezvous: {cookie"),
         ("backend", "srv", "srv:_http._tcp"),
         ("frontend", "acl", "conditions have no names"),

@@ -66,7 +66,7 @@ def test_a_value_has_no_default(written: dict[str, Any], value: dict[str, Any]) 
         ("cluster", {"load_balancing": "maglev"}, [("load_balancing",)]),
         ("cluster", {"limits": {"queue": None, "head_bytes": "1KiB"}}, []),
         ("cluster", {"limits": {"requests": 5}}, [("limits", "requests")]),
-        ("cluster", {"health_check": CHECK, "sticky": None}, [("health_check",)]),
+        ("cluster", {"health_check": {"h2": {}}, "sticky": None}, [("health_check", "h2")]),
         ("backend", {"address": "127.0.0.1:1", "backup": False, "priority": 0}, []),
         ("backend", {"address": "app:1", "priority": 1}, [("address",), ("priority",)]),
         ("listener", {"address": "[::]:1", "protocol": "https", "tls": {"alpn": []}}, []),
@@ -110,14 +110,14 @@ def test_nobody_is_shown_what_is_refused(kind: str) -> None:
 
 
 def test_a_key_that_does_not_work_is_refused_with_all_others() -> None:
-    text = b"clusters:\n  a: {retry: {attempts: 1}, slow_start: 30s, panic: 30%}\n"
+    text = b"clusters:\n  a: {retry: {attempts: 1}, slow_start: 30s, sticky: {cookie: A}}\n"
     (raw,) = raw_entities(read_document("a.yaml", text))
     assert validate(raw) is None
     said = [each.message for each in raw.document.diagnostics]
     assert [each.split(": ")[-1] for each in said] == [
-        "panic is not there yet",
         "retry is not there yet",
         "slow_start is not there yet",
+        "sticky is not there yet",
     ]
 
 

@@ -169,7 +169,7 @@ def test_a_key_that_works_from_now_on_is_another_language() -> None:
 
 def test_what_does_not_work_yet_is_refused_by_the_schema_too() -> None:
     definitions = jsonschema.json_schema()["$defs"]
-    check = definitions["Cluster"]["properties"]["health_check"]
+    check = definitions["Cluster"]["properties"]["sticky"]
     assert check["description"].startswith("Not there yet, and refused: ")
     assert check["allOf"][-1] == {"const": None}
     protocol = definitions["Listener"]["properties"]["protocol"]

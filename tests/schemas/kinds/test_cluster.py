@@ -7,9 +7,11 @@ from tests.schemas.refusals import refusal
 def test_the_full_value_has_every_default() -> None:
     assert Cluster().in_full() == {
         "fallback": None,
+        "health_check": None,
         "keep_alive_connections": 1024,
         "limits": {"head_bytes": 65_536, "header_count": 256},
         "load_balancing": "round_robin",
+        "panic": None,
         "protocol": "http",
         "proxy_protocol": None,
         "retries": 2,

@@ -24,6 +24,7 @@ use crate::state::reading::Part;
 use crate::state::staged::Staged;
 use crate::telemetry::names::Counter;
 use crate::upstream::Backend;
+use crate::upstream::health::HealthWords;
 
 /// Entities audited in one turn: a fraction of a millisecond.
 const AUDITED_PER_TURN: usize = 128;
@@ -42,6 +43,8 @@ pub enum Command {
     Limits(Meant, bool, Sender<Limited>),
     /// Count rates, and requests in flight, in a table that all workers of the host have in common.
     ShareRates(CommonTable, CommonFile),
+    /// Read there what the prober of the host finds.
+    ShareHealth(HealthWords),
     /// Open the access log's file anew, after it was moved away.
     ReopenLog,
     /// The digest computed anew from every entity held, over as many turns as it takes; None when it
@@ -104,6 +107,7 @@ impl<D: Driver> Engine<D> {
                 self.meter.share(table);
                 self.in_flight.share(file);
             }
+            Command::ShareHealth(words) => self.tables.shared.health.share(words),
             Command::ReopenLog => self.log.reopen(),
             Command::Audit(answer) => {
                 self.audit

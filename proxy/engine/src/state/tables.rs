@@ -22,6 +22,7 @@ use crate::telemetry::access_log::LogSink;
 use crate::telemetry::counters::{Field, Metrics, SlotKind};
 use crate::tls::certificates::Certificates;
 use crate::upstream::Backend;
+use crate::upstream::health::SharedMemory;
 
 /// Everything that a request can look up, at one generation.
 pub struct Tables {
@@ -42,6 +43,8 @@ pub struct Tables {
     /// Certificates, as handshakes look them up.
     pub(super) in_service: Arc<Certificates>,
     pub(super) metrics: Rc<Metrics>,
+    /// The same, and what the prober of the host has found.
+    pub shared: Rc<SharedMemory>,
     /// What policies count of which something was counted.
     pub(super) policy_slots: RefCell<HashMap<Box<str>, Slot>>,
     /// The digest of what an audit has walked over, as it was found.
@@ -80,6 +83,7 @@ impl Tables {
             own_name: "".into(),
             running: Running::default(),
             in_service,
+            shared: Rc::new(SharedMemory::new(metrics.clone())),
             metrics,
             policy_slots: RefCell::default(),
             walked: Digest::default(),

@@ -1,7 +1,8 @@
 //! One backend as it runs: its idle connections, its load, and whether it may get new requests.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 
+use super::health::{BackendKey, Watched};
 use crate::runtime::driver::Token;
 use crate::runtime::socket::Endpoint;
 use crate::state::slot::Slot;
@@ -39,6 +40,8 @@ pub struct Backend {
     down_until_ms: Cell<u64>,
     /// The pause is over, and one request is on its way to find out.
     probed: Cell<bool>,
+    /// Where its health is written, once that was asked for.
+    watched: OnceCell<Box<Watched>>,
 }
 
 impl Backend {
@@ -60,6 +63,7 @@ impl Backend {
             failed_at_ms: Cell::new(0),
             down_until_ms: Cell::new(0),
             probed: Cell::new(false),
+            watched: OnceCell::new(),
         }
     }
 
@@ -127,6 +131,13 @@ impl Backend {
     #[must_use]
     pub fn accepts_requests(&self) -> bool {
         !self.drained.get() && !self.removed.get()
+    }
+
+    /// How its health is found.
+    #[must_use]
+    pub fn watched(&self) -> &Watched {
+        let key = || BackendKey::of(&self.name, &self.address);
+        self.watched.get_or_init(|| Box::new(Watched::new(key())))
     }
 
     /// Whether it has not just failed to connect.

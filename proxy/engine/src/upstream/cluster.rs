@@ -8,6 +8,8 @@ use rustls::ClientConfig;
 
 use super::backend::Backend;
 use super::balance::{Balancer, Random};
+use super::checked::Checked;
+use super::health::SharedMemory;
 use super::members::Members;
 use crate::policy::ends::respond::Respond;
 use crate::protocol::h1::HeadLimits;
@@ -64,7 +66,7 @@ pub struct Cluster {
     /// The entry that it was made of, for its name.
     first: Arc<Entry>,
     now: RefCell<Now>,
-    metrics: Rc<Metrics>,
+    shared: Rc<SharedMemory>,
     slot: OnceCell<Slot>,
 }
 
@@ -79,7 +81,11 @@ struct Now {
 impl Cluster {
     /// A cluster without backends.
     #[must_use]
-    pub fn new(entry: Arc<Entry>, settings: Arc<ClusterSettings>, metrics: Rc<Metrics>) -> Self {
+    pub fn new(
+        entry: Arc<Entry>,
+        settings: Arc<ClusterSettings>,
+        shared: Rc<SharedMemory>,
+    ) -> Self {
         Self {
             first: entry.clone(),
             now: RefCell::new(Now {
@@ -88,7 +94,7 @@ impl Cluster {
                 members: Members::default(),
                 set: None,
             }),
-            metrics,
+            shared,
             slot: OnceCell::new(),
         }
     }
@@ -99,7 +105,8 @@ impl Cluster {
         let entity = Arc::<entity::Cluster>::default();
         let settings = ClusterSettings::plain(entity.clone());
         let entry = Entry::new("", entity::Entity::Cluster(entity), Digest::default());
-        Self::new(Arc::new(entry), Arc::new(settings), metrics)
+        let shared = Rc::new(SharedMemory::new(metrics));
+        Self::new(Arc::new(entry), Arc::new(settings), shared)
     }
 
     /// Whether it is one of those that the configuration names: none of these has an empty name.
@@ -144,7 +151,7 @@ impl Cluster {
     }
 
     fn counted(&self) -> &Slot {
-        let make = || Slot::take(&self.metrics, SlotKind::Cluster, self.name());
+        let make = || Slot::take(&self.shared.metrics, SlotKind::Cluster, self.name());
         self.slot.get_or_init(make)
     }
 
@@ -159,12 +166,10 @@ impl Cluster {
     pub fn backends(&self) -> Rc<BackendSet> {
         let now = &mut *self.now.borrow_mut();
         let set = now.set.get_or_insert_with(|| {
-            let policy = now.settings.entity.load_balancing;
-            Rc::new(BackendSet::new(
-                now.members.live(&self.metrics),
-                policy,
-                None,
-            ))
+            let members = now.members.live(&self.shared.metrics);
+            let entity = &now.settings.entity;
+            let set = BackendSet::new(members, entity.load_balancing, None);
+            Rc::new(set.checked(Checked::of(entity, &self.shared)))
         });
         set.clone()
     }
@@ -172,7 +177,10 @@ impl Cluster {
     /// The member of that name, as requests see it.
     #[must_use]
     pub fn backend(&self, name: &str) -> Option<Rc<Backend>> {
-        self.now.borrow_mut().members.get(name, &self.metrics)
+        self.now
+            .borrow_mut()
+            .members
+            .get(name, &self.shared.metrics)
     }
 
     /// Replaces the settings; [`Cluster::rebuild`] must follow in the same turn.
@@ -210,9 +218,10 @@ impl Cluster {
     pub fn rebuild(&self) {
         let now = &mut *self.now.borrow_mut();
         if let Some(before) = &now.set {
-            let members = now.members.live(&self.metrics);
-            let policy = now.settings.entity.load_balancing;
-            now.set = Some(Rc::new(BackendSet::new(members, policy, Some(before))));
+            let members = now.members.live(&self.shared.metrics);
+            let entity = &now.settings.entity;
+            let set = BackendSet::new(members, entity.load_balancing, Some(before));
+            now.set = Some(Rc::new(set.checked(Checked::of(entity, &self.shared))));
         }
     }
 }
@@ -234,6 +243,8 @@ pub struct BackendSet {
     usual: Rank,
     /// Those that are asked while none of the usual ones can be; most clusters have none.
     backups: Option<Box<Rank>>,
+    /// How it is known who is well; most clusters are not checked.
+    checked: Option<Box<Checked>>,
 }
 
 /// Backends that may stand for one another.
@@ -263,14 +274,41 @@ impl BackendSet {
             usual: Rank::new(usual, policy, before.map(|before| &before.usual)),
             backups: (!backups.is_empty())
                 .then(|| Box::new(Rank::new(backups, policy, backups_before))),
+            checked: None,
         }
     }
 
-    /// Chooses one of the usual backends, of those that are up.
+    /// The same, of backends that are checked.
+    fn checked(self, checked: Option<Box<Checked>>) -> Self {
+        Self { checked, ..self }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Rc<Backend>> {
+        let backups = self.backups.iter().flat_map(|rank| &rank.backends);
+        self.usual.backends.iter().chain(backups)
+    }
+
+    /// Chooses one of the usual backends, of those that are up, and healthy where that is checked.
     #[inline]
     pub fn choose(&self, choosing: &Choosing<'_>, random: &mut Random) -> Option<Rc<Backend>> {
         let is_up = |backend: &Backend| backend.is_up(choosing.now_ms);
-        self.usual.choose(choosing, random, is_up)
+        match &self.checked {
+            None => self.usual.choose(choosing, random, is_up),
+            Some(checked) => self.choose_checked(checked, &self.usual, choosing, random),
+        }
+    }
+
+    #[inline(never)]
+    fn choose_checked(
+        &self,
+        checked: &Checked,
+        rank: &Rank,
+        choosing: &Choosing<'_>,
+        random: &mut Random,
+    ) -> Option<Rc<Backend>> {
+        let admits = checked.admitting(self.all());
+        let is_left = |backend: &Backend| backend.is_up(choosing.now_ms) && admits(backend);
+        rank.choose(choosing, random, is_left)
     }
 
     /// Chooses a backup in the same way.
@@ -280,7 +318,11 @@ impl BackendSet {
         random: &mut Random,
     ) -> Option<Rc<Backend>> {
         let is_up = |backend: &Backend| backend.is_up(choosing.now_ms);
-        self.backups.as_deref()?.choose(choosing, random, is_up)
+        let backups = self.backups.as_deref()?;
+        match &self.checked {
+            None => backups.choose(choosing, random, is_up),
+            Some(checked) => self.choose_checked(checked, backups, choosing, random),
+        }
     }
 
     /// Chooses one all the same where all have just failed to connect, a backup at last.
@@ -289,7 +331,9 @@ impl BackendSet {
         choosing: &Choosing<'_>,
         random: &mut Random,
     ) -> Option<Rc<Backend>> {
-        let any = |_: &Backend| true;
+        let checked = self.checked.as_deref();
+        let admits = checked.map(|checked| checked.admitting(self.all()));
+        let any = |backend: &Backend| admits.as_ref().is_none_or(|admits| admits(backend));
         let backups = self.backups.as_deref();
         let usual = self.usual.choose(choosing, random, any);
         usual.or_else(|| backups?.choose(choosing, random, any))

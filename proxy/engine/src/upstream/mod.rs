@@ -5,7 +5,9 @@
 
 pub mod backend;
 pub mod balance;
+mod checked;
 pub mod cluster;
+pub mod health;
 mod members;
 
 pub use backend::Backend;

@@ -59,7 +59,7 @@ def live(desired: list[Entity], *, running: list[Entity], override: int | None =
         supervisor = cast("Any", SimpleNamespace(slots=slots))
         nobody = cast("Any", None)
         count_after = Sizing(store, override).count_after
-        others = [nobody] * 7
+        others = [nobody] * 8
         return Measuring(store, supervisor, nobody, count_after, *others, 0.0).live(changes)
 
     return asyncio.run(look())

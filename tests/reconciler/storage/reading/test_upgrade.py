@@ -73,7 +73,7 @@ RATE = {"requests": 1, "per": 2000}
         ("gadget", {"size": 1}, None, ["all of it"]),
         ("backend", {"address": "127.0.0.1:1", "new": 1}, {"address": "127.0.0.1:1"}, ["new"]),
         # What only a later version does.
-        ("cluster", {"retries": 1, "panic": 30}, {"retries": 1}, ["panic"]),
+        ("cluster", {"retries": 1, "sticky": {"cookie": "A"}}, {"retries": 1}, ["sticky"]),
         (
             "cluster",
             {"limits": {"requests": 5, "header_count": 9}, "load_balancing": "maglev"},

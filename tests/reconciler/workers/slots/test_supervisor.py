@@ -23,6 +23,7 @@ from reconciler.workers.slots.bringup import Bringup
 from reconciler.workers.slots.slot import Roster
 from reconciler.workers.slots.supervisor import Supervisor
 from reconciler.workers.telling.challenges import ChallengeKeeper
+from reconciler.workers.telling.health import HealthTableKeeper
 from reconciler.workers.telling.rates import RateTableKeeper
 from reconciler.workers.telling.tickets import TicketKeeper
 from schemas.changes.state import State
@@ -78,6 +79,7 @@ class Plane:
             self.tickets.path,
             self.challenges.path,
             self.rates,
+            HealthTableKeeper(directory),
             NothingLost(),
         )
         self.leave_ms = 0

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::keys::fallback::Fallback;
+use super::keys::health::HealthCheck;
 use super::language::defaulted;
 use super::registry::{self, Compiling, Kind, Needs, Swap, Value};
 use crate::policy::ends::respond::Respond;
@@ -42,12 +43,16 @@ defaulted! {
     pub struct Cluster {
         /// What becomes of requests while no backend can be asked.
         pub fallback: Option<Box<Fallback>> = None,
+        /// How backends are asked whether they are well.
+        pub health_check: Option<Box<HealthCheck>> = None,
         /// Idle upstream connections kept per backend and worker.
         pub keep_alive_connections: u32 = 1024,
         /// Hard limits of its responses.
         pub limits: ClusterLimits = ClusterLimits::default(),
         /// How a backend is chosen.
         pub load_balancing: LoadBalancing = LoadBalancing::RoundRobin,
+        /// With a smaller share of healthy backends all are tried, in percent.
+        pub panic: Option<u8> = None,
         /// What the backends speak.
         pub protocol: ClusterProtocol = ClusterProtocol::Http,
         /// How backends are told who the client is, before anything else.
@@ -138,6 +143,9 @@ impl Value for Cluster {
         }
         self.fallback.as_ref().map_or(Ok(()), |it| it.check())?;
         self.tls.as_ref().map_or(Ok(()), upstream_tls)?;
+        let checked = self.health_check.as_deref();
+        checked.map_or(Ok(()), HealthCheck::check)?;
+        within("panic", self.panic.unwrap_or(0), 0..=100)?;
         let timeouts = &self.timeouts;
         within("timeouts.connect", timeouts.connect, TIMEOUT_MS)?;
         within("timeouts.keep_alive", timeouts.keep_alive, TIMEOUT_MS)?;
@@ -188,7 +196,7 @@ impl Value for Cluster {
             cluster.replace_settings(entry, settings);
             swap.touched.push(cluster.clone());
         } else {
-            let cluster = upstream::Cluster::new(entry, settings, tables.metrics.clone());
+            let cluster = upstream::Cluster::new(entry, settings, tables.shared.clone());
             clusters.insert(Rc::new(cluster));
         }
     }

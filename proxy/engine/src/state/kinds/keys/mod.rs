@@ -10,6 +10,7 @@ pub mod cors;
 pub mod edits;
 pub mod fallback;
 pub mod forward_auth;
+pub mod health;
 pub mod jwt;
 pub mod matching;
 pub mod mirror;
