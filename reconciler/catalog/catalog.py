@@ -17,7 +17,7 @@ from typing import NamedTuple
 from reconciler.catalog import fallbacks, policies, references
 from reconciler.catalog.changed_files import FINDINGS_MAX, ChangedFiles
 from reconciler.catalog.circling import circles, questions, rounds
-from reconciler.catalog.matching import heads, identities, matches, shadows, unread
+from reconciler.catalog.matching import heads, identities, matches, shadows, unread, weights
 from reconciler.catalog.parsing import parsed_entities
 from reconciler.catalog.relations import FILE, Relate, View, relations_of
 from reconciler.catalog.tls import coverage, passthroughs, subject_order, unnamed
@@ -202,6 +202,7 @@ def _errors(staged: ChangedFiles, keys: Sequence[EntityKey], view: View) -> Iter
     yield from questions.returning(keys, view)
     yield from matches.conflicts(keys, view)
     yield from matches.crowded(keys, view)
+    yield from weights.too_heavy(keys, staged.base, view)
     yield from policies.conflicts(keys, view)
     yield from passthroughs.misplaced(keys, view)
     yield from unread.misplaced(keys, view)

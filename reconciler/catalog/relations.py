@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import product
 from typing import NamedTuple, Protocol
 
+from reconciler.language.compiled import compiled
 from reconciler.materials.completing import NOTHING_HERE, Machine, fetched_files, is_ordered
+from reconciler.storage.reading.weights import EXPRESSION
 from schemas.entities.entity import Entity, EntityKey, Mark, canonical_text
 from schemas.entities.material import materials_of, may_name_files
 from schemas.kinds.backend import Backend
@@ -101,6 +103,12 @@ class View(Protocol):
     ) -> dict[str, dict[EntityKey, str]]:
         """Return what `related` does for terms that begin by `prefix`: all, or `most` at most."""
 
+    def weight(self) -> int:
+        """Return what all expressions take in a worker, in bytes."""
+
+    def heaviest(self, most: int) -> list[tuple[int, EntityKey]]:
+        """Return what the largest expressions take, and who has them. Walks over all."""
+
     def marks(self, path: str) -> dict[EntityKey, Mark]:
         """Return what a file defines."""
 
@@ -178,11 +186,40 @@ def _of_frontend(entity: Entity) -> Iterator[Relation]:
         yield Relation(MATCH, slot.term, "+" if frontend.methods else "")
         if frontend.passthrough:
             yield Relation(PASSED, term(slot.listener, slot.hostname))
+    for term_of, weight in _expressions(entity):
+        yield Relation(EXPRESSION, term_of, str(weight))
     wildcards = filter(None, map(wildcard_of, frontend.names))
     yield from (Relation(HOST, name) for name in dict.fromkeys((*frontend.names, *wildcards)))
     wide = [name for name in frontend.names if is_wide(name)]
     if wide and not frontend.passthrough and not takes_all(frontend):
         yield from (Relation(WIDE, term(*each)) for each in product(frontend.listeners, wide))
+
+
+def expressions_of(entity: Entity) -> Iterator[tuple[tuple[str, ...], str, bool]]:
+    """Yield where an entity has expressions, what they are, and whether they ignore case."""
+    if entity.key.kind != "frontend":
+        return
+    frontend = entity.typed(Frontend)
+    if frontend.path.regex is not None:
+        yield ("path", "regex"), frontend.path.regex, frontend.path.ignore_case
+    fields = ("headers", frontend.headers), ("query", frontend.query), ("cookies", frontend.cookies)
+    for field, asked in fields:
+        for name, match in asked.items():
+            if match.regex is not None:
+                yield (field, name, "regex"), match.regex, False
+
+
+def expression_terms(entity: Entity) -> dict[str, tuple[str, bool]]:
+    """Return the terms under which the expressions of an entity stand, each with what it is."""
+    return {
+        ("i" if ignores else "-") + pattern: (pattern, ignores)
+        for _, pattern, ignores in expressions_of(entity)
+    }
+
+
+def _expressions(entity: Entity) -> Iterator[tuple[str, int]]:
+    for found, (pattern, ignores) in expression_terms(entity).items():
+        yield found, compiled(pattern, ignore_case=ignores).weight
 
 
 def _of_files(entity: Entity, machine: Machine) -> Iterator[Relation]:

@@ -9,8 +9,10 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
+from heapq import nsmallest
 
-from reconciler.catalog.relations import Relate, View, relations_of
+from reconciler.catalog.relations import LOOKED_AT_MAX, Relate, View, expression_terms, relations_of
+from reconciler.storage.reading.weights import EXPRESSION
 from schemas.entities.entity import Entity, EntityKey, Mark
 
 LAST = "\U0010ffff"
@@ -105,6 +107,16 @@ class MemoryView:
         last = bisect_left(ordered, prefix + LAST, first)
         return {term: dict(terms[term]) for term in ordered[first:last][:most]}
 
+    def weight(self) -> int:
+        """Return what all expressions take in a worker, in bytes."""
+        return sum(map(_weight, self._rows[EXPRESSION].values()))
+
+    def heaviest(self, most: int) -> list[tuple[int, EntityKey]]:
+        """Return what the largest expressions take, and who has them."""
+        rows = self._rows[EXPRESSION].values()
+        found = ((int(note), key) for keys in rows for key, note in keys.items())
+        return nsmallest(most, found, key=lambda each: (-each[0], each[1]))
+
     def marks(self, path: str) -> dict[EntityKey, Mark]:
         """Return what a file defines."""
         return self.files.get(path, {})
@@ -126,6 +138,11 @@ def laid_over(
     if isinstance(base, MemoryView) and not len(base):
         return MemoryView((each for each in desired.values() if each is not None), relate)
     return StagedView(base, desired, moved, relate)
+
+
+def _weight(found: Mapping[EntityKey, str]) -> int:
+    """Return what the expression of a term takes, by all who have it."""
+    return max(map(int, found.values()), default=0)
 
 
 class StagedView:
@@ -185,6 +202,27 @@ class StagedView:
         for term, keys in self._over.related_under(relation, prefix, most).items():
             found[term] = found.get(term, {}) | keys
         return found
+
+    def weight(self) -> int:
+        """Return what all expressions take in a worker, in bytes."""
+        weight = self._base.weight()
+        terms: set[str] = set()
+        for key, entity in self._desired.items():
+            if key.kind == "frontend":
+                both = entity, self._base.get(key)
+                terms.update(*(expression_terms(each) for each in both if each is not None))
+        for term in terms:
+            weight += _weight(self.related(EXPRESSION, term))
+            weight -= _weight(self._base.related(EXPRESSION, term))
+        return weight
+
+    def heaviest(self, most: int) -> list[tuple[int, EntityKey]]:
+        """Return what the largest expressions take, and who has them."""
+        # Of those some are changed, or gone.
+        found = self._base.heaviest(most + min(len(self._desired), LOOKED_AT_MAX))
+        kept = [each for each in found if each[1] not in self._desired]
+        both = (*kept, *self._over.heaviest(most))
+        return nsmallest(most, both, key=lambda each: (-each[0], each[1]))
 
     def marks(self, path: str) -> dict[EntityKey, Mark]:
         """Return what a file defined before the change."""

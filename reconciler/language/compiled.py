@@ -20,7 +20,7 @@ from schemas.base import shown
 
 _REMEMBERED_MAX = 1000
 _TOO_LARGE = "compiled it takes"
-_SMALLER = (
+SMALLER = (
     "a count makes so many copies of what stands before it, and \\w, \\d and \\pL are all of "
     "Unicode: count less, or write [0-9A-Za-z_] and [0-9]"
 )
@@ -63,7 +63,7 @@ def report_uncompilable(raw: RawEntity) -> bool:
             is_large = reason.startswith(_TOO_LARGE)
             what = "is too large" if is_large else "is not a regular expression of the engine"
             message = f"{raw.key}: {where}: {shown(node.value)} {what}: {reason}"
-            raw.document.report(node, message, _SMALLER if is_large else _SYNTAX)
+            raw.document.report(node, message, SMALLER if is_large else _SYNTAX)
     return found
 
 

@@ -147,6 +147,15 @@ class Settings(Kind):
             ),
         ),
     ] = 1_000_000
+    max_expression_bytes: Annotated[
+        Annotated[int, Measured("size", "1MiB", "1TiB")],
+        Field(
+            description=(
+                "Memory per worker of all expressions when they are compiled, each different one "
+                "counted once. A commit that would add more is refused."
+            )
+        ),
+    ] = 256 << 20
     max_requests: Annotated[
         int, Field(ge=1, le=1_000_000, description="Requests in flight per worker; 503 beyond.")
     ] = 10_000

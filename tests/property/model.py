@@ -187,6 +187,7 @@ def base_entities(settings: Mapping[str, Any], address: str) -> Entities:
         "max_compression_bytes": 64 << 20,
         "max_connections": 10000,
         "max_counted_entities": 1000000,
+        "max_expression_bytes": 256 << 20,
         "max_requests": 10000,
         "metrics_entities": 1500,
         "via": None,

@@ -334,6 +334,7 @@ SETTINGS = _optional(
     generation_header=st.booleans(),
     max_buffered_bytes=st.integers(1, 1024).map("{}MiB".format),
     max_counted_entities=st.integers(1, 4_000_000),
+    max_expression_bytes=st.integers(1, 1024).map("{}MiB".format),
     metrics_entities=st.integers(0, 1_000_000),
     via=st.one_of(st.none(), st.sampled_from(["edge-1", "a", "!#$%&'*+-.^_`|~" + "z" * 49])),
     workers=st.one_of(st.just("auto"), st.integers(1, 1024)),

@@ -129,7 +129,7 @@ def test_another_language_is_another_protocol() -> None:
     what is found, and both are written here.
     """
     assert language() == wire.LANGUAGE
-    assert (wire.PROTOCOL, wire.LANGUAGE) == (44, "b235b43e978b7f8f")
+    assert (wire.PROTOCOL, wire.LANGUAGE) == (45, "34906bc0075b15fa")
 
 
 def test_bytes_of_a_frontend_its_cluster_and_two_backends() -> None:

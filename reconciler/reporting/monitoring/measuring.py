@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from reconciler import log
 from reconciler.acme.certifying import Certifying
+from reconciler.catalog.matching.weights import size_of
 from reconciler.issuers.keeping import IssuerKeys
 from reconciler.materials.external import ExternalFiles
 from reconciler.parts import Parts
@@ -39,6 +40,8 @@ from reconciler.workers.watching.binding import unbound
 from schemas.changes.change import Change
 from schemas.entities.entity import EntityKey
 from schemas.kinds.registry import section_of
+from schemas.kinds.settings import Settings
+from schemas.values.units import format_size
 
 if TYPE_CHECKING:
     from reconciler.reporting.monitoring.metrics import HealthNumbers, OwnNumbers
@@ -108,7 +111,26 @@ class Measuring:
                 f"{settings.max_counted_entities} already (settings.max_counted_entities); with a "
                 "higher bound each is counted from its next request on"
             )
-        return found + self._counting_alone(slots)
+        return found + self._too_heavy(settings) + self._counting_alone(slots)
+
+    def _too_heavy(self, settings: Settings) -> list[str]:
+        """What a version without the bound has taken in goes on; a commit may only take from it."""
+        weight, limit = self._store.running.state.weight(), settings.max_expression_bytes
+        if weight <= limit:
+            return []
+        said = (
+            f"all expressions take {size_of(weight)} of each worker when they are compiled, and "
+            f"settings.max_expression_bytes allows {format_size(limit)}: what runs goes on, and "
+            "commits that add to it are refused"
+        )
+        return [said]
+
+    def _expression_bytes(self) -> int:
+        try:
+            with self._store.snapshot() as seen:
+                return seen.state.weight()
+        except (DamagedError, OSError):
+            return 0
 
     def _counting_alone(self, slots: Sequence[Slot]) -> list[str]:
         """Bounds of requests in flight are the host's where its workers count in one memory."""
@@ -225,6 +247,7 @@ class Measuring:
             log_dropped=log.dropped(),
             parts={part.name: (part.state, part.restarts) for part in self._parts.all()},
             health=self._health(),
+            expression_bytes=self._expression_bytes(),
             entities_left_out=self._counted()[1],
         )
 

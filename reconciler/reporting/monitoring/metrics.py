@@ -83,6 +83,8 @@ class OwnNumbers:
     """By name of a part of the daemon: its state in a word, and how often it was restarted."""
     health: HealthNumbers | None = None
     """None where nothing is checked."""
+    expression_bytes: int = 0
+    """What all expressions take of a worker when they are compiled."""
     entities_left_out: int = 0
     """How many entities have no series of their own, because there are too many."""
 
@@ -147,6 +149,11 @@ def _reconciler(numbers: OwnNumbers) -> Iterator[Metric]:
     yield from _parts(numbers.parts)
     if numbers.health is not None:
         yield from _health(numbers.health)
+    yield GaugeMetricFamily(
+        "kakehi_expression_bytes",
+        "What all expressions take of a worker when compiled (settings.max_expression_bytes).",
+        numbers.expression_bytes,
+    )
     yield GaugeMetricFamily(
         "kakehi_metrics_entities_left_out",
         "Entities without series of their own (settings.metrics_entities).",

@@ -22,6 +22,7 @@ from reconciler.storage.file.database import (
     translated,
     with_place,
 )
+from reconciler.storage.reading.weights import EXPRESSION, HEAVIEST, SUM_OF_ALL
 from schemas.changes.ops import Texts
 from schemas.entities.entity import (
     SETTINGS_KEY,
@@ -143,13 +144,28 @@ class StoredState:
         return self._one("SELECT 1 FROM entities WHERE kind = ? AND name = ?", key) is not None
 
     def __len__(self) -> int:
-        row = self._one("SELECT coalesce(sum(number), 0) FROM counts", ())
+        row = self._one(
+            "SELECT coalesce(sum(number), 0) FROM counts WHERE kind != ?", (EXPRESSION,)
+        )
         return int(row[0])
 
     def count(self, kind: str) -> int:
         """Return how many of a kind there are."""
         row = self._one("SELECT number FROM counts WHERE kind = ?", (kind,))
         return 0 if row is None else int(row[0])
+
+    def weight(self) -> int:
+        """Return what all expressions take in a worker, in bytes."""
+        return self.count(EXPRESSION)
+
+    def weight_anew(self) -> int:
+        """Return the same by all of them. Walks over all."""
+        return int(self._one(SUM_OF_ALL, ())[0])
+
+    def heaviest(self, most: int) -> list[tuple[int, EntityKey]]:
+        """Return what the largest expressions take, and who has them. Walks over all."""
+        rows = self._all(HEAVIEST, (most,))
+        return [(weight, EntityKey(kind, name)) for weight, kind, name in rows]
 
     def names(self, kind: str, under: str = "") -> list[str]:
         """Return the names of a kind that begin by `under`, in order."""

@@ -15,6 +15,13 @@ from reconciler.storage.file.database import text_hash, translated
 from reconciler.storage.kept.history import HistoryRow, record
 from reconciler.storage.reading.header import Header
 from reconciler.storage.reading.state import StoredState, file_row, row_of
+from reconciler.storage.reading.weights import (
+    ADD,
+    EXPRESSION,
+    SUM_OF_ALL,
+    SUM_OF_TERMS,
+    TERMS_OF_BULK,
+)
 from reconciler.storage.writing.begun import Begun
 from reconciler.storage.writing.bulk import Bulk
 from schemas.changes.state import EMPTY_DIGEST
@@ -110,8 +117,9 @@ class Writer:
         state = StoredState(self._connection, "")
         keys = (*(each.key for each in begun.puts), *begun.removes)
         former = list(state.many(keys))
-        self._delete(former)
-        self._insert(begun.puts)
+        with self._weighed(self._terms((*former, *begun.puts))):
+            self._delete(former)
+            self._insert(begun.puts)
         self.places(begun.moved)
         self._count(begun.puts, former)
 
@@ -135,8 +143,10 @@ class Writer:
     def bulk(self, begun: Begun) -> None:
         """The same for a large change: statements that copy rows, and nothing in our memory."""
         self.bulk_places(whole=begun.whole)
-        for statement in _BULK.split(";"):
-            self._connection.execute(statement)
+        terms = [term for (term,) in self._connection.execute(TERMS_OF_BULK)]
+        with self._weighed(terms):
+            for statement in _BULK.split(";"):
+                self._connection.execute(statement)
         # A worker that holds nothing gets all there is, which no list has to say.
         what = "'null', '[]'" if begun.base_digest == EMPTY_DIGEST else _BULK_KEYS
         self._connection.execute(
@@ -158,6 +168,7 @@ class Writer:
         self._connection.execute("DELETE FROM counts")
         self._insert(entities)
         self._count(entities, ())
+        self._connection.execute(ADD, self._connection.execute(SUM_OF_ALL).fetchone())
 
     def places(self, moved: Iterable[Entity]) -> None:
         """Where entities are written now that are otherwise the same."""
@@ -203,6 +214,23 @@ class Writer:
                 yield
             finally:
                 self._connection.execute("PRAGMA synchronous=FULL")
+
+    def _terms(self, entities: Iterable[Entity]) -> list[str]:
+        rows = (row for entity in entities for row in self._relate(entity))
+        return sorted({term for relation, term, _ in rows if relation == EXPRESSION})
+
+    @contextlib.contextmanager
+    def _weighed(self, terms: list[str]) -> Iterator[None]:
+        """Within, what stands under these terms changes: so does the sum of all expressions."""
+        if not terms:
+            yield
+            return
+        given = (json.dumps(terms),)
+        (before,) = self._connection.execute(SUM_OF_TERMS, given).fetchone()
+        yield
+        (after,) = self._connection.execute(SUM_OF_TERMS, given).fetchone()
+        if after != before:
+            self._connection.execute(ADD, (after - before,))
 
     def _delete(self, entities: Iterable[Entity]) -> None:
         gone = list(entities)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +99,62 @@ def test_those_that_the_engine_refuses_are_errors_of_their_values(
     assert place in refused
     assert "hint" in refused
     assert len(refused) < 100_000
+
+
+def test_all_together_are_bounded_and_the_largest_are_named(
+    daemons: Callable[..., Kakehi], tmp_path: Path
+) -> None:
+    daemon, address = daemons(Repo(tmp_path / "repository"), workers=1), ports.address()
+    settings = {"settings": {"max_expression_bytes": "2MiB", "access_log": "off"}}
+    small = "([a-z]{1000}){3}"
+    daemon.repo.commit({"kakehi.yaml": _document(address, [f"/0/{small}"]) | settings})
+    daemon.start()
+    generation = daemon.status()["generation"]
+    many = [f"/{number}/{small}" for number in range(20)]
+    sha = daemon.repo.commit({"kakehi.yaml": _document(address, many) | settings})
+    directory = str(daemon.repo.directory)
+    told = [
+        daemon.run_cli(*command)
+        for command in (
+            ("validate", directory),
+            ("plan", directory),
+            ("plan", directory, "--from", "HEAD~1"),
+            ("wait", "--commit", sha),
+        )
+    ]
+    assert [done.returncode for done in told] == [3, 3, 3, 6], told
+    for done in told:
+        place = r"kakehi.yaml:\d+:\d+: frontend \"e\d+\": path.regex: with it all"
+        assert re.search(place, done.stderr)
+        assert re.search(r"the largest: frontend \"e\d+\" \(kakehi.yaml:\d+\) \d+", done.stderr)
+    # No worker was asked.
+    assert daemon.status()["generation"] == generation
+    assert "stage=validation" in daemon.log()
+    fewer = [f"/{number}/{small}" for number in range(4)]
+    daemon.commit({"kakehi.yaml": _document(address, fewer) | settings})
+
+
+def test_what_runs_above_the_bound_goes_on_and_is_told(
+    daemons: Callable[..., Kakehi], tmp_path: Path
+) -> None:
+    """As a version without the bound has left it."""
+    daemon, address = daemons(Repo(tmp_path / "repository"), workers=1), ports.address()
+    daemon.repo.commit({"kakehi.yaml": _document(address, ["/0/[a-z]+"])})
+    daemon.start()
+    assert daemon.status()["warnings"] == []
+    daemon.interrupt()
+    with closing(sqlite3.connect(daemon.state_dir / "state.db")) as database:
+        database.execute("UPDATE counts SET number = ? WHERE kind = 'expression'", (1 << 30,))
+        database.commit()
+    daemon.start()
+    [warning] = daemon.status()["warnings"]
+    assert "all expressions take 1024.0MiB of each worker" in warning
+    assert "settings.max_expression_bytes allows 256MiB: what runs goes on" in warning
+    with rawclient.Connection(address) as client:
+        assert client.get("regex.test", "/0/a").status == 200
+    sha = daemon.repo.commit({"kakehi.yaml": _document(address, ["/0/[a-z]+", "/1/[a-z]+"])})
+    assert daemon.run_cli("wait", "--commit", sha).returncode == 6
+    daemon.commit({"kakehi.yaml": _document(address, ["/0/[a-b]+"])})
 
 
 class _Asking:

@@ -17,6 +17,7 @@ def test_the_full_value_has_every_default() -> None:
         "max_compression_bytes": 67108864,
         "max_connections": 10000,
         "max_counted_entities": 1000000,
+        "max_expression_bytes": 268435456,
         "max_requests": 10000,
         "metrics_entities": 1500,
         "via": None,

@@ -26,6 +26,7 @@ def numbers(tally: Tally) -> OwnNumbers:
         expiry_days={("certificate", "web"): 12.5, ("cluster", "shop"): -1.0},
         order_failures={"web": 3},
         files_silent=4,
+        expression_bytes=1777,
         entities_left_out=7,
     )
 
@@ -62,6 +63,7 @@ def test_the_reconcilers_own_numbers() -> None:
     assert found["kakehi_cluster_certificate_expiry_days{cluster=shop}"] == -1
     assert found["kakehi_certificate_order_failures{certificate=web}"] == 3
     assert found["kakehi_files_silent{}"] == 4
+    assert found["kakehi_expression_bytes{}"] == 1777
     assert found["kakehi_metrics_entities_left_out{}"] == 7
 
 

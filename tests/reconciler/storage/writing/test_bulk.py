@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from reconciler.catalog.relations import relations_of
+from reconciler.catalog.views import MemoryView
 from reconciler.loop.large.loading import compare
 from reconciler.planning.differ import diff_entities
 from reconciler.planning.planner import make_plan, position
@@ -27,6 +29,7 @@ from schemas.changes.ops import chunks
 from schemas.changes.plan import Plan
 from schemas.changes.state import State
 from schemas.entities.entity import KINDS, Entity, EntityKey, Mark, Provenance
+from tests.reconciler.building import frontend
 from tests.reconciler.entities import at_once, backend, begun, run
 from tests.schemas.strategies import ENTITY_MAPS
 
@@ -214,3 +217,34 @@ def test_nothing_of_a_moved_file_is_another_entity(tmp_path: Path) -> None:
     assert store.running.state[one.key] == there
     assert store.running.state.paths() == {"other.yaml"}
     store.close()
+
+
+@given(
+    *(st.dictionaries(st.sampled_from("abcdef"), st.integers(0, 3), max_size=6) for _ in range(2))
+)
+@settings(max_examples=25, deadline=None)
+def test_the_sum_of_all_expressions_is_kept(one: dict[str, int], two: dict[str, int]) -> None:
+    """By each way in which a commit is written, whoever has an expression with whom."""
+    before, after = (
+        {
+            each.key: each
+            for name, number in found.items()
+            for each in [frontend(name, path={"regex": f"/{number}/[a-z]{{{number + 1}}}"})]
+        }
+        for found in (one, two)
+    )
+    weight = MemoryView(after.values()).weight()
+    with store_with(before) as (plain, _), store_with(before) as (apart, apart_dir):
+        assert plain.running.state.weight() == MemoryView(before.values()).weight()
+        puts, removes = tuple(after.values()), tuple(before.keys() - after.keys())
+        ordinary = begun(plain.running, puts, removes)
+        at_once(plain.commit(ordinary))
+        rows = written(apart_dir, before, after)
+        large = replace(ordinary, puts=rows.puts, removes=rows.removes, bulk=rows)
+        asyncio.run(apart.commit(large))
+        rows.close()
+        for store in (plain, apart):
+            state = store.running.state
+            assert state.weight() == state.weight_anew() == weight
+            assert len(state) == len(after)
+            assert state.heaviest(3) == MemoryView(after.values()).heaviest(3)

@@ -41,6 +41,8 @@ defaulted! {
         pub max_connections: u32 = 10_000,
         /// Frontends, clusters and backends that are counted, each by itself.
         pub max_counted_entities: u32 = 1_000_000,
+        /// What all expressions may take when they are compiled; the reconciler's affair.
+        pub max_expression_bytes: u64 = 256 << 20,
         /// Requests in flight at one time.
         pub max_requests: u32 = 10_000,
         /// How many entities of a kind have metrics of their own; the reconciler's affair.
@@ -109,6 +111,11 @@ impl Value for Settings {
             COUNTED_ENTITIES,
         )?;
         within(
+            "max_expression_bytes",
+            self.max_expression_bytes,
+            EXPRESSION_BYTES,
+        )?;
+        within(
             "metrics_entities",
             self.metrics_entities,
             0..=METRICS_ENTITIES_MAX,
@@ -166,5 +173,6 @@ impl Value for Settings {
 const VIA_BYTES_MAX: usize = 64;
 const WORKERS_MAX: u32 = 1024;
 const COMPRESSION_BYTES: RangeInclusive<u64> = 0..=1 << 40;
+const EXPRESSION_BYTES: RangeInclusive<u64> = 1 << 20..=1 << 40;
 const COUNTED_ENTITIES: RangeInclusive<u32> = 1..=SLOTS_MAX;
 const METRICS_ENTITIES_MAX: u32 = 1_000_000;
