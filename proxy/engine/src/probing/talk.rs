@@ -49,7 +49,6 @@ impl Talk {
                 },
                 request(asked, host),
             ),
-            Asking::H2(_) | Asking::Grpc(_) => return None,
         })
     }
 

@@ -61,7 +61,7 @@ pub struct Way {
 /// Makes targets of a message: those of one policy share it.
 #[derive(Default)]
 pub struct Making {
-    agreed: HashMap<(String, bool), Arc<ClientConfig>>,
+    agreed: HashMap<String, Arc<ClientConfig>>,
 }
 
 impl Making {
@@ -108,7 +108,7 @@ impl Making {
         let is_secure = match check.asking() {
             Some(Asking::Tcp(_)) | None => false,
             Some(Asking::Https(_)) => true,
-            Some(Asking::Grpc(_) | Asking::H2(_) | Asking::Http(_)) => told.tls.is_some(),
+            Some(Asking::Http(_)) => told.tls.is_some(),
         };
         let agreed = is_secure.then(|| {
             let config = self.agreed(told, tls, materials)?;
@@ -136,19 +136,14 @@ impl Making {
     ) -> Result<Arc<ClientConfig>, String> {
         let usual = UpstreamTls::default();
         let policy = told.tls.as_ref().unwrap_or(&usual);
-        let is_h2 = matches!(told.check.asking(), Some(Asking::H2(_) | Asking::Grpc(_)));
-        let protocol = match is_h2 {
-            true => ClusterProtocol::H2,
-            false => ClusterProtocol::Http,
-        };
         let written = serde_json::to_string(policy).map_err(|error| error.to_string())?;
-        if let Some(known) = self.agreed.get(&(written.clone(), is_h2)) {
+        if let Some(known) = self.agreed.get(&written) {
             return Ok(known.clone());
         }
-        let made = tls.client_config(policy, protocol, |wanted| {
+        let made = tls.client_config(policy, ClusterProtocol::Http, |wanted| {
             registry::material(materials, wanted)
         })?;
-        self.agreed.insert((written, is_h2), made.clone());
+        self.agreed.insert(written, made.clone());
         Ok(made)
     }
 }

@@ -30,7 +30,7 @@ pub use crate::state::kinds::keys::edits::{Answers, HeaderEdits, Line};
 pub use crate::state::kinds::keys::fallback::Fallback;
 pub use crate::state::kinds::keys::forward_auth::ForwardAuth;
 pub use crate::state::kinds::keys::health::{
-    Asking, CheckMethod, GrpcCheck, HealthCheck, Initial, RequestCheck, TcpCheck,
+    Asking, CheckMethod, HealthCheck, Initial, RequestCheck, TcpCheck,
 };
 pub use crate::state::kinds::keys::jwt::{Jwt, TokenIn};
 pub use crate::state::kinds::keys::matching::{PathMatch, Pattern, ValueMatch};

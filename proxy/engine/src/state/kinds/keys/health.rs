@@ -54,14 +54,6 @@ defaulted! {
 }
 
 defaulted! {
-    /// A call of the gRPC health protocol.
-    pub struct GrpcCheck {
-        /// The service that is asked about.
-        pub service: String = String::new(),
-    }
-}
-
-defaulted! {
     /// A connection, and what is said there.
     pub struct TcpCheck {
         /// How what comes has to begin.
@@ -74,10 +66,6 @@ defaulted! {
 defaulted! {
     /// How each backend is asked, how often, and what follows from that.
     pub struct HealthCheck {
-        /// By the gRPC health protocol.
-        pub grpc: Option<GrpcCheck> = None,
-        /// Over HTTP/2.
-        pub h2: Option<RequestCheck> = None,
         /// So many good checks in a row make a backend healthy.
         pub healthy_after: u32 = 2,
         /// The name that is asked for; `None`: that of the cluster's TLS, or the address.
@@ -104,10 +92,6 @@ defaulted! {
 /// What is done to find out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asking<'a> {
-    /// A call of the gRPC health protocol.
-    Grpc(&'a GrpcCheck),
-    /// A request over HTTP/2.
-    H2(&'a RequestCheck),
     /// A request over HTTP/1.1.
     Http(&'a RequestCheck),
     /// A request over HTTP/1.1, and over TLS.
@@ -121,8 +105,6 @@ impl HealthCheck {
     #[must_use]
     pub fn asking(&self) -> Option<Asking<'_>> {
         let said = [
-            self.grpc.as_ref().map(Asking::Grpc),
-            self.h2.as_ref().map(Asking::H2),
             self.http.as_ref().map(Asking::Http),
             self.https.as_ref().map(Asking::Https),
             self.tcp.as_ref().map(Asking::Tcp),
@@ -153,14 +135,9 @@ impl HealthCheck {
             return Err(format!("health_check.hostname {name:?} is no hostname"));
         }
         match self.asking() {
-            None => Err("health_check: expected one of http, https, h2, grpc, tcp".to_owned()),
-            Some(Asking::H2(asked) | Asking::Http(asked) | Asking::Https(asked)) => {
-                request_check(asked)
-            }
-            Some(Asking::Grpc(asked)) if !asked.service.bytes().all(is_of_a_service) => Err(
-                format!("health_check.grpc.service {:?} is no name", asked.service),
-            ),
-            Some(Asking::Grpc(_) | Asking::Tcp(_)) => Ok(()),
+            None => Err("health_check: expected one of http, https, tcp".to_owned()),
+            Some(Asking::Http(asked) | Asking::Https(asked)) => request_check(asked),
+            Some(Asking::Tcp(_)) => Ok(()),
         }
     }
 }
@@ -175,10 +152,6 @@ fn request_check(asked: &RequestCheck) -> Result<(), String> {
         return Err("health_check: expected statuses from 200 to 599".to_owned());
     }
     Ok(())
-}
-
-fn is_of_a_service(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-')
 }
 
 const PERIOD_MS: RangeInclusive<u64> = 100..=3_600_000;
