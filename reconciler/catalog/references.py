@@ -144,6 +144,9 @@ def unspecified(changed: Iterable[EntityKey], view: View) -> Iterator[Finding]:
             yield Finding("warning", key, ("address",), message, hint)
 
 
+_LISTS = {"listener": "listeners", "policy": "policies"}
+
+
 def unused(
     changed: Iterable[EntityKey],
     before: Iterable[Entity],
@@ -159,19 +162,21 @@ def unused(
         suspects.update(targets(entity))
     for key in sorted(suspects):
         if key in view and not users(view, key) and not written.may_name(key):
-            yield Finding("warning", key, (), _unused(view[key]))
+            yield Finding("warning", key, (), *_unused(view[key]))
 
 
-def _unused(entity: Entity) -> str:
+def _unused(entity: Entity) -> tuple[str, str]:
     key = entity.key
+    list_of = f"in the list `{_LISTS[key.kind]}` of a frontend" if key.kind in _LISTS else None
+    hint = f"name it {list_of or 'as the `cluster` of a frontend'}, or remove it"
     match key.kind:
         case "listener":
             then = "every connection is closed" if is_bytes(entity) else "every request gets 404"
-            return f"no frontend names {key}: {then}"
+            return f"no frontend names {key}: {then}", hint
         case "policy":
-            return f"no frontend and no listener names {key}"
+            return f"no frontend and no listener names {key}", hint
         case _:
-            return f"no frontend names {key}"
+            return f"no frontend names {key}", hint
 
 
 def _texts(value: object) -> Iterator[str]:

@@ -103,7 +103,8 @@ class Proposing:
         found = [*changed.warnings, *staged.candidate.diagnostics]
         if is_empty:
             message = "there is no configuration: no *.yaml file is left"
-            found.append(Diagnostic("error", "", 0, 0, message))
+            hint = "keep one, if only with settings: a commit without any is refused"
+            found.append(Diagnostic("error", "", 0, 0, message, hint))
         if not staged.candidate.ok or is_empty:
             return None, found, base
         live = self._observer.live(staged.changes)

@@ -119,7 +119,8 @@ def check_names(chain: list[x509.Certificate], wanted: list[str]) -> list[Remark
         return []
     has = ", ".join(covered[:5]) or "no DNS name"
     message = f"the certificate is not valid for {', '.join(missing[:5])}: it has {has}"
-    return [Remark("error", "hostnames", message)]
+    hint = "leave out of `hostnames` what it has not, or have one issued for all of them"
+    return [Remark("error", "hostnames", message, hint)]
 
 
 def check_authorities(content: bytes, field: str) -> list[Remark]:

@@ -270,7 +270,8 @@ class Frontend(Effects, Match):
             beside = 'beside a cluster there may be "redirect: https"' if to else None
             if "split" in given and "cluster" in given:
                 beside = "leave cluster out: split names all of them, with their shares"
-            raise fault(f"requests end in one place, not in {' and '.join(given)}", beside)
+            keep = f"keep one of them, and remove {'the others' if len(given) > 2 else 'the other'}"
+            raise fault(f"requests end in one place, not in {' and '.join(given)}", beside or keep)
         needless = [key for key in _OF_BACKENDS if self._says(key)]
         if self.split_by is not None and split is None:
             hint = 'write split: {shop: 95, shop-next: 5}, or remove "split_by"'
