@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
-from schemas.base import Later, Model, fault, shown
+from schemas.base import Model, fault, shown
 from schemas.clusters.health_check import STATUSES_MAX
 from schemas.values.forms import A_WORD, LIST, WORD
 from schemas.values.names import SortedUnique, parse_method
@@ -82,7 +82,10 @@ class RetryWhen(Model):
         SortedUnique,
         Field(
             max_length=STATUSES_MAX,
-            description="Statuses of answers, which are thrown away; Retry-After is waited for.",
+            description=(
+                "Statuses of answers, which are thrown away; Retry-After is waited for, and an "
+                "answer that asks for more than 10s is passed on."
+            ),
             examples=[[502, 503]],
         ),
     ] = Field(default_factory=list)
@@ -117,7 +120,7 @@ class Retry(Model):
         Field(
             description=(
                 "Further attempts are at most this share of the requests of the last ten seconds, "
-                "and always three a second. null: no bound but attempts."
+                "and always three a second, in each worker. null: no bound but attempts."
             ),
             examples=["20%"],
         ),
@@ -166,10 +169,5 @@ Retried = Annotated[
             "and both are an error. null: as retries says."
         ),
         examples=[{"attempts": 2, "when": {"errors": ["connect", "reset"]}}],
-    ),
-    Later(
-        counted="kakehi_cluster_retries_total, kakehi_cluster_retries_over_budget_total",
-        told="attempts: up to 3, after connect and reset; not over 20 % of the requests",
-        meanwhile="write retries: N for further attempts where connections fail",
     ),
 ]

@@ -229,6 +229,7 @@ def _cluster(cluster: Cluster) -> dict[str, Any]:
         "protocol": "http",
         "proxy_protocol": None,
         "retries": cluster.retries,
+        "retry": None,
         "timeouts": {
             "connect": 3000,
             "keep_alive": 50000,

@@ -21,7 +21,13 @@ from reconciler.reporting.explaining.making import Made, arriving, made_of
 from reconciler.reporting.explaining.question import Asked, as_read, asked_by
 from reconciler.reporting.explaining.ranking import clusters_of, rank
 from reconciler.reporting.explaining.slipping import slips_past
-from reconciler.reporting.explaining.stages import Course, answered, stages_of, stages_of_nobody
+from reconciler.reporting.explaining.stages import (
+    Course,
+    answered,
+    further,
+    stages_of,
+    stages_of_nobody,
+)
 from reconciler.reporting.explaining.switching import switched_off
 from schemas.clusters.balancing import called
 from schemas.entities.entity import Entity, EntityKey
@@ -289,12 +295,17 @@ def _describe_none(
 def _of_cluster(name: str, state: View) -> Stages:
     """Tell what a cluster has done for a request."""
     cluster, said = state.get(EntityKey("cluster", name)), said_of(name, state)
-    if cluster is None or said is None:
+    if cluster is None:
         return []
+    retry = cluster.typed(Cluster).retry
+    stages = [stage("retry", further(retry), cluster)] if retry is not None else []
+    if said is None:
+        return stages
     instead = f"cluster {said.cluster} serves it"
     if said.respond is not None:
         instead = answered(said.respond)
-    return [stage("fallback", f"while no backend of {name} is usable, {instead}", cluster)]
+    told = f"while no backend of {name} is usable, {instead}"
+    return [*stages, stage("fallback", told, cluster)]
 
 
 def _listener(listener: Entity, shown: Shown | None) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from reconciler.reporting.explaining.admission import (
     stage,
 )
 from reconciler.reporting.explaining.making import Made, short
+from schemas.clusters.retry import Retry
 from schemas.entities.entity import Entity
 from schemas.entities.secrecy import HIDDEN, names_credential
 from schemas.kinds.frontend import Frontend
@@ -284,6 +285,22 @@ def _query(use: QueryChange | str) -> str:
 def _path(given: tuple[str, str]) -> str:
     kind, text = given
     return f"path {text}" if kind == "full" else f"prefix {text}"
+
+
+def further(retry: Retry) -> str:
+    """Return when a request is sent again."""
+    after = [each.replace("_", " ") for each in retry.when.errors]
+    after += [str(each) for each in retry.when.statuses]
+    after += [f"gRPC {each.replace('_', ' ')}" for each in retry.when.grpc]
+    if not retry.attempts or not after:
+        return "it is not sent again"
+    times = "one further attempt" if retry.attempts == 1 else f"{retry.attempts} further attempts"
+    told = f"up to {times}, after {listed(after)}"
+    if retry.per_try is not None:
+        told += f"; each within {format_duration(retry.per_try)}"
+    if retry.budget is not None:
+        told += f"; not over {format_share(retry.budget)} of the requests"
+    return told
 
 
 def answered(respond: Respond) -> str:

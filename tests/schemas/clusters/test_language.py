@@ -110,12 +110,12 @@ def test_nobody_is_shown_what_is_refused(kind: str) -> None:
 
 
 def test_a_key_that_does_not_work_is_refused_with_all_others() -> None:
-    text = b"clusters:\n  a: {retry: {attempts: 1}, slow_start: 30s, sticky: {cookie: A}}\n"
+    text = b"clusters:\n  a: {ejection: {failures: 5}, slow_start: 30s, sticky: {cookie: A}}\n"
     (raw,) = raw_entities(read_document("a.yaml", text))
     assert validate(raw) is None
     said = [each.message for each in raw.document.diagnostics]
     assert [each.split(": ")[-1] for each in said] == [
-        "retry is not there yet",
+        "ejection is not there yet",
         "slow_start is not there yet",
         "sticky is not there yet",
     ]

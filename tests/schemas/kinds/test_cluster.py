@@ -15,6 +15,7 @@ def test_the_full_value_has_every_default() -> None:
         "protocol": "http",
         "proxy_protocol": None,
         "retries": 2,
+        "retry": None,
         "timeouts": {
             "connect": 3000,
             "keep_alive": 50000,

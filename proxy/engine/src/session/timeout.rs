@@ -9,6 +9,7 @@ use crate::session::exchange::Outcome;
 use crate::session::front::asker::Asker;
 use crate::session::front::client::Phase;
 use crate::session::ids::{self, BackStreamId, ClientId, ExchangeId, Owner, StreamId, UpstreamId};
+use crate::state::entity::Failure;
 use crate::telemetry::names::{Counter, Field};
 
 impl<D: Driver> Engine<D> {
@@ -207,15 +208,23 @@ impl<D: Driver> Engine<D> {
         if (has_input || exchange.is_ahead()) && !self.takes_more_of(exchange) {
             return self.await_response(carrier);
         }
-        let is_tunnel = exchange.reply.is_tunnel();
-        self.count_timeout(carrier);
-        if is_tunnel {
+        if exchange.reply.is_tunnel() {
+            self.count_timeout(carrier);
             return self.close_tunnel(number);
         }
-        self.metrics.add(Counter::GatewayTimeout504Total, 1);
+        self.attempt_late(carrier, number);
+    }
+
+    /// An answer has not come in time.
+    pub(super) fn attempt_late(&mut self, carrier: Carrier, number: ExchangeId) {
+        self.count_timeout(carrier);
         if let Carrier::Stream(id) = carrier {
             self.doubt_shared(self.back_streams[id].connection);
         }
+        if self.tries_again(number, Failure::Timeout) {
+            return;
+        }
+        self.metrics.add(Counter::GatewayTimeout504Total, 1);
         self.fail_exchange(number, 504, Outcome::ResponseTimeout);
     }
 

@@ -10,6 +10,7 @@ mod readable;
 mod writer;
 
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
@@ -20,6 +21,7 @@ use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use crate::runtime::socket::Endpoint;
+use crate::upstream::Backend;
 
 pub use self::format::Formatter;
 pub use self::format::format_json;
@@ -71,6 +73,8 @@ pub struct Record<'a> {
     pub referer: Option<&'a [u8]>,
     /// Further backends tried.
     pub retries: u32,
+    /// The backends that were tried before, where there were further attempts.
+    pub tried: &'a [Rc<Backend>],
     /// The cluster in whose place it was served, if it was.
     pub fallback_of: Option<&'a str>,
     /// How it ended, in a word.

@@ -112,6 +112,18 @@ named_indexes! {
         GatewayTimeout504Total = "gateway_timeout_504_total",
         /// Further backends tried.
         RetriesTotal = "retries_total",
+        /// Those of them after there was no connection.
+        RetriesConnectTotal = "retries_connect_total",
+        /// The same after a backend had not looked at a request.
+        RetriesRefusedStreamTotal = "retries_refused_stream_total",
+        /// The same after a connection had ended before an answer.
+        RetriesResetTotal = "retries_reset_total",
+        /// The same after there was no answer in time.
+        RetriesTimeoutTotal = "retries_timeout_total",
+        /// The same after an answer by its status.
+        RetriesStatusTotal = "retries_status_total",
+        /// The same by its status of gRPC.
+        RetriesGrpcTotal = "retries_grpc_total",
         /// Requests that are to go to a mirror as well.
         MirrorsTotal = "mirrors_total",
         /// Those of them that a mirror did not get, or not whole: it was slow, or the client has left.
@@ -313,7 +325,12 @@ impl Field {
     ];
 
     /// What a cluster counts in fields that are about a backend alone.
-    pub const OF_CLUSTERS: [(Self, &'static str); 1] = [(Self::FALLBACKS, "fallbacks")];
+    pub const OF_CLUSTERS: [(Self, &'static str); 2] = [
+        (Self::FALLBACKS, "fallbacks"),
+        (Self::OVER_BUDGET, "retries_over_budget"),
+    ];
+    /// Attempts that were not made, since that would have been more than `retry.budget` allows.
+    pub const OVER_BUDGET: Self = Self::Timeouts;
     /// Requests of a cluster that another one, or an answer of the configuration, has served in its place.
     pub const FALLBACKS: Self = Self::ConnectErrors;
 

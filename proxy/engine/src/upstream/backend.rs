@@ -1,6 +1,7 @@
 //! One backend as it runs: its idle connections, its load, and whether it may get new requests.
 
 use std::cell::{Cell, OnceCell, RefCell};
+use std::fmt;
 
 use super::health::{BackendKey, Watched};
 use crate::runtime::driver::Token;
@@ -42,6 +43,12 @@ pub struct Backend {
     probed: Cell<bool>,
     /// Where its health is written, once that was asked for.
     watched: OnceCell<Box<Watched>>,
+}
+
+impl fmt::Debug for Backend {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.name)
+    }
 }
 
 impl Backend {

@@ -8,6 +8,7 @@ use rustls::ClientConfig;
 
 use super::backend::Backend;
 use super::balance::{Balancer, Random};
+use super::budget::Budget;
 use super::checked::Checked;
 use super::health::SharedMemory;
 use super::members::Members;
@@ -245,6 +246,8 @@ pub struct BackendSet {
     backups: Option<Box<Rank>>,
     /// How it is known who is well; most clusters are not checked.
     checked: Option<Box<Checked>>,
+    /// How many further attempts there may be, where that is bounded.
+    budget: OnceCell<Rc<Budget>>,
 }
 
 /// Backends that may stand for one another.
@@ -275,6 +278,7 @@ impl BackendSet {
             backups: (!backups.is_empty())
                 .then(|| Box::new(Rank::new(backups, policy, backups_before))),
             checked: None,
+            budget: before.map_or_else(OnceCell::new, |before| before.budget.clone()),
         }
     }
 
@@ -337,6 +341,12 @@ impl BackendSet {
         let backups = self.backups.as_deref();
         let usual = self.usual.choose(choosing, random, any);
         usual.or_else(|| backups?.choose(choosing, random, any))
+    }
+
+    /// How many further attempts there may be.
+    #[must_use]
+    pub fn budget(&self) -> &Budget {
+        self.budget.get_or_init(Rc::default)
     }
 
     /// Whether there are backends for when no usual one can be asked.

@@ -5,6 +5,7 @@
 
 pub mod backend;
 pub mod balance;
+pub mod budget;
 mod checked;
 pub mod cluster;
 pub mod health;

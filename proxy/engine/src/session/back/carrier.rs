@@ -6,6 +6,7 @@
 
 use crate::protocol::lines::Lines;
 use crate::runtime::driver::Driver;
+use crate::session::back::upstream::Link;
 use crate::session::engine::Engine;
 use crate::session::exchange::Reply;
 use crate::session::ids::{BackStreamId, ExchangeId, UpstreamId};
@@ -174,8 +175,19 @@ impl<D: Driver> Engine<D> {
         }
     }
 
+    /// Whether it leads to its backend already.
+    pub(in crate::session) fn is_connected(&self, carrier: Carrier) -> bool {
+        match carrier {
+            Carrier::Connection(id) => self.upstreams[id].link == Link::Busy,
+            Carrier::Stream(_) => true,
+        }
+    }
+
     /// The head of its request has gone, or is about to.
     pub(super) fn head_sent(&mut self, carrier: Carrier, exchange: ExchangeId) {
+        if self.exchanges[exchange].has_kept_body() {
+            self.tell_body_again(exchange, carrier);
+        }
         self.await_response(carrier);
         let exchange = &self.exchanges[exchange];
         let asker = exchange.asker;

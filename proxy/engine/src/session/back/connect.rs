@@ -217,7 +217,8 @@ impl<D: Driver> Engine<D> {
     pub(super) fn send_head(&mut self, id: UpstreamId, exchange: ExchangeId) {
         let head = &self.exchanges[exchange].head;
         let upstream = &mut self.upstreams[id];
-        if self.body_at_hand && !self.exchanges[exchange].request_done() {
+        let entry = &self.exchanges[exchange];
+        if self.body_at_hand && !entry.request_done() && !entry.has_kept_body() {
             upstream.output.push(&mut self.pool, head);
             upstream.awaits_body = true;
             return self.await_response(Carrier::Connection(id));

@@ -88,7 +88,8 @@ impl<D: Driver> Engine<D> {
             self.metrics.add(Counter::Rejected501Total, 1);
             return self.fail_exchange(number, 501, Outcome::UpgradeRefused);
         }
-        let ends = exchange.request_done() && exchange.upgrade.is_none();
+        let is_whole = exchange.request_done() && !exchange.has_kept_body();
+        let ends = is_whole && exchange.upgrade.is_none();
         let scheme = match exchange.cluster.tls {
             Some(_) => "https",
             None => "http",

@@ -19,6 +19,7 @@ use crate::session::front::answer::Part;
 use crate::session::front::asker::Asker;
 use crate::session::ids::{BackStreamId, ExchangeId, UpstreamId};
 use crate::session::queue::Bulk;
+use crate::state::entity::Failure;
 use crate::telemetry::names::Counter;
 
 /// A client that has taken so much of a longer response gets a wider window: the buffers of its system take less
@@ -338,14 +339,11 @@ impl<D: Driver> Engine<D> {
         if is_refusal && fault.is_none() && !self.exchanges[number].reply.has_begun() {
             self.shared_refuses(connection);
         }
-        let stream = &mut self.back_streams[id];
         if let Some(fault) = fault {
             self.exchanges[number].record.reason = Some(fault.as_str());
             self.response_malformed(number);
-        } else if code == ErrorCode::RefusedStream && self.exchanges[number].is_untouched() {
-            self.repeat_elsewhere(number);
-        } else {
-            stream.met_idle = false;
+        } else if code != ErrorCode::RefusedStream || !self.repeat_refused(number) {
+            self.back_streams[id].met_idle = false;
             self.back_stream_given_up(id, number, code);
         }
     }
@@ -353,6 +351,9 @@ impl<D: Driver> Engine<D> {
     /// The backend wants no more of a stream. To a call of gRPC its code is the status that the call ends
     /// with, and so it is to a client that has had the beginning of an answer.
     fn back_stream_given_up(&mut self, id: BackStreamId, number: ExchangeId, code: ErrorCode) {
+        if self.tries_again(number, Failure::Reset) {
+            return;
+        }
         let exchange = &mut self.exchanges[number];
         exchange.record.reason = Some(code.as_str());
         let has_begun = exchange.reply.has_begun();

@@ -10,9 +10,11 @@ use crate::runtime::driver::Driver;
 use crate::runtime::socket::Want;
 use crate::session::back::carrier::Carrier;
 use crate::session::engine::Engine;
+use crate::session::exchange::again::Why;
 use crate::session::exchange::waiting::Place;
 use crate::session::exchange::{Exchange, Outcome};
 use crate::session::ids::ExchangeId;
+use crate::state::entity::Failure;
 use crate::telemetry::names::{Counter, Field};
 use crate::tls::fault::TlsFault;
 use crate::upstream::{Backend, Choosing};
@@ -28,7 +30,13 @@ pub(in crate::session) struct Attempt {
 #[derive(Default)]
 pub(in crate::session) struct Tries {
     /// The backends of those that failed, the last one last.
-    failed: Vec<Rc<Backend>>,
+    pub(super) failed: Vec<Rc<Backend>>,
+    /// How many there were behind the first.
+    pub(super) further: u32,
+    /// What the next one is for.
+    pub(super) why: Option<Why>,
+    /// Those that were tried may be tried again once no other is left: they can be connected to.
+    pub(super) may_return: bool,
     /// A pooled connection has lost the request once.
     pub(in crate::session) lost_by_pool: bool,
     /// How the last try to connect failed.
@@ -36,6 +44,11 @@ pub(in crate::session) struct Tries {
 }
 
 impl Tries {
+    /// The backends of those that failed.
+    pub(super) fn failed(&self) -> &[Rc<Backend>] {
+        &self.failed
+    }
+
     /// The backend of the last one.
     pub(super) fn last(&self) -> Option<&Rc<Backend>> {
         self.failed.last()
@@ -48,7 +61,7 @@ impl Tries {
 enum Next {
     /// Another backend may be tried.
     Try,
-    /// Nothing: it has been answered.
+    /// Nothing now: it has been answered, or waits.
     Answered,
 }
 
@@ -56,6 +69,7 @@ impl<D: Driver> Engine<D> {
     /// Begins a try: the backend counts the request from here on.
     fn begin_attempt(&mut self, exchange: ExchangeId, backend: Rc<Backend>) {
         backend.begin();
+        self.bound_try(exchange);
         self.exchanges[exchange].attempt = Some(Attempt {
             backend,
             place: None,
@@ -143,6 +157,10 @@ impl<D: Driver> Engine<D> {
     fn count_retry(&mut self, exchange: ExchangeId) {
         let entry = &mut self.exchanges[exchange];
         entry.record.retries += 1;
+        entry.tries.further += 1;
+        if let Some(why) = entry.tries.why.take() {
+            self.metrics.add(why.counter(), 1);
+        }
         let slot = entry.served_by.slot();
         self.metrics.add(Counter::RetriesTotal, 1);
         self.metrics.slot_add(slot, Field::Retries, 1);
@@ -160,9 +178,23 @@ impl<D: Driver> Engine<D> {
             return last;
         }
         let choosing = choosing_for(entry, self.clock.ms());
-        set.choose_backup(&choosing, random)
+        let chosen = set
+            .choose_backup(&choosing, random)
             .or_else(|| set.choose_failed(&choosing, random))
-            .or(last)
+            .or(last);
+        if chosen.is_some() || !entry.tries.may_return {
+            return chosen;
+        }
+        // All have been tried, so that one is again: another than the last one, if there is another.
+        let failed = &entry.tries.failed;
+        for tried in [&failed[failed.len().saturating_sub(1)..], &[]] {
+            let choosing = Choosing { tried, ..choosing };
+            let again = set.choose(&choosing, random);
+            if again.is_some() {
+                return again;
+            }
+        }
+        None
     }
 
     fn no_backend_left(&mut self, exchange: ExchangeId) {
@@ -204,12 +236,12 @@ impl<D: Driver> Engine<D> {
 
     /// Another try, as long as there may be one more.
     fn next_after(&mut self, exchange: ExchangeId, outcome: Outcome) -> Next {
-        let entry = &mut self.exchanges[exchange];
-        entry.tries.connect_failure = Some(outcome);
-        if entry.tries.failed.len() <= entry.cluster.entity.retries as usize {
-            return Next::Try;
+        self.exchanges[exchange].tries.connect_failure = Some(outcome);
+        match self.take_try(exchange, Why::Failed(Failure::Connect)) {
+            Some(0) => return Next::Try,
+            Some(pause_ms) => self.try_in(exchange, pause_ms),
+            None => self.give_up_connecting(exchange, outcome),
         }
-        self.give_up_connecting(exchange, outcome);
         Next::Answered
     }
 
@@ -254,7 +286,23 @@ impl<D: Driver> Engine<D> {
         let tries = &mut self.exchanges[exchange].tries;
         tries.failed.extend(backend);
         tries.lost_by_pool = true;
+        tries.why = Some(Why::Failed(Failure::Reset));
         self.try_backend(exchange);
+    }
+
+    /// Sends a request once more that its backend has not looked at, if there is one more try for that.
+    pub(in crate::session) fn repeat_refused(&mut self, exchange: ExchangeId) -> bool {
+        let pause_ms = match self.exchanges[exchange].is_here_whole() {
+            true => self.take_try(exchange, Why::Failed(Failure::RefusedStream)),
+            false => None,
+        };
+        let Some(pause_ms) = pause_ms else {
+            return false;
+        };
+        self.count_retry(exchange);
+        self.end_attempt(exchange);
+        self.try_in(exchange, pause_ms);
+        true
     }
 
     /// Sends the request once more, by a carrier that all share whom this one has failed.
@@ -276,6 +324,9 @@ impl<D: Driver> Engine<D> {
         if stale && entry.interim_count == 0 && entry.may_repeat() {
             return self.retry_stale(exchange);
         }
+        if self.tries_again(exchange, Failure::Reset) {
+            return;
+        }
         // In TLS 1.3 a backend refuses our certificate when the handshake is over for us.
         self.tell_tls_fault(exchange, TlsFault::None);
         self.fail_exchange(exchange, 502, Outcome::BackendAborted);
@@ -285,7 +336,7 @@ impl<D: Driver> Engine<D> {
 impl Exchange {
     /// Whether the request may be sent again although it was sent.
     pub(in crate::session) fn may_repeat(&self) -> bool {
-        self.replayable && !self.tries.lost_by_pool && self.cluster.entity.retries > 0
+        self.replayable && !self.tries.lost_by_pool && self.cluster.entity.attempts() > 0
     }
 
     /// The same where many share a connection: once, so that a request which makes backends close does not
@@ -296,10 +347,7 @@ impl Exchange {
 
     /// Whether a request that its backend has not looked at can be sent again: all of it is here.
     pub(in crate::session) fn is_untouched(&self) -> bool {
-        !self.reply.has_begun()
-            && self.interim_count == 0
-            && self.record.bytes_in == 0
-            && self.record.retries < self.cluster.entity.retries
+        self.is_here_whole() && self.has_tries_left()
     }
 }
 

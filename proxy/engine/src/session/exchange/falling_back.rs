@@ -12,7 +12,9 @@ use crate::protocol::sent::Form;
 use crate::runtime::buffer::BufferPool;
 use crate::runtime::driver::Driver;
 use crate::session::engine::Engine;
+use crate::session::exchange::again::Again;
 use crate::session::exchange::attempt::Tries;
+use crate::session::exchange::body::Body;
 use crate::session::exchange::own::Answer;
 use crate::session::exchange::{Exchange, Outcome};
 use crate::session::ids::ExchangeId;
@@ -25,6 +27,8 @@ pub(in crate::session) struct Spare {
     to: Option<Serving>,
     /// The head in the form that those are told whom `Exchange::head` is not for.
     head: Vec<u8>,
+    /// What it has for further attempts there.
+    again: Option<Box<Again>>,
     /// Whose requests it is one of, once it is served by another.
     of: Option<Rc<Cluster>>,
 }
@@ -78,7 +82,11 @@ impl<D: Driver> Engine<D> {
     /// What a request has for when no backend can be asked. Nobody waits for a mirror; and who is asked whether a request
     /// may pass must not be stood in for by whoever answers, since that would let it.
     #[inline]
-    pub(in crate::session) fn spare_of(&self, exchange: &Exchange) -> Option<Box<Spare>> {
+    pub(in crate::session) fn spare_of(
+        &self,
+        exchange: &Exchange,
+        method: &[u8],
+    ) -> Option<Box<Spare>> {
         let fallback = exchange.cluster.entity.fallback.as_deref()?;
         let name = fallback.cluster.as_deref();
         let to = name.and_then(|name| self.tables.running.clusters.get(name));
@@ -88,7 +96,9 @@ impl<D: Driver> Engine<D> {
             backends: cluster.backends(),
         });
         (!exchange.is_call()).then(|| {
+            let again = |to: &Serving| Again::of(&to.settings, method, &Body::Done);
             Box::new(Spare {
+                again: to.as_ref().and_then(again),
                 to,
                 head: Vec::new(),
                 of: None,
@@ -100,21 +110,25 @@ impl<D: Driver> Engine<D> {
     #[cold]
     pub(super) fn falls_back(&mut self, id: ExchangeId, failure: Outcome) -> bool {
         let exchange = &mut self.exchanges[id];
+        let has_told = exchange.has_kept_body();
         let Some(spare) = exchange.spare.as_deref_mut().filter(|it| it.of.is_none()) else {
             return false;
         };
-        let (from, to) = (exchange.served_by.clone(), spare.to.take());
+        let from = exchange.served_by.clone();
         let answer = exchange.cluster.answer.clone();
         // Bytes that pass unread have no place for an answer of ours.
         let is_unread = exchange.reply.has_begun();
-        if to.is_none() && (answer.is_none() || is_unread) {
+        // What has been told of it was told for those who have failed.
+        if has_told || spare.to.is_none() && (answer.is_none() || is_unread) {
             return false;
         }
         self.metrics.slot_add(from.slot(), Field::FALLBACKS, 1);
         spare.of = Some(from);
+        let to = spare.to.take();
         match (to, answer) {
             (Some(to), _) => {
                 exchange.fall_to(to);
+                self.count_in_budget(&self.exchanges[id]);
                 self.try_backend(id);
             }
             (None, Some(answer)) => {
@@ -138,6 +152,8 @@ impl Exchange {
         self.backends = to.backends;
         self.tries = Tries::default();
         self.record.reason = None;
+        let again = self.spare.as_deref_mut().and_then(|it| it.again.take());
+        self.again = again.map(|it| it.bounded_by(&self.request));
         if let Some(spare) = self.spare.as_deref_mut().filter(|it| !it.head.is_empty()) {
             std::mem::swap(&mut self.head, &mut spare.head);
         }

@@ -4,6 +4,7 @@
 //! and keeps them to its end; a commit in between changes nothing for it. It knows its two sides by
 //! their ids only, so that either may speak another protocol than HTTP/1.1.
 
+pub(super) mod again;
 pub(super) mod attempt;
 pub(super) mod auth;
 pub(super) mod body;
@@ -34,6 +35,7 @@ use crate::protocol::sent::Form;
 use crate::runtime::driver::Driver;
 use crate::session::back::carrier::Carrier;
 use crate::session::engine::Engine;
+use crate::session::exchange::again::Again;
 use crate::session::exchange::attempt::{Attempt, Tries};
 use crate::session::exchange::auth::authorising::Parked;
 use crate::session::exchange::body::Body;
@@ -106,6 +108,8 @@ pub(in crate::session) struct Exchange {
     pub(in crate::session) attempt: Option<Attempt>,
     /// What those before have come to.
     pub(in crate::session) tries: Tries,
+    /// What there is of it for further ones, if its cluster says anything of them.
+    pub(in crate::session) again: Option<Box<Again>>,
     /// It waits to be let pass, or has been answered instead.
     parked: Option<Box<Parked>>,
     /// Who serves it where no backend can be asked, if its cluster names somebody.
@@ -198,6 +202,7 @@ impl Exchange {
             served_by: cluster,
             attempt: None,
             tries: Tries::default(),
+            again: None,
             parked: None,
             spare: None,
             mirrors: None,
@@ -293,7 +298,7 @@ impl Exchange {
 
     /// Whether the bytes of its request body are those that the backend is sent.
     pub(in crate::session) fn sends_request_as_it_comes(&self) -> bool {
-        !self.request_chunked && !self.request_discarded
+        !self.request_chunked && !self.request_discarded && !self.keeps_body()
     }
 
     /// Whether the bytes of its response body are those that the client is sent, and its head has been.
@@ -339,6 +344,7 @@ impl Exchange {
             cluster: Some(&*self.served_by).filter(|_| self.parked.is_none()),
             backend,
             tried: backend.or(self.tries.last().map(Rc::as_ref)),
+            before: self.tries.failed(),
             fallen_from: self.fallen_from(),
             outcome: outcome.as_str(),
             reason: limit.or(self.record.reason),
@@ -398,6 +404,9 @@ impl<D: Driver> Engine<D> {
             self.in_flight.leave(keys);
         }
         self.end_pacing(exchange.pacing.take());
+        if let Some(again) = exchange.again.take() {
+            self.pool.release(again.weight());
+        }
         self.pool.release(exchange.head_bytes as usize);
         self.pool.give(std::mem::take(&mut exchange.head));
         self.pool.give(std::mem::take(&mut exchange.record.text));

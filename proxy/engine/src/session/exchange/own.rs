@@ -302,6 +302,7 @@ impl<D: Driver> Engine<D> {
             cluster: None,
             backend: None,
             tried: None,
+            before: &[],
             fallen_from: None,
             outcome: answer.outcome,
             reason: answer.limit.as_deref().or(record.reason),

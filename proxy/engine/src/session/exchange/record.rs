@@ -130,6 +130,8 @@ pub(super) struct Ended<'a> {
     pub(super) backend: Option<&'a Backend>,
     /// The one that is named in the log.
     pub(super) tried: Option<&'a Backend>,
+    /// Those that were tried before it.
+    pub(super) before: &'a [Rc<Backend>],
     /// The cluster in whose place another one, or an answer of the configuration, has served it.
     pub(super) fallen_from: Option<&'a Cluster>,
     /// For the access log.
@@ -179,6 +181,10 @@ impl<'a> Ended<'a> {
                 false => given_id,
             },
             retries: record.retries,
+            tried: match record.retries {
+                0 => &[],
+                _ => self.before,
+            },
             fallback_of: self.fallen_from.map(Cluster::name),
             outcome: self.outcome,
             reason: self.reason,
@@ -267,6 +273,7 @@ impl<D: Driver> Engine<D> {
             cluster: None,
             backend: None,
             tried: None,
+            before: &[],
             fallen_from: None,
             outcome: outcome.as_str(),
             reason: None,

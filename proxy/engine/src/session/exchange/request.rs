@@ -19,6 +19,7 @@ use crate::protocol::h1::{ChunkLimits, ChunkedDecoder, RequestBody, Version};
 use crate::protocol::sent::Form;
 use crate::runtime::driver::Driver;
 use crate::session::engine::Engine;
+use crate::session::exchange::again::Again;
 use crate::session::exchange::auth::authorising::Parked;
 use crate::session::exchange::body::Body;
 use crate::session::exchange::filters::compressing::{Compressing, wanted};
@@ -28,6 +29,7 @@ use crate::session::exchange::record::{Record, Tally, is_call};
 use crate::session::exchange::{Exchange, Outcome, Parties};
 use crate::session::front::asker::Asker;
 use crate::session::ids::ExchangeId;
+use crate::state::entity::is_idempotent;
 use crate::state::frontend::{Frontend, Mirror};
 use crate::state::listener::ListenerSettings;
 use crate::telemetry::names::Counter;
@@ -427,7 +429,7 @@ impl<D: Driver> Engine<D> {
                     .form_for_mirrors()
                     .map(|it| self.head_of(told, as_sent, changes, it));
                 let kept = self.head_of(told, as_sent, changes, form);
-                let spare = self.spare_of(&exchange);
+                let spare = self.spare_of(&exchange, head.method(bytes));
                 let spare_form = spare.as_deref().and_then(|it| it.form_beside(form));
                 let spare_head = spare_form.map(|it| self.head_of(told, as_sent, changes, it));
                 exchange.keep_head(kept);
@@ -441,11 +443,11 @@ impl<D: Driver> Engine<D> {
             head.body == RequestBody::Chunked && !exchange.cluster.is_multiplexed();
         exchange.keep_alive = head.keep_alive;
         exchange.head_only = method == b"HEAD";
-        exchange.replayable = exchange.request.is_done()
-            && matches!(
-                method,
-                b"GET" | b"HEAD" | b"OPTIONS" | b"PUT" | b"DELETE" | b"TRACE"
-            );
+        exchange.replayable = exchange.request.is_done() && is_idempotent(method);
+        if exchange.parked.is_none() {
+            let again = Again::of(&exchange.cluster, method, &exchange.request);
+            self.note_again(&mut exchange, again);
+        }
         exchange.expects_continue = head.expect_continue;
         exchange.response_lines = lines;
         exchange.compressing = compressing;

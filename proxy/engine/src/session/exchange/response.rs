@@ -127,6 +127,10 @@ impl<D: Driver> Engine<D> {
         body: Body,
         rest: &[u8],
     ) -> usize {
+        if self.exchanges[number].again.is_some() && self.repeats_answer(number, head, bytes, &body)
+        {
+            return rest.len();
+        }
         if self.exchanges[number].intercepts(head.status) {
             self.intercept(number, head, bytes);
             return rest.len();
@@ -272,6 +276,7 @@ impl<D: Driver> Engine<D> {
             .release(std::mem::take(&mut exchange.head_bytes) as usize);
         self.pool.give(std::mem::take(&mut exchange.head));
         exchange.give_spare_head_back(&mut self.pool);
+        self.forget_body(number);
     }
 
     /// Sends body, and a head before it if it begins with one; ends the exchange with the body.

@@ -129,6 +129,10 @@ impl<D: Driver> Engine<D> {
             true => Lines::default(),
             false => trailers,
         };
+        if exchange.again.is_some() {
+            self.keep_end(number, trailers);
+        }
+        let exchange = &self.exchanges[number];
         let mirrors = exchange.mirrors.as_deref().map(|mirrors| mirrors.0.clone());
         if let Some(carrier) = exchange.carrier().filter(|_| !exchange.request_discarded) {
             self.end_upload(carrier, trailers);
@@ -152,9 +156,12 @@ impl<D: Driver> Engine<D> {
         } else {
             self.await_request_body(number);
         }
+        let last = done.then_some(taken.trailers.lines());
+        if self.exchanges[number].again.is_some() {
+            self.keep_body(number, [out, taken.tail], last);
+        }
         let exchange = &self.exchanges[number];
         if let Some(carrier) = exchange.carrier().filter(|_| !exchange.request_discarded) {
-            let last = done.then_some(taken.trailers.lines());
             self.upload(carrier, out, taken.tail, last);
         }
     }

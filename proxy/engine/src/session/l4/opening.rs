@@ -91,7 +91,7 @@ impl<D: Driver> Engine<D> {
         };
         let mut exchange = Exchange::new(parties, record);
         exchange.request = Body::UntilClose;
-        exchange.spare = self.spare_of(&exchange);
+        exchange.spare = self.spare_of(&exchange, &[]);
         exchange.reply = Reply::Tunnel { ended: false };
         self.metrics.add(Counter::PassthroughsTotal, 1);
         self.metrics.add(Counter::TunnelsTotal, 1);

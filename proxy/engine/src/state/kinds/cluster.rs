@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::keys::fallback::Fallback;
 use super::keys::health::HealthCheck;
+use super::keys::retry::Retry;
 use super::language::defaulted;
 use super::registry::{self, Compiling, Kind, Needs, Swap, Value};
 use crate::policy::ends::respond::Respond;
@@ -59,6 +60,8 @@ defaulted! {
         pub proxy_protocol: Option<ProxyProtocol> = None,
         /// Further backends tried when connecting failed.
         pub retries: u32 = 2,
+        /// When a request is sent again.
+        pub retry: Option<Box<Retry>> = None,
         /// How long a backend may take.
         pub timeouts: ClusterTimeouts = ClusterTimeouts::default(),
         /// TLS towards the backends; `None` is clear text.
@@ -122,6 +125,15 @@ defaulted! {
     }
 }
 
+impl Cluster {
+    /// How many further attempts a request has.
+    #[must_use]
+    pub fn attempts(&self) -> u32 {
+        let retry = self.retry.as_ref();
+        retry.map_or(self.retries, |retry| retry.attempts)
+    }
+}
+
 impl Value for Cluster {
     type Compiled = Arc<ClusterSettings>;
     type Running = Rc<upstream::Cluster>;
@@ -140,6 +152,10 @@ impl Value for Cluster {
         within("retries", self.retries, 0..=RETRIES_MAX)?;
         if self.protocol == ClusterProtocol::H2 && self.proxy_protocol.is_some() {
             return Err("proxy_protocol: over h2 many clients share a connection".to_owned());
+        }
+        self.retry.as_ref().map_or(Ok(()), |it| it.check())?;
+        if self.retry.is_some() && self.retries != Self::default().retries {
+            return Err("retries: is short for retry: {attempts: N}".to_owned());
         }
         self.fallback.as_ref().map_or(Ok(()), |it| it.check())?;
         self.tls.as_ref().map_or(Ok(()), upstream_tls)?;

@@ -61,6 +61,18 @@ impl Formatter {
         optional(b",\"user_agent\":", record.user_agent, out);
         optional(b",\"referer\":", record.referer, out);
         number(b",\"retries\":", u64::from(record.retries), out);
+        // Most are served by the first one.
+        for (at, backend) in record.tried.iter().enumerate() {
+            let key: &[u8] = match at {
+                0 => b",\"tried\":[",
+                _ => b",",
+            };
+            out.extend_from_slice(key);
+            text(b"", backend.name.as_bytes(), out);
+        }
+        if !record.tried.is_empty() {
+            out.push(b']');
+        }
         // Few are any cluster's but their own.
         if let Some(cluster) = record.fallback_of {
             text(b",\"fallback_of\":", cluster.as_bytes(), out);

@@ -36,6 +36,7 @@ pub(super) fn record() -> Record<'static> {
         user_agent: Some(b"curl/8"),
         referer: None,
         retries: 0,
+        tried: &[],
         fallback_of: None,
         outcome: "ok",
         reason: None,

@@ -21,6 +21,7 @@ use crate::protocol::h1::{Field, Forward, RequestBody, ResponseBody, ResponseHea
 use crate::protocol::sent::Form;
 use crate::runtime::driver::Driver;
 use crate::session::engine::Engine;
+use crate::session::exchange::again::Again;
 use crate::session::exchange::auth::heard::{Heard, refuses};
 use crate::session::exchange::body::Body;
 use crate::session::exchange::identity::text::AddressText;
@@ -145,6 +146,8 @@ impl<D: Driver> Engine<D> {
         let mut question = Exchange::new(parties, record);
         question.keep_head(head);
         question.replayable = true;
+        let again = Again::of(&question.cluster, b"GET", &question.request);
+        self.note_again(&mut question, again);
         let ticket = self.wait(id, Wanted::Verdict(call));
         if let Some(heard) = self.calls[call].heard.as_mut() {
             heard.ticket = Some(ticket);
@@ -475,7 +478,7 @@ impl<D: Driver> Engine<D> {
         let (told, changes) = ((asker, &*listener, &request_id[..]), changes.as_deref());
         let head = self.head_of(told, as_sent, changes, form);
         let for_mirrors = other_form.map(|it| self.head_of(told, as_sent, changes, it));
-        let spare = self.spare_of(&self.exchanges[id]);
+        let spare = self.spare_of(&self.exchanges[id], parked.head.method(&parked.bytes));
         let spare_form = spare.as_deref().and_then(|it| it.form_beside(form));
         let spare_head = spare_form.map(|it| self.head_of(told, as_sent, changes, it));
         let exchange = &mut self.exchanges[id];
@@ -484,6 +487,9 @@ impl<D: Driver> Engine<D> {
         self.pool.hold(exchange.head_bytes as usize);
         // Those that were there when it came may have been taken out meanwhile.
         exchange.backends = exchange.served_by.backends();
+        let method = parked.head.method(&parked.bytes);
+        exchange.again = Again::of(&exchange.cluster, method, &exchange.request);
+        self.count_in_budget(&self.exchanges[id]);
         self.await_request_body(id);
         self.forward(id, for_mirrors);
         if self.exchanges.contains(id) {

@@ -23,6 +23,8 @@ pub(in crate::session) struct Pacing {
     ends_at_ms: u64,
     /// Its answer has to wait until then.
     resumes_at_ms: u64,
+    /// It is tried again then, or its attempt has taken too long; see `again`.
+    again_at_ms: u64,
     /// Bytes that it has booked and not sent.
     booked: u64,
     shares: Box<[Share]>,
@@ -121,10 +123,28 @@ impl<D: Driver> Engine<D> {
                 longest => self.clock.ms() + longest,
             },
             resumes_at_ms: NEVER,
+            again_at_ms: NEVER,
             booked: 0,
             shares,
         };
         self.exchanges[id].pacing = Some(Box::new(pacing));
+        self.set_pace_timer(id);
+    }
+
+    /// Has `again` look at it in so long.
+    pub(in crate::session::exchange) fn look_again_in(&mut self, id: ExchangeId, pause_ms: u64) {
+        let unbound = || {
+            Box::new(Pacing {
+                deadline: Deadline::NONE,
+                ends_at_ms: NEVER,
+                resumes_at_ms: NEVER,
+                again_at_ms: NEVER,
+                booked: 0,
+                shares: Box::default(),
+            })
+        };
+        let pacing = self.exchanges[id].pacing.get_or_insert_with(unbound);
+        pacing.again_at_ms = self.clock.ms() + pause_ms;
         self.set_pace_timer(id);
     }
 
@@ -189,6 +209,7 @@ impl<D: Driver> Engine<D> {
     fn set_pace_timer(&mut self, id: ExchangeId) {
         if let Some(pacing) = self.exchanges[id].pacing.as_deref_mut() {
             let at_ms = pacing.ends_at_ms.min(pacing.resumes_at_ms);
+            let at_ms = at_ms.min(pacing.again_at_ms);
             if at_ms != NEVER {
                 self.timers.set(&mut pacing.deadline, id.token(), at_ms);
             }
@@ -212,7 +233,14 @@ impl<D: Driver> Engine<D> {
         if resumes {
             pacing.resumes_at_ms = NEVER;
         }
+        let is_due_again = pacing.again_at_ms <= now_ms;
+        if is_due_again {
+            pacing.again_at_ms = NEVER;
+        }
         self.set_pace_timer(id);
+        if is_due_again {
+            return self.again_due(id);
+        }
         if resumes && let Some(carrier) = self.exchanges[id].carrier() {
             self.await_response(carrier);
             self.wake_carrier(carrier);

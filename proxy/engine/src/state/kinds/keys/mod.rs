@@ -15,5 +15,6 @@ pub mod jwt;
 pub mod matching;
 pub mod mirror;
 pub mod rate;
+pub mod retry;
 pub mod set_cookie;
 pub mod split;
