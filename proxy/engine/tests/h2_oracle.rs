@@ -118,7 +118,7 @@ fn forward() -> ResponseForward<'static> {
         delivery: Delivery::UntilClose,
         persistence: Persistence::Implied,
         date: b"",
-        extra: [b""; 4],
+        extra: Default::default(),
         protocol: b"",
         via: &VIA,
     }

@@ -137,7 +137,7 @@ fn rewrite_response(bench: &mut Bench) -> usize {
             delivery: delivery(head.body),
             persistence: Persistence::Implied,
             date: b"Sun, 29 Nov 2026 08:00:00 GMT",
-            extra: [&[]; 4],
+            extra: Default::default(),
             protocol: b"",
             via: &bench.via,
         };

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use crate::protocol::h1::RequestHead;
+use crate::protocol::lines::Lines;
 use crate::state::listener::{Listener, ListenerSettings};
 use crate::state::named::Named;
 use crate::tls::client_identity::ClientIdentity;
@@ -26,7 +27,7 @@ pub struct Facts<'a> {
     pub bytes: &'a [u8],
     /// What those have said of it who have let it pass, as lines of its head: behind them it is known, and of these
     /// names nothing else is in the head.
-    pub said: &'a [u8],
+    pub said: Lines<'a>,
     /// What its tokens say, the outermost first; as above.
     pub claims: &'a [Claims],
     /// The listener that it came to.
@@ -114,7 +115,7 @@ impl Facts<'_> {
 
     /// The values of a header, as its client says them or those who know who that is.
     pub fn values<'b>(&'b self, name: &'b str) -> impl Iterator<Item = &'b [u8]> {
-        let said = said_in(self.said, name);
+        let said = self.said.values(name);
         self.head.values(self.bytes, name).chain(said)
     }
 
@@ -127,33 +128,5 @@ impl Facts<'_> {
     /// Who asks.
     pub fn asking(&self) -> Asking {
         Asking::of(self.head, self.bytes, self.listener, self.peer)
-    }
-}
-
-/// The values of a header in lines, each with its CRLF.
-pub fn said_in<'a>(lines: &'a [u8], name: &'a str) -> impl Iterator<Item = &'a [u8]> {
-    let lines = lines.split_inclusive(|&byte| byte == b'\n');
-    lines.filter_map(move |line| {
-        let (known, value) = line.split_at_checked(name.len())?;
-        let value = value.strip_prefix(b": ")?;
-        known
-            .eq_ignore_ascii_case(name.as_bytes())
-            .then_some(value.trim_ascii_end())
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_said_in_lines_is_found_by_its_name() {
-        let lines = b"X-User: a: b\r\nx-user2: c\r\nX-USER: d\r\nX-Empty: \r\n";
-        let found = |name| said_in(lines, name).collect::<Vec<_>>();
-        assert_eq!(found("x-user"), [&b"a: b"[..], b"d"]);
-        assert_eq!(found("X-User2"), [b"c"]);
-        assert_eq!(found("x-empty"), [b""]);
-        assert!(found("x-use").is_empty() && found("").is_empty());
-        assert!(said_in(b"X", "x-user").next().is_none());
     }
 }

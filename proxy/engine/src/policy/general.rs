@@ -7,11 +7,14 @@ use crate::protocol::h1::{RequestBody, Version};
 use crate::state::entity::Frontend;
 
 /// What a client is told whose version of WebSocket is not carried (RFC 6455 §4.4, RFC 9110 §15.5.22).
-const WEBSOCKET_VERSION: &str =
-    "Sec-WebSocket-Version: 13\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n";
+const WEBSOCKET_VERSION: [(&str, &str); 3] = [
+    ("Sec-WebSocket-Version", "13"),
+    ("Upgrade", "websocket"),
+    ("Connection", "Upgrade"),
+];
 
 /// What a client is told whose TRACE is refused (RFC 9110 §15.5.6): nobody but the backend knows better.
-const ALLOW: &str = "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n";
+const ALLOW: [(&str, &str); 1] = [("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")];
 
 /// Early data that must not be, TRACE that nobody has asked for, and bodies that are known to be too long.
 #[inline]
@@ -20,7 +23,7 @@ pub fn at_the_door(frontend: &Frontend, merged: Option<&Merged>, facts: &Facts<'
         return Verdict::answer(425, Reason::TooEarly);
     }
     if is_unasked_trace(frontend, facts) {
-        return Verdict::with_line(405, Reason::Trace, ALLOW);
+        return Verdict::with_lines(405, Reason::Trace, &ALLOW);
     }
     let RequestBody::Length(length) = facts.head.body else {
         return Verdict::Continue;
@@ -59,7 +62,7 @@ fn may_be_repeated(frontend: &Frontend, facts: &Facts<'_>) -> bool {
 pub fn switching(frontend: &Frontend, facts: &Facts<'_>) -> Verdict {
     let head = facts.head;
     if head.wants_other_websocket && frontend.passes_on(b"websocket") {
-        return Verdict::with_line(426, Reason::WebSocketVersion, WEBSOCKET_VERSION);
+        return Verdict::with_lines(426, Reason::WebSocketVersion, &WEBSOCKET_VERSION);
     }
     if head.version != Version::Http2 {
         return Verdict::Continue;

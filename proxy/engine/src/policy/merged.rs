@@ -34,6 +34,7 @@ use super::limits::crowd::Crowd;
 use super::limits::in_flight::Keys;
 use super::limits::rate::{self, Rate};
 use super::{Page, Verdict};
+use crate::protocol::lines::{LineBuf, Lines};
 use crate::state::entity;
 use crate::state::entity::{
     ClientCertificate, CookieChange, Cors, ErrorPage, ForwardAuth, HeaderEdits, Hsts, Inherited,
@@ -69,7 +70,7 @@ pub struct Merged {
     request: Option<Edits>,
     response: Option<Edits>,
     cookies: Option<Box<Cookies>>,
-    hsts: Option<Box<str>>,
+    hsts: Option<LineBuf>,
     /// By status; none: the built-in one.
     pages: BTreeMap<u16, Option<Page>>,
     /// Who is asked whether a request may pass, one after the other: the listener's first.
@@ -145,7 +146,8 @@ impl Merged {
             request: request.map_err(|reason| format!("request_headers: {reason}"))?,
             response: response.map_err(|reason| format!("response_headers: {reason}"))?,
             cookies: Cookies::of(cookies).map(Box::new),
-            hsts: hsts.map(|hsts| hsts.line().into()),
+            hsts: hsts
+                .map(|hsts| LineBuf::one(b"Strict-Transport-Security", hsts.value().as_bytes())),
             pages: pages.collect(),
             asked,
             expression: None,
@@ -276,10 +278,10 @@ impl Merged {
         cors.map_or(Verdict::Continue, |cors| cors.decide(facts))
     }
 
-    /// The line of Strict-Transport-Security that answers over TLS have, with its CRLF.
+    /// The line of Strict-Transport-Security that answers over TLS have.
     #[must_use]
-    pub fn hsts(&self) -> Option<&str> {
-        self.hsts.as_deref()
+    pub fn hsts(&self) -> Option<Lines<'_>> {
+        self.hsts.as_ref().map(LineBuf::lines)
     }
 
     /// What is done with the fields of a request.
@@ -325,7 +327,7 @@ impl Merged {
     ///
     /// # Errors
     /// Its values need more room than there is.
-    pub fn request_lines(&self, facts: &Facts<'_>) -> Result<Option<Arc<[u8]>>, Overgrown> {
+    pub fn request_lines(&self, facts: &Facts<'_>) -> Result<Option<Arc<LineBuf>>, Overgrown> {
         let Some(edits) = &self.request else {
             return Ok(None);
         };

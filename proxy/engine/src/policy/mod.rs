@@ -25,6 +25,7 @@ use guards::jwt::token::Fault;
 use merged::Merged;
 use plan::{Changes, Plan};
 
+use crate::protocol::lines::LineBuf;
 use crate::state::entity::Frontend;
 
 /// Where TLS is spoken if nobody says otherwise.
@@ -49,12 +50,12 @@ pub struct Answer {
     pub reason: Reason,
     /// Which limit says so: the kind of whose it is, the name of that, and what it is called there.
     pub limit: Option<Box<str>>,
-    /// One more line of the head, with its CRLF.
-    pub line: Option<Box<str>>,
+    /// More lines of the head.
+    pub lines: LineBuf,
     /// In place of any page of an error.
     pub page: Option<Page>,
     /// What is said of the request by those who have let it pass, by which its own lines may go.
-    pub said: Box<[u8]>,
+    pub said: LineBuf,
 }
 
 /// A body, and what it is.
@@ -125,22 +126,18 @@ impl Answer {
             status,
             reason,
             limit: None,
-            line: None,
+            lines: LineBuf::default(),
             page: None,
-            said: Box::default(),
+            said: LineBuf::default(),
         }
     }
 
     /// The same, with more lines.
-    fn with(self, more: Option<Box<str>>) -> Self {
-        let Some(more) = more else {
-            return self;
-        };
-        let line = self.line.unwrap_or_default();
-        Self {
-            line: Some([&*line, &*more].concat().into()),
-            ..self
+    fn with(mut self, more: Option<LineBuf>) -> Self {
+        if let Some(more) = more {
+            self.lines.append(more.lines());
         }
+        self
     }
 }
 
@@ -149,11 +146,12 @@ impl Verdict {
         Self::Answer(Answer::new(status, reason))
     }
 
-    fn with_line(status: u16, reason: Reason, line: impl Into<Box<str>>) -> Self {
-        Self::Answer(Answer {
-            line: Some(line.into()),
-            ..Answer::new(status, reason)
-        })
+    fn with_lines(status: u16, reason: Reason, told: &[(&str, &str)]) -> Self {
+        let mut answer = Answer::new(status, reason);
+        for (name, value) in told {
+            answer.lines.push(name.as_bytes(), value.as_bytes());
+        }
+        Self::Answer(answer)
     }
 
     /// Asks the next stage, unless this one has answered.
@@ -256,9 +254,9 @@ pub fn go_on(
     if told.is_nothing() {
         return behind_all(frontend, plan, Some(merged), facts);
     }
-    told.lines.extend_from_slice(facts.said);
+    told.lines.append(facts.said);
     let known = Facts {
-        said: &told.lines,
+        said: told.lines.lines(),
         claims: &told.claims,
         ..*facts
     };
@@ -292,7 +290,7 @@ fn behind_all(
 
 /// Adds lines to the head of the answer, if there are some.
 #[inline]
-fn told_to_client(changes: Option<Box<Changes>>, told: Option<Box<str>>) -> Option<Box<Changes>> {
+fn told_to_client(changes: Option<Box<Changes>>, told: Option<LineBuf>) -> Option<Box<Changes>> {
     let Some(told) = told else {
         return changes;
     };
@@ -316,7 +314,9 @@ fn changes(
     let crowd = merged.and_then(|merged| merged.keys_behind(facts));
     if let Some(merged) = merged.filter(|_| !facts.said.is_empty()) {
         let mut all = merged.unedited(facts.said);
-        all.extend_from_slice(lines.as_deref().unwrap_or_default());
+        if let Some(lines) = lines {
+            all.append(lines.lines());
+        }
         lines = Some(all.into());
     }
     if changes.is_none() && lines.is_none() && crowd.is_none() {

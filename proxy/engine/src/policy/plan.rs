@@ -14,6 +14,7 @@ use super::limits::in_flight::Keys;
 use super::merged::{ByListener, Levels, Merged};
 use super::{Answer, Verdict};
 use crate::protocol::h1::forward::Changed;
+use crate::protocol::lines::{LineBuf, Lines};
 use crate::routing::regexes::Regexes;
 use crate::state::entity::{self, Few, Frontend, PathMatch};
 
@@ -53,14 +54,14 @@ pub struct Changes {
     pub target: Option<Vec<u8>>,
     /// Another hostname, without a port.
     pub host: Option<Vec<u8>>,
-    /// More lines of its head, each with its CRLF.
-    pub lines: Option<Arc<[u8]>>,
+    /// More lines of its head.
+    pub lines: Option<Arc<LineBuf>>,
     /// What is said of it, of which the backend gets what nobody edits.
-    pub said: Box<[u8]>,
+    pub said: LineBuf,
     /// Under which keys it is counted from now on, while it is in flight.
     pub crowd: Option<Keys>,
-    /// More lines of the head of its answer, each with its CRLF.
-    pub answered: Option<Box<str>>,
+    /// More lines of the head of its answer.
+    pub answered: Option<LineBuf>,
 }
 
 impl Changes {
@@ -70,7 +71,10 @@ impl Changes {
         Changed {
             target: self.target.as_deref(),
             host: self.host.as_deref(),
-            lines: self.lines.as_deref().unwrap_or_default(),
+            lines: self
+                .lines
+                .as_deref()
+                .map_or(Lines::default(), LineBuf::lines),
         }
     }
 }

@@ -21,6 +21,7 @@ use super::{Answer, Verdict};
 use crate::protocol::h1::RequestHead;
 use crate::protocol::h1::error::Reject;
 use crate::protocol::h1::request;
+use crate::protocol::lines::Lines;
 use crate::routing::regexes::Regexes;
 use crate::state::digest::Digest;
 use crate::state::entity::{self, Entity, Frontend, Material, PathMatch};
@@ -105,7 +106,7 @@ impl Coming<'_> {
             &Facts {
                 head: &head,
                 bytes: self.head,
-                said: &[],
+                said: Lines::default(),
                 claims: &[],
                 listener: &listener,
                 listener_name: came_to,
@@ -187,10 +188,9 @@ fn sent(verdict: Verdict) -> Option<Sent> {
     let Verdict::Answer(answer) = verdict else {
         return None;
     };
-    let line = answer.line.as_deref();
-    let place = line.and_then(|line| line.strip_prefix("Location: "));
+    let place = answer.lines.lines().values("location").next();
     Some((
         answer.status,
-        place.map(|place| place.trim_end().to_owned()),
+        place.map(|place| String::from_utf8_lossy(place).into_owned()),
     ))
 }

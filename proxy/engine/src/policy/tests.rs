@@ -18,6 +18,7 @@ use super::{Answer, Reason, Step, decide};
 use crate::protocol::h1::request;
 use crate::protocol::h1::target::normalise_path;
 use crate::protocol::h1::{RequestHead, Slashes};
+use crate::protocol::lines::Lines;
 use crate::routing::regexes::Regexes;
 use crate::state::entity::{Entity, Frontend, Kind, Listener};
 use crate::state::kinds::registry::Value as _;
@@ -34,6 +35,13 @@ pub(super) struct Asked {
 }
 
 type Decided = Result<Option<Box<Changes>>, Answer>;
+
+/// Where a redirect leads.
+fn place_of(answer: &Answer) -> String {
+    let all: Vec<_> = answer.lines.lines().collect();
+    assert!(all.len() == 1 && all[0].is_named("location"), "{all:?}");
+    String::from_utf8(all[0].value().to_vec()).unwrap()
+}
 
 impl Asked {
     pub(super) fn by(text: &str) -> Self {
@@ -68,7 +76,7 @@ impl Asked {
         look(&Facts {
             head: &head,
             bytes: &self.text,
-            said: &[],
+            said: Lines::default(),
             claims: &[],
             listener: &listener,
             listener_name: "web",
@@ -113,9 +121,7 @@ impl Asked {
     /// Where a redirect sends it.
     fn sent_by(&self, redirect: &str) -> String {
         let keys = format!(r#""redirect":{redirect}"#);
-        let line = self.at(&keys).unwrap_err().line.unwrap();
-        let place = line.strip_prefix("Location: ").unwrap();
-        place.strip_suffix("\r\n").unwrap().to_owned()
+        place_of(&self.at(&keys).unwrap_err())
     }
 
     /// The path to which it is rewritten, at a frontend with this path.
@@ -234,8 +240,8 @@ fn nothing_is_asked_of_a_client_in_clear_text() {
     request.client = Some(ClientIdentity::default());
     assert_eq!(request.answered_at(BOTH), None);
     request.peer = [192, 0, 2, 1].into();
-    let line = request.at(BOTH).unwrap_err().line.unwrap();
-    assert_eq!(&*line, "Location: https://a.test/a?b\r\n");
+    let answer = request.at(BOTH).unwrap_err();
+    assert_eq!(place_of(&answer), "https://a.test/a?b");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! it makes up an answer; requests that are answered by backends never come here.
 
 use super::h2::ErrorCode;
+use super::lines::LineBuf;
 
 /// Whether a `Content-Type` is that of a gRPC call; the form for browsers has trailers of its own.
 #[must_use]
@@ -49,11 +50,11 @@ impl Status {
         })
     }
 
-    /// The lines that say it, each with its CRLF. `message` is printable ASCII without `%`.
-    #[must_use]
-    pub fn lines(self, message: &str) -> String {
+    /// Appends the lines that say it. `message` is printable ASCII without `%`.
+    pub fn write(self, message: &str, lines: &mut LineBuf) {
         let Self(status) = self;
-        format!("grpc-status: {status}\r\ngrpc-message: {message}\r\n")
+        lines.push(b"grpc-status", status.to_string().as_bytes());
+        lines.push(b"grpc-message", message.as_bytes());
     }
 }
 
@@ -80,9 +81,11 @@ mod tests {
 
     #[test]
     fn a_status_of_http_has_one_of_grpc() {
+        let mut lines = LineBuf::default();
+        Status::of_http(503).write("Service Unavailable", &mut lines);
         assert_eq!(
-            Status::of_http(503).lines("Service Unavailable"),
-            "grpc-status: 14\r\ngrpc-message: Service Unavailable\r\n"
+            lines.lines().to_text(),
+            b"grpc-status: 14\r\ngrpc-message: Service Unavailable\r\n"
         );
         let of_http = [404, 413, 408, 500].map(Status::of_http);
         assert_eq!(of_http, [12, 8, 4, 2].map(Status));

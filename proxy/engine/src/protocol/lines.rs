@@ -3,7 +3,8 @@
 //! Rule: a line knows where its name and its value are, from when it is written to when it is sent, and nobody looks for
 //! them again: HTTP/1.1 sends the text of a line as it stands here, and HPACK takes its name and its value. One buffer holds all of
 //! them, each behind its two lengths. Whoever writes a line has checked that neither part has a line end in it. Written by
-//! the parsers of trailers (`h1::chunked`, `h2::head`) and by who adds lines; read where a head or a body is sent.
+//! the parsers of trailers (`h1::chunked`, `h2::head`) and by who adds something to a head (`policy`, `session/exchange`, `state`);
+//! read where a head or a body is sent.
 
 /// Lines, one behind the other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,6 +73,19 @@ impl<'a> Lines<'a> {
         out
     }
 
+    /// How many bytes they take here.
+    #[must_use]
+    pub fn size(self) -> usize {
+        self.0.len()
+    }
+
+    /// Those that were written before the buffer had this size.
+    #[inline]
+    #[must_use]
+    pub fn before(self, size: usize) -> Self {
+        Self(self.0.get(..size).unwrap_or_default())
+    }
+
     /// Those whose names pass, if not all do.
     #[must_use]
     pub fn passing(mut self, passes: impl Fn(&[u8]) -> bool) -> Option<LineBuf> {
@@ -108,6 +122,18 @@ impl<'a> Iterator for Lines<'a> {
 pub struct LineBuf(Vec<u8>);
 
 impl LineBuf {
+    /// No lines.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    /// No lines, and room for so many bytes.
+    #[must_use]
+    pub fn with_room(bytes: usize) -> Self {
+        Self(Vec::with_capacity(bytes))
+    }
+
     /// One line.
     #[must_use]
     pub fn one(name: &[u8], value: &[u8]) -> Self {
@@ -130,17 +156,35 @@ impl LineBuf {
         self.0.is_empty()
     }
 
-    /// Leaves none, and the room for them.
+    /// Leaves none, and the room for some.
     pub fn clear(&mut self) {
         self.0.clear();
     }
 
     /// Appends a line.
     pub fn push(&mut self, name: &[u8], value: &[u8]) {
-        let lengths = [name.len() as u32, value.len() as u32].map(u32::to_le_bytes);
-        for part in [&lengths[0], &lengths[1], name, SEPARATOR, value, END] {
-            self.0.extend_from_slice(part);
+        self.push_with(name, |out| out.extend_from_slice(value));
+    }
+
+    /// Appends a line whose value is appended to what is given for it.
+    pub fn push_with(&mut self, name: &[u8], write: impl FnOnce(&mut Vec<u8>)) {
+        self.0.extend_from_slice(&(name.len() as u32).to_le_bytes());
+        let place = self.0.len();
+        self.0.extend_from_slice(&[0; LENGTH_BYTES]);
+        self.0.extend_from_slice(name);
+        self.0.extend_from_slice(SEPARATOR);
+        let start = self.0.len();
+        write(&mut self.0);
+        let length = self.0.len().saturating_sub(start) as u32;
+        if let Some(place) = self.0.get_mut(place..place + LENGTH_BYTES) {
+            place.copy_from_slice(&length.to_le_bytes());
         }
+        self.0.extend_from_slice(END);
+    }
+
+    /// Appends other lines.
+    pub fn append(&mut self, lines: Lines<'_>) {
+        self.0.extend_from_slice(lines.0);
     }
 }
 
@@ -149,6 +193,9 @@ impl From<Lines<'_>> for LineBuf {
         Self(lines.0.to_vec())
     }
 }
+
+/// Bytes of a length.
+const LENGTH_BYTES: usize = size_of::<u32>();
 
 /// What stands between a name and its value.
 const SEPARATOR: &[u8] = b": ";

@@ -17,6 +17,7 @@ use super::merging::Found;
 use super::slot::Slot;
 use super::staged::{Staged, StagedPut};
 use crate::protocol::h1::via::Via;
+use crate::protocol::lines::LineBuf;
 use crate::state::kinds::registry::{Running, Swap};
 use crate::telemetry::access_log::LogSink;
 use crate::telemetry::counters::{Field, Metrics, SlotKind};
@@ -28,7 +29,7 @@ use crate::upstream::health::SharedMemory;
 pub struct Tables {
     /// The generation.
     pub generation: u64,
-    generation_header: Rc<str>,
+    generation_header: Rc<LineBuf>,
     /// The commit.
     pub commit: String,
     /// The digest of what is held here.
@@ -75,7 +76,7 @@ impl Tables {
         };
         Self {
             generation: 0,
-            generation_header: "".into(),
+            generation_header: Rc::default(),
             commit: String::new(),
             digest: Digest::default(),
             settings: Arc::new(settings),
@@ -98,7 +99,7 @@ impl Tables {
 
     /// The response header that names the generation, when the settings ask for it.
     #[must_use]
-    pub fn generation_header(&self) -> Option<Rc<str>> {
+    pub fn generation_header(&self) -> Option<Rc<LineBuf>> {
         self.settings
             .generation_header
             .then(|| self.generation_header.clone())
@@ -183,7 +184,8 @@ impl Tables {
             "the ledger and the tables must agree"
         );
         self.generation = generation;
-        self.generation_header = format!("Kakehi-Generation: {generation}\r\n").into();
+        let line = LineBuf::one(b"Kakehi-Generation", generation.to_string().as_bytes());
+        self.generation_header = line.into();
         self.commit = commit;
         applied
     }

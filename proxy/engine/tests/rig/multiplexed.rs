@@ -127,7 +127,7 @@ impl Multiplexed {
             },
             persistence: Persistence::Implied,
             date: b"",
-            extra: [b""; 4],
+            extra: Default::default(),
             protocol: b"",
             via: &Via::new("kakehi"),
         };

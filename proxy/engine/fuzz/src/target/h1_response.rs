@@ -11,6 +11,7 @@ use _engine::protocol::h1::UpstreamFault;
 use _engine::protocol::h1::response::parse;
 use _engine::protocol::h1::via::Via;
 use _engine::protocol::h1::write_response;
+use _engine::protocol::lines::{LineBuf, Lines};
 
 use super::NEXT_HOP;
 use super::TIGHT;
@@ -109,11 +110,12 @@ fn check_forwarded(input: &[u8], head: &ResponseHead, asked: Asked) {
         ResponseBody::Length(length) => Delivery::Length(length),
         ResponseBody::Chunked | ResponseBody::UntilClose => Delivery::Chunked,
     };
+    let (line, none) = (LineBuf::one(b"Kakehi-Generation", b"7"), Lines::default());
     let forward = ResponseForward {
         delivery,
         persistence: Persistence::Implied,
         date: b"Tue, 15 Nov 1994 08:12:31 GMT",
-        extra: [b"Kakehi-Generation: 7\r\n", b"", b"", b""],
+        extra: [line.lines(), none, none, none],
         via: &Via::new("kakehi"),
         protocol: b"",
     };

@@ -14,6 +14,7 @@ use _engine::protocol::h2::Connection;
 use _engine::protocol::h2::Event;
 use _engine::protocol::h2::Heads;
 use _engine::protocol::h2::Settings;
+use _engine::protocol::lines::{LineBuf, Lines};
 
 use super::NEXT_HOP;
 use super::TIGHT;
@@ -98,11 +99,12 @@ fn check_forwarded(heads: &Heads, is_head: bool) {
         ResponseBody::Chunked => Delivery::Chunked,
         ResponseBody::UntilClose => panic!("frames have an end"),
     };
+    let (line, none) = (LineBuf::one(b"Kakehi-Generation", b"7"), Lines::default());
     let forward = ResponseForward {
         delivery,
         persistence: Persistence::Implied,
         date: b"Tue, 15 Nov 1994 08:12:31 GMT",
-        extra: [b"Kakehi-Generation: 7\r\n", b"", b"", b""],
+        extra: [line.lines(), none, none, none],
         via: &Via::new("kakehi"),
         protocol: b"",
     };

@@ -94,7 +94,7 @@ fn own_head(status: u16, length: u64) -> OwnHead<'static> {
         date: b"Tue, 15 Nov 1994 08:12:31 GMT",
         content_type: "text/plain",
         request_id: "7",
-        extra: [b""; 4],
+        extra: Default::default(),
         dropped: &[],
         length: Some(length),
         close: false,

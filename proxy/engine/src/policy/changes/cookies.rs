@@ -5,6 +5,7 @@
 //! backends; lines that the configuration itself sets are left alone.
 
 use crate::protocol::h1::response::ResponseHead;
+use crate::protocol::lines::LineBuf;
 use crate::state::entity::{ANY_COOKIE, CookieChange, DROP, SameSite, SetCookie};
 
 /// A cookie of this beginning has no domain and the path `/`, or browsers refuse it.
@@ -21,13 +22,11 @@ impl Cookies {
     }
 
     /// Puts lines in the place of those by which a head sets cookies.
-    pub fn change(&self, head: &mut ResponseHead, bytes: &[u8], out: &mut Vec<u8>) {
+    pub fn change(&self, head: &mut ResponseHead, bytes: &[u8], out: &mut LineBuf) {
         let mut is_any = false;
         for value in head.values(bytes, "set-cookie") {
             is_any = true;
-            out.extend_from_slice(b"Set-Cookie: ");
-            self.write(value, out);
-            out.extend_from_slice(b"\r\n");
+            out.push_with(b"Set-Cookie", |out| self.write(value, out));
         }
         if is_any {
             head.drop_fields(bytes, b"set-cookie");

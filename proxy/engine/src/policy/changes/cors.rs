@@ -6,6 +6,7 @@
 
 use crate::policy::facts::Facts;
 use crate::policy::{Answer, Reason, Verdict};
+use crate::protocol::lines::LineBuf;
 use crate::state::entity;
 
 /// Fields that nobody else has a word about.
@@ -22,12 +23,12 @@ pub const FIELDS: [&str; 6] = [
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cors {
     origins: Origins,
-    /// Lines of every answer to a page that may ask, each with its CRLF.
-    always: Box<str>,
+    /// Lines of every answer to a page that may ask.
+    always: LineBuf,
     /// Those of answers to preflights.
-    before: Box<str>,
+    before: LineBuf,
     /// Those of all others.
-    after: Box<str>,
+    after: LineBuf,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,27 +70,31 @@ fn is_of_hostname(byte: &u8) -> bool {
 impl Cors {
     /// What a policy says, which has been checked.
     pub(in crate::policy) fn of(said: &entity::Cors) -> Self {
-        let line = |name: &str, texts: &[Box<str>]| match texts.is_empty() {
-            true => String::new(),
-            false => format!("{name}: {}\r\n", texts.join(", ")),
+        let [mut always, mut before, mut after] = [const { LineBuf::new() }; 3];
+        let tell = |lines: &mut LineBuf, name: &str, texts: &[Box<str>]| {
+            if !texts.is_empty() {
+                lines.push(name.as_bytes(), texts.join(", ").as_bytes());
+            }
         };
-        let max_age = said.max_age.map(|ms| ms / 1000);
-        let max_age = max_age.map(|seconds| format!("Access-Control-Max-Age: {seconds}\r\n"));
-        let methods = line("Access-Control-Allow-Methods", &said.methods);
-        let headers = line("Access-Control-Allow-Headers", &said.headers);
-        let credentials = match said.credentials {
-            true => "Access-Control-Allow-Credentials: true\r\n",
-            false => "",
-        };
+        if said.credentials {
+            always.push(b"Access-Control-Allow-Credentials", b"true");
+        }
+        tell(&mut before, "Access-Control-Allow-Methods", &said.methods);
+        tell(&mut before, "Access-Control-Allow-Headers", &said.headers);
+        if let Some(ms) = said.max_age {
+            let seconds = (ms / 1000).to_string();
+            before.push(b"Access-Control-Max-Age", seconds.as_bytes());
+        }
+        tell(&mut after, "Access-Control-Expose-Headers", &said.expose);
         let is_any = said.origins.iter().any(|origin| **origin == *"*");
         Self {
             origins: match is_any {
                 true => Origins::Any,
                 false => Origins::Some(said.origins.iter().map(|it| Origin::of(it)).collect()),
             },
-            always: credentials.into(),
-            before: format!("{methods}{headers}{}", max_age.unwrap_or_default()).into(),
-            after: line("Access-Control-Expose-Headers", &said.expose).into(),
+            always,
+            before,
+            after,
         }
     }
 
@@ -116,21 +121,19 @@ impl Cors {
         })
     }
 
-    /// Appends the lines that the answer to a request gets, each with its CRLF.
-    pub(in crate::policy) fn write(&self, facts: &Facts<'_>, out: &mut Vec<u8>) {
+    /// Appends the lines that the answer to a request gets.
+    pub(in crate::policy) fn write(&self, facts: &Facts<'_>, out: &mut LineBuf) {
         if let Some(origin) = self.allowed(facts) {
-            out.extend_from_slice(b"Access-Control-Allow-Origin: ");
-            out.extend_from_slice(origin);
-            out.extend_from_slice(b"\r\n");
-            out.extend_from_slice(self.always.as_bytes());
+            out.push(b"Access-Control-Allow-Origin", origin);
+            out.append(self.always.lines());
             let more = match is_preflight(facts) {
                 true => &self.before,
                 false => &self.after,
             };
-            out.extend_from_slice(more.as_bytes());
+            out.append(more.lines());
         }
         if self.origins != Origins::Any {
-            out.extend_from_slice(b"Vary: Origin\r\n");
+            out.push(b"Vary", b"Origin");
         }
     }
 }

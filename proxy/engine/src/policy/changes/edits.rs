@@ -14,7 +14,7 @@ use regex::bytes::Regex;
 use super::cors::{self, Cors};
 use super::room::Overgrown;
 use super::template::{Escape, Template, Values};
-use crate::policy::facts::said_in;
+use crate::protocol::lines::{Line as Written, LineBuf, Lines};
 use crate::state::entity::{self, Answers, Line};
 
 /// What is done with the fields of a head.
@@ -24,12 +24,13 @@ pub struct Edits {
     drops: Box<[Box<str>]>,
     /// How many of them go from an answer, by its reach.
     dropped: [usize; REACHES],
-    lines: Lines,
+    source: Source,
     cors: Option<Box<Cors>>,
 }
 
+/// What its lines are made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Lines {
+enum Source {
     /// The same for every request.
     Constant(Made),
     /// By their names.
@@ -82,10 +83,10 @@ impl Reach {
     }
 }
 
-/// Lines for the head of an answer, each with its CRLF: which of them it gets is known when it comes.
+/// Lines for the head of an answer: which of them it gets is known when it comes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Made {
-    text: Arc<[u8]>,
+    lines: Arc<LineBuf>,
     /// Where those of each reach end.
     ends: [u32; REACHES],
 }
@@ -93,74 +94,78 @@ pub struct Made {
 impl Made {
     /// Those of an answer.
     #[must_use]
-    pub fn at(&self, reach: Reach) -> &[u8] {
-        self.text
-            .get(..self.ends[reach as usize] as usize)
-            .unwrap_or_default()
+    pub fn at(&self, reach: Reach) -> Lines<'_> {
+        let end = self.ends[reach as usize] as usize;
+        self.lines.lines().before(end)
     }
 
     /// The same behind lines that all answers get.
     #[must_use]
-    pub fn behind(made: Option<Self>, lines: &[u8]) -> Self {
-        let (text, ends) = made.map_or((Arc::default(), [0; REACHES]), |it| (it.text, it.ends));
-        let more = u32::try_from(lines.len()).unwrap_or_default();
+    pub fn behind(made: Option<Self>, first: Lines<'_>) -> Self {
+        let mut lines = LineBuf::from(first);
+        let mut ends = [0; REACHES];
+        if let Some(made) = made {
+            lines.append(made.lines.lines());
+            ends = made.ends;
+        }
+        let more = u32::try_from(first.size()).unwrap_or_default();
         Self {
-            text: [lines, &text].concat().into(),
+            lines: lines.into(),
             ends: ends.map(|end| end.saturating_add(more)),
         }
     }
 
     /// All of them.
     #[must_use]
-    pub fn all(self) -> Arc<[u8]> {
-        self.text
+    pub fn all(self) -> Arc<LineBuf> {
+        self.lines
     }
 
     /// The same for an answer that is compressed: it has another coding and no ranges, and its tag is as good as that
     /// of what it was where bytes do not count (RFC 9110 §8.8.3.3).
     #[must_use]
     pub fn of_compressed(&self) -> Self {
-        let lines = || self.text.split_inclusive(|&byte| byte == b'\n');
-        if !lines().any(|line| is_of_content(line) || strong_tag(line).is_some()) {
+        let mut all = self.lines.lines();
+        if !all.any(|line| is_of_content(line) || strong_tag(line).is_some()) {
             return self.clone();
         }
-        let (mut out, mut ends, mut at) = (Vec::new(), [0; REACHES], 0);
-        for line in lines() {
-            at += line.len() as u32;
+        let (mut out, mut ends, mut rest) = (LineBuf::default(), [0; REACHES], self.lines.lines());
+        while let Some(line) = rest.next() {
             match strong_tag(line) {
-                Some(tag) => append("ETag", &[b"W/", tag].concat(), &mut out),
+                Some(tag) => out.push(b"ETag", &[b"W/", tag].concat()),
                 None if is_of_content(line) => {}
-                None => out.extend_from_slice(line),
+                None => out.push(line.name(), line.value()),
             }
+            let at = self.lines.lines().size() - rest.size();
             for (end, before) in ends.iter_mut().zip(self.ends) {
-                if at <= before {
-                    *end = out.len() as u32;
+                if at <= before as usize {
+                    *end = out.lines().size() as u32;
                 }
             }
         }
         Self {
-            text: out.into(),
+            lines: out.into(),
             ends,
         }
     }
 }
 
 /// Whether a line says of a body what a coding changes.
-fn is_of_content(line: &[u8]) -> bool {
+fn is_of_content(line: Written<'_>) -> bool {
     let mut names = ["accept-ranges", "content-encoding"].iter();
-    names.any(|name| said_in(line, name).next().is_some())
+    names.any(|name| line.is_named(name))
 }
 
 /// The tag of a line that says which bytes a body has.
-fn strong_tag(line: &[u8]) -> Option<&[u8]> {
-    let tag = said_in(line, "etag").next();
-    tag.filter(|tag| !tag.starts_with(b"W/"))
+fn strong_tag(line: Written<'_>) -> Option<&[u8]> {
+    let is_strong = line.is_named("etag") && !line.value().starts_with(b"W/");
+    is_strong.then(|| line.value())
 }
 
 /// Writes lines, those for more answers first.
 #[derive(Default)]
 struct Writing {
-    out: Vec<u8>,
+    out: LineBuf,
     ends: [u32; REACHES],
 }
 
@@ -172,13 +177,13 @@ impl Writing {
 
     /// What is written so far is for answers of a reach, and of those behind it.
     fn note(&mut self, reach: Reach) {
-        let end = u32::try_from(self.out.len()).unwrap_or(u32::MAX);
+        let end = u32::try_from(self.out.lines().size()).unwrap_or(u32::MAX);
         self.ends[reach as usize..].fill(end);
     }
 
     fn made(self) -> Made {
         Made {
-            text: self.out.into(),
+            lines: self.out.into(),
             ends: self.ends,
         }
     }
@@ -222,9 +227,9 @@ impl Edits {
         Ok(Some(Self {
             drops: drops.into_iter().map(|(name, _)| name.into()).collect(),
             dropped,
-            lines: match is_constant {
-                true => Lines::Constant(constant.made()),
-                false => Lines::Made(made.into()),
+            source: match is_constant {
+                true => Source::Constant(constant.made()),
+                false => Source::Made(made.into()),
             },
             cors: None,
         }))
@@ -266,9 +271,9 @@ impl Edits {
 
     /// Whether a group of the path's expression stands in a value.
     pub(in crate::policy) fn has_captures(&self) -> bool {
-        match &self.lines {
-            Lines::Constant(_) => false,
-            Lines::Made(made) => made.iter().any(|(_, _, template)| template.has_captures()),
+        match &self.source {
+            Source::Constant(_) => false,
+            Source::Made(made) => made.iter().any(|(_, _, template)| template.has_captures()),
         }
     }
 
@@ -277,24 +282,24 @@ impl Edits {
     /// # Errors
     /// The values of the request need more room than there is.
     pub fn lines(&self, values: &Values<'_>) -> Result<Made, Overgrown> {
-        if let (Lines::Constant(lines), None) = (&self.lines, &self.cors) {
+        if let (Source::Constant(lines), None) = (&self.source, &self.cors) {
             return Ok(lines.clone());
         }
         let mut writing = Writing {
-            out: Vec::with_capacity(128),
+            out: LineBuf::with_room(128),
             ..Writing::default()
         };
         if let Some(cors) = &self.cors {
             cors.write(values.facts, &mut writing.out);
             writing.note(Reach::All);
         }
-        match &self.lines {
-            Lines::Constant(lines) => {
-                let cors = writing.out.len() as u32;
-                writing.out.extend_from_slice(&lines.text);
+        match &self.source {
+            Source::Constant(lines) => {
+                let cors = writing.out.lines().size() as u32;
+                writing.out.append(lines.lines.lines());
                 writing.ends = lines.ends.map(|end| end + cors);
             }
-            Lines::Made(made) => {
+            Source::Made(made) => {
                 let mut value = Vec::new();
                 for (name, reach, template) in made {
                     value.clear();
@@ -307,28 +312,20 @@ impl Edits {
     }
 
     /// Leaves fields out of lines that are written already.
-    pub fn without<'a>(&self, lines: Cow<'a, str>, reach: Reach) -> Cow<'a, str> {
-        let is_kept = |line: &&str| {
-            let name = line.split(':').next().unwrap_or_default();
-            !self
-                .drops(reach)
-                .iter()
-                .any(|drop| drop.eq_ignore_ascii_case(name))
+    pub fn without<'a>(&self, lines: Cow<'a, LineBuf>, reach: Reach) -> Cow<'a, LineBuf> {
+        let drops = self.drops(reach);
+        let is_kept = |name: &[u8]| {
+            let mut drops = drops.iter();
+            !drops.any(|drop| drop.as_bytes().eq_ignore_ascii_case(name))
         };
-        match lines.split_inclusive('\n').all(|line| is_kept(&line)) {
-            true => lines,
-            false => lines.split_inclusive('\n').filter(is_kept).collect(),
-        }
+        let some = lines.lines().passing(is_kept);
+        some.map_or(lines, Cow::Owned)
     }
 }
 
-fn append(name: &str, value: &[u8], out: &mut Vec<u8>) {
+fn append(name: &str, value: &[u8], out: &mut LineBuf) {
     let value = value.trim_ascii();
-    if value.is_empty() {
-        return;
+    if !value.is_empty() {
+        out.push(name.as_bytes(), value);
     }
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
-    out.extend_from_slice(b"\r\n");
 }

@@ -9,7 +9,8 @@ use regex::bytes::Regex;
 use crate::policy::changes::place::{HostChange, PathChange, QueryChange, Unfit};
 use crate::policy::changes::template::Values;
 use crate::policy::facts::Facts;
-use crate::policy::{HTTPS_PORT, Reason, Verdict};
+use crate::policy::{Answer, HTTPS_PORT, Reason, Verdict};
+use crate::protocol::lines::LineBuf;
 use crate::state::entity::{self, Scheme};
 
 /// Sends a request in clear text to the same place over TLS, unless its client is there already, or does
@@ -129,14 +130,17 @@ fn usual_port(scheme: &str) -> Option<u16> {
 }
 
 fn sent(status: u16, place: &[u8], query: Option<&[u8]>) -> Verdict {
-    let mut line = b"Location: ".to_vec();
-    line.extend_from_slice(place);
-    if let Some(query) = query {
-        line.push(b'?');
-        line.extend_from_slice(query);
-    }
-    line.extend_from_slice(b"\r\n");
+    let mut lines = LineBuf::default();
     // All parts of it are visible ASCII.
-    let line = String::from_utf8_lossy(&line).into_owned();
-    Verdict::with_line(status, Reason::Redirected, line)
+    lines.push_with(b"Location", |line| {
+        line.extend_from_slice(place);
+        if let Some(query) = query {
+            line.push(b'?');
+            line.extend_from_slice(query);
+        }
+    });
+    Verdict::Answer(Answer {
+        lines,
+        ..Answer::new(status, Reason::Redirected)
+    })
 }

@@ -12,12 +12,13 @@ use super::vault::Seal;
 use crate::policy::facts::Facts;
 use crate::policy::{Answer, Reason};
 use crate::protocol::base64;
+use crate::protocol::lines::LineBuf;
 use crate::state::entity::BasicAuth;
 
 /// Users, compiled.
 #[derive(Clone, Debug)]
 pub struct Basic {
-    /// The line by which a client is asked.
+    /// By what a client is asked.
     challenge: Box<str>,
     /// The hash of the file.
     file: Box<str>,
@@ -54,11 +55,7 @@ impl Basic {
     pub(in crate::policy) fn of(said: &BasicAuth) -> Result<Self, String> {
         let book = said.users.book();
         Ok(Self {
-            challenge: format!(
-                "WWW-Authenticate: Basic realm=\"{}\", charset=\"UTF-8\"\r\n",
-                said.realm
-            )
-            .into(),
+            challenge: format!("Basic realm=\"{}\", charset=\"UTF-8\"", said.realm).into(),
             file: said.users.file.sha256.as_str().into(),
             book: book.ok_or("basic_auth: its users have not been read")?,
             header: said.header.clone(),
@@ -83,13 +80,10 @@ impl Basic {
     }
 
     /// Appends what backends are told of a request that shows one of them.
-    pub(in crate::policy) fn write(&self, facts: &Facts<'_>, out: &mut Vec<u8>) {
+    pub(in crate::policy) fn write(&self, facts: &Facts<'_>, out: &mut LineBuf) {
         let user = shown(facts).map(|(user, _)| user).unwrap_or_default();
         if let Some(name) = self.header().filter(|_| !user.is_empty()) {
-            out.extend_from_slice(name.as_bytes());
-            out.extend_from_slice(b": ");
-            escape(&user, false, out);
-            out.extend_from_slice(b"\r\n");
+            out.push_with(name.as_bytes(), |out| escape(&user, false, out));
         }
     }
 
@@ -125,7 +119,7 @@ impl Basic {
             return Answer::new(503, Reason::ContentMissing);
         }
         Answer {
-            line: Some(self.challenge.clone()),
+            lines: LineBuf::one(b"WWW-Authenticate", self.challenge.as_bytes()),
             ..Answer::new(401, Reason::Unauthenticated)
         }
     }

@@ -17,6 +17,7 @@ use crate::policy::changes::room::{Overgrown, Room};
 use crate::policy::facts::Facts;
 use crate::policy::{Answer, Reason};
 use crate::protocol::cookie;
+use crate::protocol::lines::LineBuf;
 use crate::state::entity::{self, TokenIn};
 
 /// Tokens of one issuer, compiled.
@@ -202,7 +203,7 @@ impl Jwt {
         claims: &Claims,
         says: impl Fn(&str) -> bool,
         room: &Room,
-        out: &mut Vec<u8>,
+        out: &mut LineBuf,
     ) -> Result<(), Overgrown> {
         for (name, claim) in &self.said.headers {
             let mut value = Vec::new();
@@ -221,9 +222,7 @@ impl Jwt {
             }
             room.take(value.len())?;
             if says(name) && !value.is_empty() {
-                for part in [name.as_bytes(), b": ", &value, b"\r\n"] {
-                    out.extend_from_slice(part);
-                }
+                out.push(name.as_bytes(), &value);
             }
         }
         Ok(())
@@ -231,8 +230,9 @@ impl Jwt {
 
     fn challenge(&self, more: &str, reason: Reason) -> Answer {
         let realm = &self.said.realm;
+        let challenge = format!("Bearer realm=\"{realm}\"{more}");
         Answer {
-            line: Some(format!("WWW-Authenticate: Bearer realm=\"{realm}\"{more}\r\n").into()),
+            lines: LineBuf::one(b"WWW-Authenticate", challenge.as_bytes()),
             ..Answer::new(401, reason)
         }
     }

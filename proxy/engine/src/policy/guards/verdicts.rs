@@ -16,6 +16,7 @@ use aws_lc_rs::rand::SystemRandom;
 
 use crate::policy::facts::Facts;
 use crate::protocol::h1::FieldId;
+use crate::protocol::lines::{LineBuf, Lines};
 use crate::state::entity::ForwardAuth;
 
 /// The seal of a question.
@@ -37,7 +38,7 @@ struct Known {
 
 struct Verdict {
     /// What was said of the request, as lines of its head.
-    lines: Arc<[u8]>,
+    lines: Arc<LineBuf>,
     ends_ns: u64,
 }
 
@@ -89,19 +90,19 @@ impl Verdicts {
     }
 
     /// What was said of a request that may pass, if that counts.
-    pub fn known(&self, seal: &Seal, now_ns: u64) -> Option<Arc<[u8]>> {
+    pub fn known(&self, seal: &Seal, now_ns: u64) -> Option<Arc<LineBuf>> {
         let known = self.known.borrow();
         let verdict = known.by_seal.get(seal)?;
         (now_ns < verdict.ends_ns).then(|| verdict.lines.clone())
     }
 
     /// A request may pass, of which this is said, and so may all with this seal until then.
-    pub fn remember(&self, seal: Seal, lines: &[u8], ends_ns: u64) {
-        if lines.len() > LINES_BYTES_MAX {
+    pub fn remember(&self, seal: Seal, lines: Lines<'_>, ends_ns: u64) {
+        if lines.size() > LINES_BYTES_MAX {
             return;
         }
         let mut known = self.known.borrow_mut();
-        let lines = lines.into();
+        let lines = Arc::new(lines.into());
         known.by_seal.insert(seal, Verdict { lines, ends_ns });
         known.order.push_back((seal, ends_ns));
         while known.order.len() > KNOWN_MAX {

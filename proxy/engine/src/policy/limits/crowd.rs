@@ -9,6 +9,7 @@ use super::meter::Key;
 use super::rate::{Sort, Who, key_of, named};
 use crate::policy::facts::Facts;
 use crate::policy::{Answer, Reason, Verdict};
+use crate::protocol::lines::LineBuf;
 use crate::state::entity;
 
 /// How many of a sort there may be, compiled.
@@ -71,7 +72,7 @@ impl Crowd {
         }
         Verdict::Answer(Answer {
             limit: Some(self.limit(facts.frontend_name)),
-            line: Some("Retry-After: 1\r\n".into()),
+            lines: LineBuf::one(b"Retry-After", b"1"),
             ..Answer::new(429, Reason::Crowded)
         })
     }

@@ -12,6 +12,7 @@ use super::refused::Whom;
 use crate::policy::facts::Facts;
 use crate::policy::{Answer, Reason, Verdict};
 use crate::protocol::cookie;
+use crate::protocol::lines::LineBuf;
 use crate::state::entity::{self, Fields, RateBy, WhenFull};
 use crate::state::kinds::keys::rate::IPV6_PREFIX;
 
@@ -119,18 +120,18 @@ impl Rate {
         };
         facts.refused.note(key, facts.now_ns, wait_ns, whom);
         let seconds = wait_ns.div_ceil(1_000_000_000);
-        let mut line = format!("Retry-After: {seconds}\r\n");
+        let mut lines = LineBuf::one(b"Retry-After", seconds.to_string().as_bytes());
         if self.fields != Fields::None {
             let left = Left {
                 rate: self,
                 requests: 0,
                 seconds,
             };
-            write_fields(&[left], &mut line);
+            write_fields(&[left], &mut lines);
         }
         Verdict::Answer(Answer {
             limit: Some(limit),
-            line: Some(line.into()),
+            lines,
             ..Answer::new(self.status, Reason::RateLimited)
         })
     }
@@ -149,7 +150,7 @@ struct Left<'a> {
 pub(in crate::policy) fn quotas<'a>(
     rates: impl Iterator<Item = &'a Rate>,
     facts: &Facts<'_>,
-) -> String {
+) -> LineBuf {
     let mut lefts: Vec<Left<'_>> = Vec::new();
     for rate in rates.filter(|rate| rate.tells_all()) {
         let (requests, wait_ns) = facts.meter.left(rate.key(facts), rate.pace, facts.now_ns);
@@ -164,29 +165,28 @@ pub(in crate::policy) fn quotas<'a>(
             None => lefts.push(left),
         }
     }
-    let mut lines = String::new();
+    let mut lines = LineBuf::default();
     write_fields(&lefts, &mut lines);
     lines
 }
 
 /// As the draft `ratelimit-headers` of HTTPAPI has them, in its tenth version.
-fn write_fields(lefts: &[Left<'_>], out: &mut String) {
-    let mut separator = "RateLimit-Policy: ";
-    for Left { rate, .. } in lefts {
+fn write_fields(lefts: &[Left<'_>], lines: &mut LineBuf) {
+    if lefts.is_empty() {
+        return;
+    }
+    let policies = lefts.iter().map(|Left { rate, .. }| {
         let Rate { told, quota, .. } = rate;
-        out.extend([separator, "\"", told, "\";", quota]);
-        separator = ", ";
-    }
-    separator = "\r\nRateLimit: ";
-    for left in lefts {
+        format!("\"{told}\";{quota}")
+    });
+    let policies: Vec<String> = policies.collect();
+    lines.push(b"RateLimit-Policy", policies.join(", ").as_bytes());
+    let rates = lefts.iter().map(|left| {
         let (told, requests, seconds) = (&left.rate.told, left.requests, left.seconds);
-        out.extend([separator, "\"", told, "\""]);
-        out.push_str(&format!(";r={requests};t={seconds}"));
-        separator = ", ";
-    }
-    if !lefts.is_empty() {
-        out.push_str("\r\n");
-    }
+        format!("\"{told}\";r={requests};t={seconds}")
+    });
+    let rates: Vec<String> = rates.collect();
+    lines.push(b"RateLimit", rates.join(", ").as_bytes());
 }
 
 /// Whose requests are counted together, as far as it may be told: what a client has shown of itself may be what others

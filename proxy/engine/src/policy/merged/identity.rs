@@ -9,7 +9,7 @@ use super::Merged;
 use super::authors::Author;
 use crate::policy::changes::edits::Reach;
 use crate::policy::changes::room::Room;
-use crate::policy::facts::{Facts, said_in};
+use crate::policy::facts::Facts;
 use crate::policy::guards::basic::Basic;
 use crate::policy::guards::jwt::Jwt;
 use crate::policy::guards::jwt::token::Claims;
@@ -17,6 +17,7 @@ use crate::policy::limits::crowd::Crowd;
 use crate::policy::limits::in_flight::Keys;
 use crate::policy::limits::rate::{self, Rate};
 use crate::policy::{Answer, Reason, Verdict};
+use crate::protocol::lines::{LineBuf, Lines};
 use crate::state::entity::{ForwardAuth, RateBy};
 
 /// How many requests there may be of somebody who is known, at a time and in a time.
@@ -30,7 +31,7 @@ pub(super) struct Limits {
 #[derive(Default)]
 pub(in crate::policy) struct Known {
     /// As lines of its head.
-    pub lines: Vec<u8>,
+    pub lines: LineBuf,
     /// What the tokens say.
     pub claims: Vec<Claims>,
 }
@@ -123,16 +124,16 @@ impl Merged {
 
     /// The lines that tell its client how often it may ask yet, if it is told.
     #[inline]
-    pub(in crate::policy) fn quotas(&self, facts: &Facts<'_>) -> Option<Box<str>> {
-        let told = || rate::quotas(self.all_rates(), facts).into();
+    pub(in crate::policy) fn quotas(&self, facts: &Facts<'_>) -> Option<LineBuf> {
+        let told = || rate::quotas(self.all_rates(), facts);
         self.tells_quotas.then(told)
     }
 
     /// The same of rates that do not go by who asks, for an answer that comes before that is known.
-    pub fn quotas_before(&self, facts: &Facts<'_>) -> Option<Box<str>> {
+    pub fn quotas_before(&self, facts: &Facts<'_>) -> Option<LineBuf> {
         let told = || rate::quotas(self.rates.iter(), facts);
         let told = self.tells_quotas.then(told)?;
-        (!told.is_empty()).then(|| told.into())
+        (!told.is_empty()).then_some(told)
     }
 
     /// The keys under which it is counted by these.
@@ -154,13 +155,13 @@ impl Merged {
     }
 
     /// Of lines those whose fields nobody edits.
-    pub(in crate::policy) fn unedited(&self, lines: &[u8]) -> Vec<u8> {
-        let lines = lines.split_inclusive(|&byte| byte == b'\n');
-        let is_kept = |line: &&[u8]| {
+    pub(in crate::policy) fn unedited(&self, lines: Lines<'_>) -> LineBuf {
+        let is_edited = |found: &[u8]| {
             let mut edited = self.edited().iter();
-            !edited.any(|name| said_in(line, name).next().is_some())
+            edited.any(|name| found.eq_ignore_ascii_case(name.as_bytes()))
         };
-        lines.filter(is_kept).flatten().copied().collect()
+        let some = lines.passing(|name| !is_edited(name));
+        some.unwrap_or_else(|| lines.into())
     }
 
     fn edited(&self) -> &[Box<str>] {

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use super::*;
 use crate::policy::changes::edits::{Edits, Reach};
 use crate::policy::changes::room::Overgrown;
+use crate::protocol::lines::LineBuf;
 use crate::state::entity::HeaderEdits;
 
 fn edits(value: &str) -> Edits {
@@ -19,18 +20,19 @@ fn lines_that_are_written_are_edited() {
     );
     let lines = Asked::get("/").seen(|facts| edits.lines(&Values::new(facts, None)).unwrap());
     assert_eq!(
-        lines.at(Reach::All),
+        lines.at(Reach::All).to_text(),
         b"X-Frame-Options: DENY\r\nVary: X\r\n"
     );
     let named: Vec<&str> = edits.drops(Reach::All).iter().map(|name| &**name).collect();
     assert_eq!(named, ["X-Frame-Options", "X-Gone", "location"]);
-    let written = "Location: /a\r\nUpgrade: b\r\nx-gone: c\r\n";
-    assert_eq!(edits.without(written.into(), Reach::All), "Upgrade: b\r\n");
-    assert!(matches!(
-        edits.without("Upgrade: b\r\n".into(), Reach::All),
-        Cow::Borrowed(_)
-    ));
-    assert_eq!(edits.without("".into(), Reach::All), "");
+    let kept = LineBuf::one(b"Upgrade", b"b");
+    let mut written = LineBuf::one(b"Location", b"/a");
+    written.append(kept.lines());
+    written.push(b"x-gone", b"c");
+    let without = |lines| edits.without(Cow::Borrowed(lines), Reach::All);
+    assert_eq!(*without(&written), kept);
+    assert!(matches!(without(&kept), Cow::Borrowed(_)));
+    assert!(without(&LineBuf::default()).is_empty());
 }
 
 #[test]
@@ -41,7 +43,7 @@ fn an_edit_may_be_for_some_answers_only() {
     let lines = Asked::get("/").seen(|facts| edits.lines(&Values::new(facts, None)).unwrap());
     let seen = |status: u16, is_own: bool| {
         let reach = Reach::of(status, is_own);
-        let lines = std::str::from_utf8(lines.at(reach)).unwrap().to_owned();
+        let lines = String::from_utf8(lines.at(reach).to_text()).unwrap();
         (lines, edits.drops(reach).join(" "))
     };
     let all = "CDN-Cache-Control: b\r\nVary: X\r\n";
@@ -152,7 +154,7 @@ fn what_an_answer_gets_has_the_same_bound_and_text_does_not_count() {
         .collect();
     let edits = edits(&format!(r#"{{"set":{{{}}}}}"#, fields.join(",")));
     let lines = asked.seen(|facts| edits.lines(&Values::new(facts, None)));
-    assert!(lines.unwrap().all().len() > listener().head_limits.head_bytes_max);
+    assert!(lines.unwrap().all().lines().size() > listener().head_limits.head_bytes_max);
     let long = Asked::by(&format!("GET /{} HTTP/1.1\r\nHost: a", "a".repeat(5000)));
     let lines = long.seen(|facts| edits.lines(&Values::new(facts, None)));
     assert_eq!(lines.unwrap_err(), Overgrown);
@@ -164,7 +166,7 @@ fn what_is_said_of_a_body_is_true_of_one_that_is_compressed() {
         r#"{"add":{"Accept-Ranges":"bytes"},"set":{"ETag":"\"abc\"","Cache-Control":"no-cache","Content-Encoding":"identity","X-Own":{"answers":"success","text":"x"}}}"#,
     );
     let made = Asked::get("/").seen(|facts| edits.lines(&Values::new(facts, None)).unwrap());
-    let lines = |reach| String::from_utf8(made.of_compressed().at(reach).to_vec()).unwrap();
+    let lines = |reach| String::from_utf8(made.of_compressed().at(reach).to_text()).unwrap();
     assert_eq!(lines(Reach::All), "ETag: W/\"abc\"\r\n");
     let kept = "ETag: W/\"abc\"\r\nCache-Control: no-cache\r\n";
     assert_eq!(lines(Reach::Kept), kept);

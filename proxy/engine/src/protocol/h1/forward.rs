@@ -16,6 +16,7 @@ use super::RequestBody;
 use super::RequestHead;
 use super::authority::PORT_DIGITS_MAX;
 use super::via::Via;
+use crate::protocol::lines::Lines;
 
 /// What the session adds to a request.
 #[derive(Clone, Copy, Debug)]
@@ -56,8 +57,8 @@ pub struct Changed<'a> {
     pub target: Option<&'a [u8]>,
     /// The host that it is sent to instead of the one that was asked for.
     pub host: Option<&'a [u8]>,
-    /// Whole lines beside those that are always there, each with its CRLF.
-    pub lines: &'a [u8],
+    /// Lines beside those that are always there.
+    pub lines: Lines<'a>,
 }
 
 /// Appends the head of `head` as the next hop is to read it.
@@ -72,7 +73,7 @@ pub fn write_request(
         head.line.end()
             + fields_length(&head.fields)
             + 2 * authority.len()
-            + forward.changed.lines.len()
+            + forward.changed.lines.size()
             + OWN_BYTES,
     );
     out.request_line(&RequestLine {

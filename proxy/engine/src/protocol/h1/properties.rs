@@ -226,7 +226,7 @@ fn check_response(raw: &[u8], is_head: bool, was_upgrade: bool) {
         delivery,
         persistence: Persistence::Implied,
         date: b"Tue, 15 Nov 1994 08:12:31 GMT",
-        extra: [b""; 4],
+        extra: Default::default(),
         protocol: b"",
         via: &VIA,
     };

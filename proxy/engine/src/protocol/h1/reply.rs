@@ -3,6 +3,7 @@
 use super::forward::text::write_field;
 use super::forward::text::write_number;
 use super::scan::find_control;
+use crate::protocol::lines::Lines;
 
 /// The head of an answer of our own.
 #[derive(Clone, Copy, Debug)]
@@ -15,8 +16,8 @@ pub struct OwnHead<'a> {
     pub content_type: &'a str,
     /// The value of `X-Request-Id`; empty for what is no request.
     pub request_id: &'a str,
-    /// Whole lines of our own, each with its CRLF.
-    pub extra: [&'a [u8]; 4],
+    /// Lines of our own.
+    pub extra: [Lines<'a>; 4],
     /// Names of fields that are left out, in any case; lines in `extra` are not among them.
     pub dropped: &'a [Box<str>],
     /// How long the body is, sent or not. `None` where nothing is to be told of one (RFC 9110 §8.6, §15.4.5).
@@ -66,7 +67,7 @@ pub fn write_own(out: &mut Vec<u8>, head: &OwnHead<'_>) {
         write_field(out, name, value);
     }
     for own in head.extra {
-        out.extend_from_slice(own);
+        own.write(out);
     }
     if let Some(length) = head.length {
         out.extend_from_slice(b"Content-Length: ");
@@ -157,14 +158,17 @@ const OWN_BYTES: usize = 256;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::lines::LineBuf;
 
     fn error(content_type: &str, close: bool) -> String {
+        let line = LineBuf::one(b"A", b"b");
+        let none = Lines::default();
         let head = OwnHead {
             status: 503,
             date: b"today",
             content_type,
             request_id: "id",
-            extra: [b"", b"A: b\r\n", b"", b""],
+            extra: [none, line.lines(), none, none],
             dropped: &[],
             length: Some(4),
             close,

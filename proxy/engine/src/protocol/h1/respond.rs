@@ -10,6 +10,7 @@ use super::forward::text::write_number;
 use super::forward::writer::HeadWriter;
 use super::reply::reason_phrase;
 use super::via::Via;
+use crate::protocol::lines::Lines;
 
 /// What the client is told about its connection (RFC 9112 §9.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,8 +32,8 @@ pub struct ResponseForward<'a> {
     pub persistence: Persistence,
     /// The value of `Date` if the backend gave none (RFC 9110 §6.6.1).
     pub date: &'a [u8],
-    /// Whole lines of our own, each with its CRLF.
-    pub extra: [&'a [u8]; 4],
+    /// Lines of our own.
+    pub extra: [Lines<'a>; 4],
     /// By which name it is passed on.
     pub via: &'a Via,
     /// What was asked for, for a backend that switches without naming it (HTTP/2).
@@ -47,7 +48,7 @@ pub fn write_response(
     head: &ResponseHead,
     forward: &ResponseForward<'_>,
 ) {
-    let own_bytes = OWN_BYTES + forward.extra.map(<[u8]>::len).iter().sum::<usize>();
+    let own_bytes = OWN_BYTES + forward.extra.map(Lines::size).iter().sum::<usize>();
     out.reserve(head.line.end() + fields_length(&head.fields) + own_bytes);
     // RFC 9112 §4 wants the space before the reason even where there is none, which a backend may
     // have left out.
@@ -74,8 +75,8 @@ pub fn write_response(
         out.extend_from_slice(b"\r\n");
     }
     out.extend_from_slice(forward.via.line_of_answer(head.version));
-    for own in forward.extra.iter().filter(|own| !own.is_empty()) {
-        out.extend_from_slice(own);
+    for own in forward.extra {
+        own.write(out);
     }
     write_framing(out, head, forward.delivery);
     if head.switching_protocols {

@@ -9,7 +9,9 @@ use super::{RequestHead, Version};
 #[derive(Debug)]
 pub struct Via {
     name: Box<[u8]>,
-    /// For what came by HTTP/1.0, 1.1 and 2, each with what the next line begins with, which is always there.
+    /// What is said of what came by HTTP/1.0, 1.1 and 2.
+    values: [Box<[u8]>; 3],
+    /// The same as lines, each with what the next one begins with, which is always there.
     lines: [Box<[u8]>; 3],
     /// The same for answers, whose next line is any.
     answered: [Box<[u8]>; 3],
@@ -19,12 +21,16 @@ impl Via {
     /// That of an instance of this name.
     #[must_use]
     pub fn new(name: &str) -> Self {
-        let line = |version| format!("Via: {version} {name}\r\n");
-        let versions = ["1.0", "1.1", "2.0"];
+        let values = ["1.0", "1.1", "2.0"].map(|version| format!("{version} {name}"));
+        let line = |next| {
+            let lines = values.each_ref();
+            lines.map(|value| format!("Via: {value}\r\n{next}").into_bytes().into())
+        };
         Self {
             name: name.as_bytes().into(),
-            lines: versions.map(|it| (line(it) + "X-Request-Id: ").into_bytes().into()),
-            answered: versions.map(|it| line(it).into_bytes().into()),
+            lines: line("X-Request-Id: "),
+            answered: line(""),
+            values: values.map(|value| value.into_bytes().into()),
         }
     }
 
@@ -42,9 +48,7 @@ impl Via {
 
     /// What the line says.
     pub(crate) fn value(&self, version: Version) -> &[u8] {
-        let line = self.line_of_answer(version);
-        line.get(b"Via: ".len()..line.len() - b"\r\n".len())
-            .unwrap_or_default()
+        &self.values[place_of(version)]
     }
 
     /// Whether a request has been passed on by this instance before.

@@ -2,7 +2,7 @@
 //!
 //! Rule: what is sent on is what `protocol::h1` would send on, field by field. A request comes as the list that
 //! `h1::forward` was told into (`list`), and a response as its head, whoever has made it: neither has ever been a
-//! text of HTTP/1.1. Lines of our own beside them are the only text that is read here.
+//! text of HTTP/1.1, and lines beside them know their names and values.
 
 use super::hpack::Encoder;
 use super::hpack::Policy;
@@ -98,17 +98,13 @@ pub(super) fn request(
 }
 
 pub(super) fn trailers(encoder: &mut Encoder, out: &mut Vec<u8>, section: Lines<'_>) {
-    for line in section {
-        let (name, value) = (line.name(), line.value());
-        if !is_of_connection(FieldId::of(name), value) {
-            field_of(encoder, out, name, value, Policy::Once);
-        }
-    }
+    lines(encoder, out, section, Policy::Once);
 }
 
-/// Encodes field lines of ours, without those that concern a connection of HTTP/1.1.
-fn lines(encoder: &mut Encoder, out: &mut Vec<u8>, text: &[u8], policy: Policy) {
-    for (name, value) in TextLines(text) {
+/// Encodes lines without those that concern a connection of HTTP/1.1.
+fn lines(encoder: &mut Encoder, out: &mut Vec<u8>, lines: Lines<'_>, policy: Policy) {
+    for line in lines {
+        let (name, value) = (line.name(), line.value());
         if !is_of_connection(FieldId::of(name), value) {
             field_of(encoder, out, name, value, policy);
         }
@@ -145,21 +141,8 @@ fn field_of(encoder: &mut Encoder, out: &mut Vec<u8>, name: &[u8], value: &[u8],
     }
 }
 
-/// The `name: value CRLF` lines of a text of ours, up to its end or an empty line.
-pub(super) struct TextLines<'a>(pub(super) &'a [u8]);
-
-impl<'a> Iterator for TextLines<'a> {
-    type Item = (&'a [u8], &'a [u8]);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let name_end = memchr::memchr2(b':', b'\r', self.0)?;
-        let (name, rest) = self.0.split_at_checked(name_end)?;
-        let rest = rest.strip_prefix(b": ")?;
-        let (value, rest) = rest.split_at_checked(memchr::memchr(b'\r', rest)?)?;
-        self.0 = rest.strip_prefix(b"\r\n")?;
-        Some((name, value))
-    }
-}
-
 /// Names that are longer are lowered at the cost of an allocation; there are none in use.
 const NAME_BYTES_FAST: usize = 64;
+
+#[cfg(test)]
+mod tests;

@@ -6,11 +6,12 @@
 //! connection, whose table that depends on; for another try it is encoded again. It takes no more than the text
 //! of HTTP/1.1 would: lengths take the place of separators, and names of our own are numbers. Written by the session, read by `encode`.
 
-use super::encode::{TextLines, is_of_connection};
+use super::encode::is_of_connection;
 use super::hpack::Policy;
 use crate::protocol::h1::forward::writer::{HeadWriter, OwnField, RequestLine};
 use crate::protocol::h1::via::Via;
 use crate::protocol::h1::{Field, FieldId, Version};
+use crate::protocol::lines::Lines;
 
 /// A list that was written.
 #[derive(Clone, Copy, Debug)]
@@ -207,8 +208,9 @@ impl HeadWriter for ListWriter<'_> {
         self.field(OwnField::XRequestId, request_id);
     }
 
-    fn lines(&mut self, lines: &[u8]) {
-        for (name, value) in TextLines(lines) {
+    fn lines(&mut self, lines: Lines<'_>) {
+        for line in lines {
+            let (name, value) = (line.name(), line.value());
             if !is_of_connection(FieldId::of(name), value) {
                 self.put(NAMED, name, value);
             }

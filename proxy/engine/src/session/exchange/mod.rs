@@ -31,6 +31,7 @@ use crate::policy::limits::in_flight::Keys;
 use crate::policy::merged::Merged;
 use crate::protocol::grpc;
 use crate::protocol::h1::Version;
+use crate::protocol::lines::{LineBuf, Lines};
 use crate::protocol::sent::Form;
 use crate::runtime::driver::Driver;
 use crate::session::back::carrier::Carrier;
@@ -119,7 +120,7 @@ pub(in crate::session) struct Exchange {
     /// The settings that it is served by.
     settings: Arc<entity::Settings>,
     /// The `Kakehi-Generation` response header of its generation, when asked for.
-    generation_header: Option<Rc<str>>,
+    generation_header: Option<Rc<LineBuf>>,
     /// Lines that its frontend gives every answer, where it edits their fields.
     response_lines: Option<Made>,
     /// What its client takes, and what compresses the answer, where its frontend asks for that.
@@ -357,7 +358,7 @@ impl Exchange {
 }
 
 /// The line that keeps clients from asking a frontend in clear text again, where it may be said.
-fn hsts_of<'a>(merged: Option<&'a Merged>, listener: &ListenerSettings) -> Option<&'a str> {
+fn hsts_of<'a>(merged: Option<&'a Merged>, listener: &ListenerSettings) -> Option<Lines<'a>> {
     let line = merged?.hsts();
     line.filter(|_| listener.tls.is_some())
 }

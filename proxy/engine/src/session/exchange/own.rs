@@ -18,6 +18,7 @@ use crate::protocol::grpc;
 use crate::protocol::h1::error::Reject;
 use crate::protocol::h1::reply::DEFAULT_CONTENT_TYPE;
 use crate::protocol::h1::{OwnHead, default_error_body, reason_phrase};
+use crate::protocol::lines::{LineBuf, Lines};
 use crate::runtime::driver::Driver;
 use crate::session::engine::Engine;
 use crate::session::exchange::identity::naming::RequestId;
@@ -37,7 +38,7 @@ pub(super) struct Asked {
     pub(super) asker: Asker,
     pub(super) listener: Rc<ListenerSettings>,
     pub(super) settings: Arc<entity::Settings>,
-    pub(super) generation_header: Option<Rc<str>>,
+    pub(super) generation_header: Option<Rc<LineBuf>>,
     /// The one that has taken the request, if any has.
     pub(super) frontend: Option<Rc<Frontend>>,
     /// Lines that its frontend gives every answer, where it edits their fields; there may be too many.
@@ -58,14 +59,6 @@ impl Asked {
         match &self.frontend {
             Some(frontend) => frontend.merged(&self.listener),
             None => self.listener.said().map(|(_, merged)| merged),
-        }
-    }
-
-    /// Lines that its frontend gives an answer of ours.
-    pub(super) fn lines_of(&self, status: u16) -> &[u8] {
-        match &self.response_lines {
-            Ok(Some(lines)) => lines.at(Reach::of(status, true)),
-            Ok(None) | Err(_) => &[],
         }
     }
 
@@ -103,14 +96,14 @@ pub(super) struct Answer {
     pub(super) fault: Option<&'static str>,
     /// Which limit says so, for the access log.
     pub(super) limit: Option<Box<str>>,
-    /// One more line of the head, with its CRLF.
-    pub(super) line: Option<Box<str>>,
+    /// More lines of the head.
+    pub(super) lines: LineBuf,
     /// In place of any page of an error.
     pub(super) page: Option<Page>,
     /// What a call of gRPC ends with, if its status does not say it.
     pub(super) call: Option<grpc::Status>,
     /// What is said of the request that it answers.
-    pub(super) said: Box<[u8]>,
+    pub(super) said: LineBuf,
 }
 
 impl Answer {
@@ -122,10 +115,10 @@ impl Answer {
             counter: None,
             fault: None,
             limit: None,
-            line: None,
+            lines: LineBuf::default(),
             page: None,
             call: None,
-            said: Box::default(),
+            said: LineBuf::default(),
         }
     }
 
@@ -204,7 +197,7 @@ impl From<policy::Answer> for Answer {
                 .filter(|counter| *counter != Counter::Rejected429Total || decided.status == 429),
             fault,
             limit: decided.limit,
-            line: decided.line,
+            lines: decided.lines,
             page: decided.page,
             said: decided.said,
             ..Self::taken(decided.status, outcome)
@@ -220,12 +213,12 @@ pub(super) struct Made<'a> {
     page: Cow<'a, [u8]>,
     /// The request was no HEAD, and the status has a page.
     sends_page: bool,
-    generation: &'a str,
-    hsts: &'a str,
+    generation: Option<&'a LineBuf>,
+    hsts: Lines<'a>,
     /// What only this answer says.
-    own: Cow<'a, str>,
+    own: Cow<'a, LineBuf>,
     /// What the frontend gives every answer, in place of the fields in `dropped`.
-    edited: Cow<'a, [u8]>,
+    edited: Option<MadeLines>,
     dropped: &'a [Box<str>],
     request_id: &'a str,
     date: [u8; 29],
@@ -248,16 +241,18 @@ impl Made<'_> {
 
     fn head(&self) -> OwnHead<'_> {
         let has_page = has_page(self.status);
+        let reach = Reach::of(self.status, true);
+        let edited = self.edited.as_ref().map(|lines| lines.at(reach));
         OwnHead {
             status: self.status,
             date: &self.date,
             content_type: if has_page { self.content_type } else { "" },
             request_id: self.request_id,
             extra: [
-                self.generation.as_bytes(),
-                self.own.as_bytes(),
-                self.hsts.as_bytes(),
-                &self.edited,
+                self.generation.map_or(Lines::default(), LineBuf::lines),
+                self.own.lines(),
+                self.hsts,
+                edited.unwrap_or_default(),
             ],
             dropped: self.dropped,
             length: has_page.then_some(self.page.len() as u64),
@@ -409,7 +404,7 @@ impl<D: Driver> Engine<D> {
         let request_id = request_id
             .and_then(|id| std::str::from_utf8(id).ok())
             .unwrap_or_default();
-        let mut line: Cow<'a, str> = answer.line.as_deref().unwrap_or_default().into();
+        let mut lines = Cow::Borrowed(&answer.lines);
         let content: Cow<'a, [u8]> = if let Some((body, _)) = page {
             body.into()
         } else if let Some(own) = own {
@@ -417,8 +412,7 @@ impl<D: Driver> Engine<D> {
         } else if asked.is_grpc {
             let of_http = || grpc::Status::of_http(answer.status);
             let status = answer.call.unwrap_or_else(of_http);
-            let lines = status.lines(reason_phrase(answer.status));
-            line.to_mut().push_str(&lines);
+            status.write(reason_phrase(answer.status), lines.to_mut());
             Cow::default()
         } else if is_bare {
             Cow::default()
@@ -435,7 +429,7 @@ impl<D: Driver> Engine<D> {
             .and_then(Merged::response_edits)
             .filter(|_| asked.response_lines != Ok(None));
         if let Some(edits) = edits {
-            line = edits.without(line, reach);
+            lines = edits.without(lines, reach);
         }
         let content_type = match (own, page) {
             (Some(own), _) => &own.content_type,
@@ -443,18 +437,18 @@ impl<D: Driver> Engine<D> {
             (None, None) if asked.is_grpc => grpc::CONTENT_TYPE,
             (None, None) => DEFAULT_CONTENT_TYPE,
         };
-        let mut edited = Cow::from(asked.lines_of(answer.status));
+        let mut edited = asked.response_lines.clone().ok().flatten();
         let kind = (answer.status, content_type);
-        let content = self.compress_page(asked, kind, content, (&mut line, &mut edited));
+        let content = self.compress_page(asked, kind, content, (&mut lines, &mut edited));
         let closing = self.is_leaving(asked.asker);
         Made {
             status: answer.status,
             content_type,
             page: content,
             sends_page: !asked.head_only && has_page(answer.status),
-            generation: asked.generation_header.as_deref().unwrap_or_default(),
+            generation: asked.generation_header.as_deref(),
             hsts: hsts.unwrap_or_default(),
-            own: line,
+            own: lines,
             edited,
             dropped: edits.map_or(&[], |edits| edits.drops(reach)),
             request_id,

@@ -16,6 +16,7 @@ use crate::protocol::h1::forward::{Changed, Forward};
 use crate::protocol::h1::reply::DEFAULT_CONTENT_TYPE;
 use crate::protocol::h1::request::RequestHead;
 use crate::protocol::h1::{ChunkLimits, ChunkedDecoder, RequestBody, Version};
+use crate::protocol::lines::Lines;
 use crate::protocol::sent::Form;
 use crate::runtime::driver::Driver;
 use crate::session::engine::Engine;
@@ -116,7 +117,13 @@ impl<D: Driver> Engine<D> {
                 page: Some(page),
                 ..Answer::taken(200, Outcome::ChallengeAnswered)
             };
-            let asked = self.asked(asker, listener, None, &record, (head, bytes, &[]));
+            let asked = self.asked(
+                asker,
+                listener,
+                None,
+                &record,
+                (head, bytes, Lines::default()),
+            );
             return self.answer_unbegun(&asked, record, &answer);
         }
         let frontend = self.route(asker, listener, head, bytes);
@@ -131,7 +138,7 @@ impl<D: Driver> Engine<D> {
             Err(own) => {
                 self.in_flight.give_up();
                 let Own { frontend, answer } = *own;
-                let at = (&*head, bytes, &*answer.said);
+                let at = (&*head, bytes, answer.said.lines());
                 let asked = self.asked(asker, listener, frontend, &record, at);
                 let answer = asked.in_room(answer);
                 record.reason = answer.fault;
@@ -210,7 +217,9 @@ impl<D: Driver> Engine<D> {
                 return Err(Own::of(frontend, answer.into()));
             }
         };
-        let said = then.changes().map_or(&[][..], |changes| &changes.said);
+        let said = then
+            .changes()
+            .map_or(Lines::default(), |changes| changes.said.lines());
         let at = (head, bytes, said);
         let lines = match merged.and_then(Merged::response_edits) {
             None => Ok(None),
@@ -223,9 +232,9 @@ impl<D: Driver> Engine<D> {
                 return Err(Own::of(frontend, answer.into()));
             }
         };
-        let told = merged.and_then(|_| then.changes()?.answered.as_deref());
+        let told = merged.and_then(|_| then.changes()?.answered.as_ref());
         let lines = match told {
-            Some(told) => Some(Made::behind(lines, told.as_bytes())),
+            Some(told) => Some(Made::behind(lines, told.lines())),
             None => lines,
         };
         let cluster = self.cluster_of(&frontend, asker, listener, at, record);
@@ -272,7 +281,7 @@ impl<D: Driver> Engine<D> {
         Facts {
             head,
             bytes,
-            said: &[],
+            said: Lines::default(),
             claims: &[],
             listener,
             listener_name: &client.listener.name,
@@ -299,7 +308,7 @@ impl<D: Driver> Engine<D> {
         &self,
         asker: Asker,
         listener: &ListenerSettings,
-        (head, bytes, said): (&RequestHead, &[u8], &[u8]),
+        (head, bytes, said): (&RequestHead, &[u8], Lines<'_>),
         frontend: &Frontend,
         record: &Record,
     ) -> Result<Option<Made>, Overgrown> {
@@ -319,7 +328,7 @@ impl<D: Driver> Engine<D> {
         listener: &Rc<ListenerSettings>,
         frontend: Option<Rc<Frontend>>,
         record: &Record,
-        (head, bytes, said): (&RequestHead, &[u8], &[u8]),
+        (head, bytes, said): (&RequestHead, &[u8], Lines<'_>),
     ) -> Asked {
         let merged = match &frontend {
             Some(frontend) => frontend.merged(listener),

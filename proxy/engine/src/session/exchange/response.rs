@@ -34,11 +34,11 @@ const INTERIM_COUNT_MAX: u32 = 16;
 /// What a response head says of us and of its exchange, which may end before the head has left.
 struct Said {
     date: [u8; 29],
-    generation: Option<Rc<str>>,
+    generation: Option<Rc<LineBuf>>,
     /// Whose policies have a word about it, if any have.
     by: Option<(Rc<Frontend>, Rc<ListenerSettings>)>,
     /// What is said of a switch of protocols, or of a body that is compressed.
-    more: Option<Vec<u8>>,
+    more: Option<LineBuf>,
     /// What the frontend gives answers, and which of it this one gets.
     lines: Option<Made>,
     reach: Reach,
@@ -51,17 +51,18 @@ impl Said {
         let said = self.by.as_ref();
         let hsts =
             said.and_then(|(frontend, listener)| hsts_of(frontend.merged(listener), listener));
+        let none = Lines::default();
         ResponseForward {
             delivery,
             persistence,
             date: &self.date,
             extra: [
-                self.generation.as_deref().map_or(&[], str::as_bytes),
-                hsts.map_or(&[], str::as_bytes),
-                self.more.as_deref().unwrap_or_default(),
+                self.generation.as_deref().map_or(none, LineBuf::lines),
+                hsts.unwrap_or_default(),
+                self.more.as_ref().map_or(none, LineBuf::lines),
                 self.lines
                     .as_ref()
-                    .map_or(&[], |lines| lines.at(self.reach)),
+                    .map_or(none, |lines| lines.at(self.reach)),
             ],
             protocol: self.protocol.as_deref().unwrap_or_default(),
             via: &self.via,
@@ -94,11 +95,17 @@ impl<D: Driver> Engine<D> {
         exchange.leave_out(head, bytes);
         exchange.put_cookies_right(head, bytes, &mut cookies);
         let via = self.tables.via().clone();
+        let none = Lines::default();
         let forward = ResponseForward {
             delivery: Delivery::NoBody,
             persistence: Persistence::Implied,
             date: &[],
-            extra: [cookies.as_deref().unwrap_or_default(), &[], &[], &[]],
+            extra: [
+                cookies.as_ref().map_or(none, LineBuf::lines),
+                none,
+                none,
+                none,
+            ],
             protocol: &[],
             via: &via,
         };
@@ -186,7 +193,7 @@ impl<D: Driver> Engine<D> {
         number: ExchangeId,
         head: &mut ResponseHead,
         bytes: &[u8],
-    ) -> Option<Vec<u8>> {
+    ) -> Option<LineBuf> {
         self.exchanges[number].leave_out(head, bytes);
         let compressed = self.begin_compressing(number, head, bytes);
         let exchange = &self.exchanges[number];
@@ -199,19 +206,17 @@ impl<D: Driver> Engine<D> {
     /// rest of that is not waited for.
     #[cold]
     fn intercept(&mut self, number: ExchangeId, head: &ResponseHead, bytes: &[u8]) {
-        let mut lines = String::new();
+        let mut lines = LineBuf::default();
         for name in KEPT {
             for value in head.values(bytes, name) {
-                if let Ok(value) = std::str::from_utf8(value) {
-                    lines.push_str(&format!("{name}: {value}\r\n"));
-                }
+                lines.push(name.as_bytes(), value);
             }
         }
         self.note_response_head(number);
         self.metrics.add(Counter::InterceptedTotal, 1);
         let outcome = Outcome::Intercepted;
         let answer = Answer {
-            line: (!lines.is_empty()).then(|| lines.into()),
+            lines,
             ..Answer::taken(head.status, outcome)
         };
         self.fail_by(number, answer, outcome);
@@ -493,7 +498,7 @@ impl Exchange {
 
 /// Makes a switch of protocols that came by HTTP/2 the one of HTTP/1.1: over HTTP/2 it is a 200 (RFC 8441
 /// §5). What its client is to be shown, if it has asked over HTTP/1.1.
-fn switch(head: &mut ResponseHead, exchange: &Exchange) -> Option<Vec<u8>> {
+fn switch(head: &mut ResponseHead, exchange: &Exchange) -> Option<LineBuf> {
     if !head.switching_protocols || head.status == 101 {
         return None;
     }
@@ -503,7 +508,7 @@ fn switch(head: &mut ResponseHead, exchange: &Exchange) -> Option<Vec<u8>> {
         .value(&exchange.head, b"sec-websocket-key");
     let accept = websocket_accept(key?);
     (exchange.version != Version::Http2)
-        .then(|| [b"Sec-WebSocket-Accept: ", accept.as_slice(), b"\r\n"].concat())
+        .then(|| LineBuf::one(b"Sec-WebSocket-Accept", accept.as_slice()))
 }
 
 /// How a client is told where a body ends.

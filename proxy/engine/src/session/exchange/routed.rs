@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use crate::policy::asking::Asking;
-use crate::policy::facts::said_in;
 use crate::protocol::h1::request::RequestHead;
+use crate::protocol::lines::Lines;
 use crate::routing::matcher::{HeaderLookup, Request};
 use crate::routing::readings;
 use crate::runtime::driver::Driver;
@@ -21,14 +21,14 @@ struct Fields<'a> {
     head: &'a RequestHead,
     bytes: &'a [u8],
     /// What is said of it, as lines of its head.
-    said: &'a [u8],
+    said: Lines<'a>,
     listener: &'a ListenerSettings,
     peer: IpAddr,
 }
 
 impl HeaderLookup for Fields<'_> {
     fn any_value(&self, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
-        let said = said_in(self.said, name);
+        let said = self.said.values(name);
         self.head.values(self.bytes, name).chain(said).any(test)
     }
 
@@ -81,7 +81,7 @@ impl<D: Driver> Engine<D> {
         path: &[u8],
     ) -> Option<Rc<Frontend>> {
         let frontends = self.client_of(asker).listener.routes.frontends.borrow();
-        let fields = self.fields(asker, listener, (head, bytes), &[]);
+        let fields = self.fields(asker, listener, (head, bytes), Lines::default());
         let request = Request {
             host: head.host(bytes),
             path,
@@ -98,7 +98,7 @@ impl<D: Driver> Engine<D> {
         asker: Asker,
         listener: &'a ListenerSettings,
         (head, bytes): (&'a RequestHead, &'a [u8]),
-        said: &'a [u8],
+        said: Lines<'a>,
     ) -> Fields<'a> {
         Fields {
             head,
@@ -116,7 +116,7 @@ impl<D: Driver> Engine<D> {
         frontend: &Frontend,
         asker: Asker,
         listener: &ListenerSettings,
-        (head, bytes, said): (&RequestHead, &[u8], &[u8]),
+        (head, bytes, said): (&RequestHead, &[u8], Lines<'_>),
         record: &Record,
     ) -> Option<Rc<Cluster>> {
         if let Some(cluster) = frontend.cluster() {

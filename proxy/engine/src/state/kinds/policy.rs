@@ -145,8 +145,8 @@ language! {
 }
 
 impl Hsts {
-    /// The whole line, with its CRLF.
-    pub fn line(&self) -> String {
+    /// What its field says.
+    pub fn value(&self) -> String {
         let seconds = u64::from(self.max_age_days) * 24 * 3600;
         let subdomains = if self.include_subdomains {
             "; includeSubDomains"
@@ -154,7 +154,7 @@ impl Hsts {
             ""
         };
         let preload = if self.preload { "; preload" } else { "" };
-        format!("Strict-Transport-Security: max-age={seconds}{subdomains}{preload}\r\n")
+        format!("max-age={seconds}{subdomains}{preload}")
     }
 }
 

@@ -97,30 +97,25 @@ fn a_word_ends_and_the_oldest_makes_room() {
         seal[..4].copy_from_slice(&number.to_le_bytes());
         seal
     };
-    verdicts.remember(seal(0), b"X-User: mia\r\n", 100);
-    assert_eq!(
-        verdicts.known(&seal(0), 99).as_deref(),
-        Some(&b"X-User: mia\r\n"[..])
-    );
+    let said = |user: &str| LineBuf::one(b"X-User", user.as_bytes());
+    verdicts.remember(seal(0), said("mia").lines(), 100);
+    assert_eq!(verdicts.known(&seal(0), 99).as_deref(), Some(&said("mia")));
     assert_eq!(verdicts.known(&seal(0), 100), None);
     assert_eq!(verdicts.known(&seal(1), 0), None);
     // What is given again is not forgotten with its first time.
     for number in 1..=KNOWN_MAX as u32 {
-        verdicts.remember(seal(number), b"", 1000);
+        verdicts.remember(seal(number), Lines::default(), 1000);
         if number == 7 {
-            verdicts.remember(seal(0), b"X-User: ina\r\n", 200);
+            verdicts.remember(seal(0), said("ina").lines(), 200);
         }
     }
-    assert_eq!(
-        verdicts.known(&seal(0), 150).as_deref(),
-        Some(&b"X-User: ina\r\n"[..])
-    );
+    assert_eq!(verdicts.known(&seal(0), 150).as_deref(), Some(&said("ina")));
     assert_eq!(verdicts.known(&seal(1), 0), None);
     assert!(verdicts.known(&seal(KNOWN_MAX as u32), 0).is_some());
     let known = verdicts.known.borrow();
     assert!(known.by_seal.len() <= KNOWN_MAX && known.order.len() <= KNOWN_MAX);
     drop(known);
-    verdicts.remember(seal(7), &[b'a'; LINES_BYTES_MAX + 1], 5000);
+    verdicts.remember(seal(7), said(&"a".repeat(LINES_BYTES_MAX)).lines(), 5000);
     assert_eq!(
         verdicts.known(&seal(7), 2000),
         None,

@@ -6,6 +6,7 @@
 use super::writer::{HeadWriter, OwnField, RequestLine};
 use crate::protocol::h1::via::Via;
 use crate::protocol::h1::{Field, Version};
+use crate::protocol::lines::Lines;
 
 impl HeadWriter for Vec<u8> {
     #[inline]
@@ -87,8 +88,8 @@ impl HeadWriter for Vec<u8> {
     }
 
     #[inline]
-    fn lines(&mut self, lines: &[u8]) {
-        self.extend_from_slice(lines);
+    fn lines(&mut self, lines: Lines<'_>) {
+        lines.write(self);
     }
 
     #[inline]

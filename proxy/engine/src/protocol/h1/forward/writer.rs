@@ -5,6 +5,7 @@
 
 use crate::protocol::h1::via::Via;
 use crate::protocol::h1::{Field, RequestHead, Version};
+use crate::protocol::lines::Lines;
 
 /// Takes a head, part by part: its line, its host, and then its fields in their order.
 pub trait HeadWriter {
@@ -49,8 +50,8 @@ pub trait HeadWriter {
     /// By what it came to us, and what we call it.
     fn via(&mut self, via: &Via, version: Version, request_id: &[u8]);
 
-    /// Whole lines, each with its CRLF, that the configuration has asked for.
-    fn lines(&mut self, lines: &[u8]);
+    /// Lines that the configuration has asked for.
+    fn lines(&mut self, lines: Lines<'_>);
 
     /// The body has no length; of the others a field tells it.
     fn chunked(&mut self);

@@ -3,6 +3,7 @@
 use super::*;
 use crate::protocol::h1::HeadLimits;
 use crate::protocol::h1::response;
+use crate::protocol::lines::LineBuf;
 
 const DATE: &[u8] = b"Tue, 15 Nov 1994 08:12:31 GMT";
 
@@ -21,11 +22,12 @@ fn respond(raw: &str, is_head: bool, delivery: Delivery, persistence: Persistenc
     )
     .unwrap();
     assert_eq!(length, Some(raw.len()));
+    let (line, none) = (LineBuf::one(b"Kakehi-Generation", b"7"), Lines::default());
     let forward = ResponseForward {
         delivery,
         persistence,
         date: DATE,
-        extra: [b"Kakehi-Generation: 7\r\n", b"", b"", b""],
+        extra: [line.lines(), none, none, none],
         protocol: b"",
         via: &Via::new("ours"),
     };

@@ -59,7 +59,7 @@ fn send_text(server: &mut Connection, out: &mut Vec<u8>, stream: u32, text: &[u8
         delivery: Delivery::UntilClose,
         persistence: Persistence::Implied,
         date: b"",
-        extra: [b""; 4],
+        extra: Default::default(),
         protocol: b"",
         via: &Via::new("ours"),
     };

@@ -10,8 +10,27 @@ use crate::protocol::h1::properties::head;
 use crate::protocol::h1::{HeadLimits, RequestBody, RequestHead, Slashes, request, write_request};
 use crate::protocol::h2::encode;
 use crate::protocol::h2::hpack::{Decoder, Encoder};
+use crate::protocol::lines::LineBuf;
 
 static VIA: LazyLock<Via> = LazyLock::new(|| Via::new("kakehi"));
+
+/// Lines of the configuration: those that go on, and some about a connection of HTTP/1.1 among others.
+static EDITED: LazyLock<[LineBuf; 2]> = LazyLock::new(|| {
+    let plain = [("X-Set", &b"1"[..]), ("x-empty-no", b"a b")];
+    let mixed = [
+        ("X-A", &b"1"[..]),
+        ("TE", b"gzip"),
+        ("Connection", b"x"),
+        ("X-B", b"\xfc"),
+    ];
+    [&plain[..], &mixed].map(|written| {
+        let mut lines = LineBuf::default();
+        for (name, value) in written {
+            lines.push(name.as_bytes(), value);
+        }
+        lines
+    })
+});
 
 const LIMITS: HeadLimits = HeadLimits {
     head_bytes_max: 4096,
@@ -32,7 +51,11 @@ pub(in crate::protocol::h2) fn listed(text: &[u8]) -> Vec<u8> {
     let mut writer = ListWriter::new(&mut list);
     writer.request_line(&line);
     writer.host(head.authority(text));
-    writer.lines(&text[line.verbatim().unwrap().len()..]);
+    let mut lines = LineBuf::default();
+    for field in &head.fields {
+        lines.push(field.name.of(text), field.value.of(text));
+    }
+    writer.lines(lines.lines());
     list
 }
 
@@ -108,9 +131,9 @@ fn forward() -> impl Strategy<Value = Forward<'static>> {
         proptest::option::of(Just(&b"/other?with=this"[..])),
         proptest::option::of(Just(&b"other.example"[..])),
         prop_oneof![
-            3 => Just(&b""[..]),
-            1 => Just(&b"X-Set: 1\r\nx-empty-no: a b\r\n"[..]),
-            1 => Just(&b"X-A: 1\r\nTE: gzip\r\nConnection: x\r\nX-B: \xfc\r\n"[..]),
+            3 => Just(Lines::default()),
+            1 => Just(EDITED[0].lines()),
+            1 => Just(EDITED[1].lines()),
         ],
     );
     (peer, sent, changed).prop_map(

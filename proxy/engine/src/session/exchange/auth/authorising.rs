@@ -18,6 +18,7 @@ use crate::policy::plan::Changes;
 use crate::policy::{self, Step};
 use crate::protocol::h1::request::RequestHead;
 use crate::protocol::h1::{Field, Forward, RequestBody, ResponseBody, ResponseHead, Version};
+use crate::protocol::lines::{LineBuf, Lines};
 use crate::protocol::sent::Form;
 use crate::runtime::driver::Driver;
 use crate::session::engine::Engine;
@@ -45,7 +46,7 @@ pub(in crate::session) struct Parked {
     /// By which the one that is asked resumes it.
     pub(in crate::session::exchange) ticket: Option<TicketId>,
     /// What those have said of it, as lines of its head.
-    lines: Vec<u8>,
+    lines: LineBuf,
     /// Who is asked, one after the other.
     clusters: Box<[Rc<Cluster>]>,
     /// Its frontend leads to no cluster.
@@ -69,7 +70,7 @@ impl Parked {
             bytes: bytes.to_vec(),
             passed,
             ticket: None,
-            lines: Vec::new(),
+            lines: LineBuf::default(),
             clusters,
             ends_here,
             seal: None,
@@ -125,7 +126,7 @@ impl<D: Driver> Engine<D> {
         let now_ns = self.clock.host_ns();
         if let Some(lines) = seal.and_then(|seal| self.verdicts.known(&seal, now_ns)) {
             self.metrics.add(Counter::AuthorisationsKnownTotal, 1);
-            return self.let_pass(id, &lines);
+            return self.let_pass(id, lines.lines());
         }
         self.metrics.add(Counter::AuthorisationsTotal, 1);
         let form = Form::of(cluster.settings().is_multiplexed());
@@ -186,20 +187,14 @@ impl<D: Driver> Engine<D> {
         .concat();
         let frontend = Some(&*exchange.frontend);
         let facts = self.facts(asker, listener, (head, bytes), frontend, &exchange.record);
-        let mut lines = Vec::with_capacity(256);
-        let mut tell = |name: &str, parts: &[&[u8]]| {
-            lines.extend_from_slice(name.as_bytes());
-            for part in parts {
-                lines.extend_from_slice(part);
-            }
-            lines.extend_from_slice(b"\r\n");
-        };
-        tell("X-Forwarded-Method: ", &[head.method(bytes)]);
-        tell("X-Forwarded-Uri: ", &[&uri]);
-        tell("X-Original-Method: ", &[head.method(bytes)]);
+        let mut lines = LineBuf::with_room(256);
+        lines.push(b"X-Forwarded-Method", head.method(bytes));
+        lines.push(b"X-Forwarded-Uri", &uri);
+        lines.push(b"X-Original-Method", head.method(bytes));
         let authority = head.authority(bytes);
         let scheme = facts.scheme().as_bytes();
-        tell("X-Original-URL: ", &[scheme, b"://", authority, &uri]);
+        let url = [scheme, b"://", authority, &uri].concat();
+        lines.push(b"X-Original-URL", &url);
         let address = AddressText::new(self.client_of(asker).peer);
         let mut forward: Forward<'_> = self.told(
             asker,
@@ -208,8 +203,8 @@ impl<D: Driver> Engine<D> {
             RequestBody::None,
             &exchange.record.request_id,
         );
-        forward.changed.lines = &lines;
-        let mut out = Vec::with_capacity(bytes.len() + lines.len() + 512);
+        forward.changed.lines = lines.lines();
+        let mut out = Vec::with_capacity(bytes.len() + lines.lines().size() + 512);
         let path = asked.path.as_bytes();
         form.write_question(&mut out, bytes, head, path, &forward);
         out
@@ -247,14 +242,14 @@ impl<D: Driver> Engine<D> {
             }
             (head, None) => {
                 let lines = self.copied(id, head.as_ref().map(|(head, text)| (head, &**text)));
-                self.let_pass(id, &lines);
+                self.let_pass(id, lines.lines());
             }
         }
     }
 
     /// What was said of a request that may pass, as lines of its head: remembered, if it counts for others.
-    fn copied(&mut self, id: ExchangeId, said: Option<(&ResponseHead, &[u8])>) -> Vec<u8> {
-        let mut lines = Vec::new();
+    fn copied(&mut self, id: ExchangeId, said: Option<(&ResponseHead, &[u8])>) -> LineBuf {
+        let mut lines = LineBuf::default();
         let exchange = &mut self.exchanges[id];
         let merged = exchange.frontend.merged(&exchange.listener);
         let (Some(parked), Some((head, text))) = (exchange.parked.as_deref_mut(), said) else {
@@ -266,9 +261,7 @@ impl<D: Driver> Engine<D> {
         };
         for name in &asked.copy_headers {
             for value in head.values(text, name).filter(|value| !value.is_empty()) {
-                for part in [name.as_bytes(), b": ", value, b"\r\n"] {
-                    lines.extend_from_slice(part);
-                }
+                lines.push(name.as_bytes(), value);
             }
         }
         if let (Some(seal), Some(cache)) = (parked.seal.take(), &asked.cache) {
@@ -276,14 +269,14 @@ impl<D: Driver> Engine<D> {
             let ttl_ms = said.fold(cache.ttl, |ttl, value| ttl.min(kept_ms(value)));
             let ends_ns = self.clock.host_ns() + ttl_ms * 1_000_000;
             if ttl_ms > 0 {
-                self.verdicts.remember(seal, &lines, ends_ns);
+                self.verdicts.remember(seal, lines.lines(), ends_ns);
             }
         }
         lines
     }
 
     /// A request that may pass: what is said of it becomes its own, and it goes on to the next stage.
-    fn let_pass(&mut self, id: ExchangeId, lines: &[u8]) {
+    fn let_pass(&mut self, id: ExchangeId, lines: Lines<'_>) {
         let exchange = &mut self.exchanges[id];
         let merged = exchange.frontend.merged(&exchange.listener);
         let Some(parked) = exchange.parked.as_deref_mut() else {
@@ -294,10 +287,9 @@ impl<D: Driver> Engine<D> {
             let author = next.map(Author::Asked);
             merged.is_some_and(|it| author.is_some_and(|author| it.is_said_by(name, author)))
         };
-        for line in lines.split_inclusive(|&byte| byte == b'\n') {
-            let name = line.split(|&byte| byte == b':').next().unwrap_or_default();
-            if std::str::from_utf8(name).is_ok_and(says) {
-                parked.lines.extend_from_slice(line);
+        for line in lines {
+            if std::str::from_utf8(line.name()).is_ok_and(says) {
+                parked.lines.push(line.name(), line.value());
             }
         }
         parked.passed += 1;
@@ -310,7 +302,7 @@ impl<D: Driver> Engine<D> {
             return self.fail_exchange(id, 500, Outcome::InternalError);
         };
         match shown {
-            Shown::Known => self.let_pass(id, &[]),
+            Shown::Known => self.let_pass(id, Lines::default()),
             Shown::Nothing => self.refuse_unknown(id, basic.refusal()),
             Shown::Unknown(claim) => match self.look_up(id, claim) {
                 Some(ticket) => {
@@ -350,7 +342,7 @@ impl<D: Driver> Engine<D> {
             .and_then(|it| it.basics().get(parked.passed))
             .cloned();
         match basic {
-            Some(_) if is_right => self.let_pass(id, &[]),
+            Some(_) if is_right => self.let_pass(id, Lines::default()),
             Some(basic) => self.refuse_unknown(id, basic.refusal()),
             None => self.fail_exchange(id, 500, Outcome::InternalError),
         }
@@ -377,12 +369,12 @@ impl<D: Driver> Engine<D> {
         );
         if let Some(told) = merged.quotas_before(&facts) {
             let lines = &mut self.exchanges[id].response_lines;
-            *lines = Some(Made::behind(lines.take(), told.as_bytes()));
+            *lines = Some(Made::behind(lines.take(), told.lines()));
         }
     }
 
     fn refuse_parked(&mut self, id: ExchangeId, decided: policy::Answer) {
-        let decided = match self.say_to_client(id, &decided.said) {
+        let decided = match self.say_to_client(id, decided.said.lines()) {
             Ok(()) => decided,
             Err(overgrown) => overgrown.into(),
         };
@@ -399,7 +391,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Has the lines of an answer go by who asks, where that is known.
-    fn say_to_client(&mut self, id: ExchangeId, said: &[u8]) -> Result<(), Overgrown> {
+    fn say_to_client(&mut self, id: ExchangeId, said: Lines<'_>) -> Result<(), Overgrown> {
         let exchange = &self.exchanges[id];
         let Some(parked) = exchange.parked.as_deref().filter(|_| !said.is_empty()) else {
             return Ok(());
@@ -420,7 +412,7 @@ impl<D: Driver> Engine<D> {
         };
         let (frontend, at) = (&exchange.frontend, (&parked.head, parked.bytes.as_slice()));
         let facts = Facts {
-            said: &parked.lines,
+            said: parked.lines.lines(),
             ..self.facts(
                 exchange.asker,
                 &exchange.listener,
@@ -512,12 +504,12 @@ impl<D: Driver> Engine<D> {
         let (asker, listener) = (exchange.asker, &exchange.listener);
         let (frontend, record) = (&exchange.frontend, &exchange.record);
         let (head, bytes) = (&parked.head, parked.bytes.as_slice());
-        let at = (head, bytes, &*changes.said);
+        let at = (head, bytes, changes.said.lines());
         let cluster = self.cluster_of(frontend, asker, listener, at, record);
         let lines = self.lines_of_answer(asker, listener, at, frontend, record)?;
         let exchange = &mut self.exchanges[id];
-        exchange.response_lines = match changes.answered.as_deref() {
-            Some(told) => Some(Made::behind(lines, told.as_bytes())),
+        exchange.response_lines = match changes.answered.as_ref() {
+            Some(told) => Some(Made::behind(lines, told.lines())),
             None => lines,
         };
         if let Some(cluster) = cluster {

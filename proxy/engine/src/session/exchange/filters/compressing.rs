@@ -16,11 +16,12 @@ use crate::protocol::coding::{Encoder, Strength, Then};
 use crate::protocol::h1::{
     RequestHead, ResponseBody, ResponseHead, write_chunk_header, write_last_chunk,
 };
+use crate::protocol::lines::{LineBuf, Lines};
 use crate::runtime::driver::Driver;
 use crate::session::engine::Engine;
 use crate::session::exchange::Exchange;
 use crate::session::exchange::body::Taken;
-use crate::session::exchange::filters::lines::{Lines, weaken_tag};
+use crate::session::exchange::filters::lines::{Said, weaken_tag};
 use crate::session::exchange::own::Asked;
 use crate::session::front::answer::Part;
 use crate::session::front::asker::Asker;
@@ -135,7 +136,7 @@ impl<D: Driver> Engine<D> {
         number: ExchangeId,
         head: &mut ResponseHead,
         bytes: &[u8],
-    ) -> Option<Vec<u8>> {
+    ) -> Option<LineBuf> {
         let exchange = &mut self.exchanges[number];
         // An answer of whoever was asked first is passed on as it is.
         let compressing = exchange
@@ -144,7 +145,7 @@ impl<D: Driver> Engine<D> {
             .filter(|_| exchange.parked.is_none())?;
         let merged = exchange.frontend.merged(&exchange.listener);
         let compression = merged.and_then(Merged::compression)?;
-        let mut out = Vec::new();
+        let mut out = LineBuf::default();
         let ours = &mut exchange.response_lines;
         if head.status == 304 && compressing.asks_weakly && compressing.wanted.is_some() {
             weaken_tag(head, bytes, &mut out);
@@ -154,21 +155,20 @@ impl<D: Driver> Engine<D> {
             ResponseBody::Length(length) => Some(length),
             _ => head.content_length,
         };
-        let lines = Lines {
+        let reach = Reach::of(head.status, false);
+        let edited = ours.as_ref().map(|lines| lines.at(reach));
+        let none = Lines::default();
+        let said = Said {
             head: Some((head, bytes)),
-            ours: [
-                ours.as_ref()
-                    .map_or(&[], |lines| lines.at(Reach::of(head.status, false))),
-                &[],
-            ],
+            ours: [edited.unwrap_or_default(), none, none],
         };
-        if let Err(reason) = lines.verdict(compression, head.status, length) {
+        if let Err(reason) = said.verdict(compression, head.status, length) {
             if let Some(counter) = counter_of(reason) {
                 self.metrics.add(counter, 1);
             }
             return Some(out);
         }
-        out.extend_from_slice(lines.vary());
+        said.write_vary(&mut out);
         let Some(coding) = compressing.wanted else {
             self.metrics
                 .add(Counter::CompressionSkippedUnacceptedTotal, 1);
@@ -191,9 +191,8 @@ impl<D: Driver> Engine<D> {
         }
         weaken_tag(head, bytes, &mut out);
         *ours = ours.as_ref().map(Made::of_compressed);
-        for part in ["Content-Encoding: ", coding.coding.as_str(), "\r\n"] {
-            out.extend_from_slice(part.as_bytes());
-        }
+        let coding = coding.coding.as_str();
+        out.push(b"Content-Encoding", coding.as_bytes());
         Some(out)
     }
 
@@ -360,31 +359,33 @@ impl<D: Driver> Engine<D> {
                 .is_some_and(|exchange| exchange.is_compressed() && self.takes_more(exchange.asker))
     }
 
-    /// Compresses a page of our own whole. Its head gets `line` more, and `edited` from its frontend.
+    /// Compresses a page of our own whole. Its head gets more `lines`, and `edited` from its frontend.
     pub(in crate::session::exchange) fn compress_page<'a>(
         &mut self,
         asked: &Asked,
         (status, content_type): (u16, &str),
         page: Cow<'a, [u8]>,
-        (line, edited): (&mut Cow<'a, str>, &mut Cow<'a, [u8]>),
+        (lines, edited): (&mut Cow<'a, LineBuf>, &mut Option<Made>),
     ) -> Cow<'a, [u8]> {
         let Some(compression) = asked.merged().and_then(Merged::compression) else {
             return page;
         };
-        let kind = format!("Content-Type: {content_type}\r\n{line}");
-        let lines = Lines {
+        let kind = LineBuf::one(b"Content-Type", content_type.as_bytes());
+        let own = lines.clone();
+        let reach = Reach::of(status, true);
+        let from_frontend = edited.as_ref().map(|lines| lines.at(reach));
+        let said = Said {
             head: None,
-            ours: [&**edited, kind.as_bytes()],
+            ours: [from_frontend.unwrap_or_default(), kind.lines(), own.lines()],
         };
-        let verdict = lines.verdict(compression, status, Some(page.len() as u64));
+        let verdict = said.verdict(compression, status, Some(page.len() as u64));
         if let Err(reason) = verdict {
             if let Some(counter) = counter_of(reason) {
                 self.metrics.add(counter, 1);
             }
             return page;
         }
-        let vary = std::str::from_utf8(lines.vary()).unwrap_or_default();
-        line.to_mut().push_str(vary);
+        said.write_vary(lines.to_mut());
         let Some(coding) = asked.coding else {
             self.metrics
                 .add(Counter::CompressionSkippedUnacceptedTotal, 1);
@@ -408,12 +409,9 @@ impl<D: Driver> Engine<D> {
             .add(Counter::CompressionBytesInTotal, page.len() as u64);
         self.metrics
             .add(Counter::CompressionBytesOutTotal, made.len() as u64);
-        let coding = ["Content-Encoding: ", coding.coding.as_str(), "\r\n"].concat();
-        line.to_mut().push_str(&coding);
-        if let Ok(Some(lines)) = &asked.response_lines {
-            let lines = lines.of_compressed();
-            *edited = lines.at(Reach::of(status, true)).to_vec().into();
-        }
+        let coding = coding.coding.as_str();
+        lines.to_mut().push(b"Content-Encoding", coding.as_bytes());
+        *edited = edited.as_ref().map(Made::of_compressed);
         made.into()
     }
 }

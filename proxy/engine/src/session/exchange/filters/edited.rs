@@ -40,7 +40,7 @@ impl Exchange {
         &self,
         head: &mut ResponseHead,
         bytes: &[u8],
-        lines: &mut Option<Vec<u8>>,
+        lines: &mut Option<LineBuf>,
     ) {
         if let Some(cookies) = self.merged().and_then(Merged::cookies) {
             cookies.change(head, bytes, lines.get_or_insert_default());

@@ -4,7 +4,7 @@ use super::*;
 use crate::protocol::h1::OwnHead;
 use crate::protocol::h1::via::Via;
 use crate::protocol::h2::hpack::Decoder;
-use crate::protocol::lines::LineBuf;
+use crate::protocol::lines::{LineBuf, Lines};
 
 #[test]
 fn a_hello_is_answered() {
@@ -68,11 +68,12 @@ fn an_exchange_goes_both_ways() {
     let text = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: x-b\r\nX-B: 1\r\n\
                  Content-Length: 5\r\n\r\n";
     response::parse(text, &settings().head_limits, false, None, &mut head).unwrap();
+    let (line, none) = (LineBuf::one(b"Kakehi-Generation", b"7"), Lines::default());
     let forward = ResponseForward {
         delivery: Delivery::Length(5),
         persistence: Persistence::Close,
         date: b"today",
-        extra: [b"Kakehi-Generation: 7\r\n", b"", b"", b""],
+        extra: [line.lines(), none, none, none],
         protocol: b"",
         via: &Via::new("ours"),
     };
@@ -104,17 +105,15 @@ fn an_answer_of_our_own_leaves_as_its_parts() {
     let told = super::told(&mut server, &peer).unwrap();
     assert_eq!(told, ["1 refused missing_host"]);
     let mut out = Vec::new();
+    let mut lines = LineBuf::one(b"Kakehi-Generation", b"7");
+    lines.push(b"Connection", b"Upgrade");
+    let none = Lines::default();
     let head = OwnHead {
         status: 400,
         date: b"today",
         content_type: "text/html\r\nset-cookie: a",
         request_id: "",
-        extra: [
-            b"Kakehi-Generation: 7\r\nConnection: Upgrade\r\n",
-            b"",
-            b"",
-            b"",
-        ],
+        extra: [lines.lines(), none, none, none],
         dropped: &[],
         length: Some(0),
         close: true,
