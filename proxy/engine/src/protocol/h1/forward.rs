@@ -15,6 +15,7 @@ use super::FieldId;
 use super::RequestBody;
 use super::RequestHead;
 use super::authority::PORT_DIGITS_MAX;
+use super::request::METHOD_BYTES_MAX;
 use super::via::Via;
 use crate::protocol::lines::Lines;
 
@@ -70,7 +71,8 @@ pub fn write_request(
 ) {
     let authority = head.authority(buf);
     out.make_room(
-        head.line.end()
+        LINE_BYTES
+            + head.target_raw(buf).len()
             + fields_length(&head.fields)
             + 2 * authority.len()
             + forward.changed.lines.size()
@@ -367,6 +369,9 @@ fn write_framing(out: &mut impl HeadWriter, buf: &[u8], head: &RequestHead, forw
         None => out.finish(head.te_trailers, forward.upstream_keep_alive),
     }
 }
+
+/// Bytes of a request line, without the target.
+const LINE_BYTES: usize = METHOD_BYTES_MAX + b"  HTTP/1.1\r\n".len();
 
 /// Bytes of the lines that are always ours, without the authority.
 const OWN_BYTES: usize = 512;

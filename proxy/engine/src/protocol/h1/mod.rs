@@ -112,12 +112,6 @@ impl Span {
         self.start >= self.end
     }
 
-    /// The offsets, for slices of the buffer that was parsed.
-    #[inline]
-    pub(crate) fn range(self) -> std::ops::Range<usize> {
-        self.start as usize..self.end as usize
-    }
-
     /// Offset of the first byte.
     #[inline]
     pub fn start(self) -> usize {

@@ -36,9 +36,40 @@ pub(in crate::protocol) fn parse_target(
     slashes: Slashes,
     scratch: &mut Vec<u8>,
 ) -> Result<Option<Target>, Reject> {
-    if buf.get(at) != Some(&b'/') {
-        return parse_other_form(buf, at, method, slashes, scratch);
+    match buf.get(at) {
+        Some(b'/') => parse_origin::<false>(buf, at, slashes, scratch),
+        _ => parse_other_form(buf, at, method, slashes, scratch),
     }
+}
+
+/// Parses a target that has all of `buf` from `at` on: a path, or an asterisk (RFC 9113 §8.3.1).
+pub(in crate::protocol) fn parse_whole_target(
+    buf: &[u8],
+    at: usize,
+    method: &[u8],
+    slashes: Slashes,
+    scratch: &mut Vec<u8>,
+) -> Result<Target, Reject> {
+    let raw = Span::new(at, buf.len());
+    match raw.of(buf) {
+        b"*" if method == b"OPTIONS" => Ok(Target {
+            raw,
+            path: Text::Received(raw),
+            ..Target::default()
+        }),
+        [b'/', ..] => parse_origin::<true>(buf, at, slashes, scratch)?.ok_or(Reject::InvalidPath),
+        _ => Err(Reject::InvalidTarget),
+    }
+}
+
+/// Parses a path and its query. A `WHOLE` one ends where `buf` does, any other at a space.
+#[inline(always)]
+fn parse_origin<const WHOLE: bool>(
+    buf: &[u8],
+    at: usize,
+    slashes: Slashes,
+    scratch: &mut Vec<u8>,
+) -> Result<Option<Target>, Reject> {
     let path = scan_path(buf, at, slashes);
     let query = match buf.get(path.end) {
         Some(b'?') => Some(scan_query(buf, path.end + 1)),
@@ -46,8 +77,9 @@ pub(in crate::protocol) fn parse_target(
     };
     let end = query.map_or(path.end, |query| query.end);
     match buf.get(end) {
+        None if WHOLE => {}
         None => return Ok(None),
-        Some(b' ') => {}
+        Some(b' ') if !WHOLE => {}
         Some(&byte) => return Err(misplaced(byte)),
     }
     let mut target = Target {

@@ -35,19 +35,11 @@ impl<'a> HeaderList<'a> {
         })
     }
 
-    /// The value of a field that was copied; its name in lower case.
-    #[must_use]
-    pub fn value(&self, name: &[u8]) -> Option<&'a [u8]> {
-        let mut fields = self.fields;
-        let found = std::iter::from_fn(|| fields.read()).find(|entry| entry.name == name);
-        found.map(|entry| entry.value)
-    }
-
     /// Those that are sent, and how each is to be encoded.
     pub(super) fn sent(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8], Policy)> {
         let mut fields = self.fields;
         let all = std::iter::from_fn(move || fields.read());
-        all.filter(|entry| entry.number != PROOF).map(|entry| {
+        all.map(|entry| {
             let own = OWN.get(usize::from(entry.number));
             let (name, policy) = own.map_or((entry.name, Policy::Once), |own| (own.1, own.2));
             (name, entry.value, policy)
@@ -71,14 +63,14 @@ impl<'a> Fields<'a> {
     fn read(&mut self) -> Option<Entry<'a>> {
         let (&number, rest) = self.0.split_first()?;
         let (number, name_length, value_length, rest) = match number {
-            NAMED | PROOF => {
+            NAMED => {
                 let (&[name, low, high], rest) = rest.split_first_chunk()?;
                 let value = u16::from_le_bytes([low, high]);
                 (number, usize::from(name), usize::from(value), rest)
             }
             LONG => {
-                let (&[number, a, b, c, d, e, f], rest) = rest.split_first_chunk()?;
-                (number, long([a, b, c]), long([d, e, f]), rest)
+                let (&[a, b, c, d, e, f], rest) = rest.split_first_chunk()?;
+                (NAMED, long([a, b, c]), long([d, e, f]), rest)
             }
             _ => {
                 let (&length, rest) = rest.split_first_chunk()?;
@@ -129,17 +121,16 @@ impl<'a> ListWriter<'a> {
     }
 
     /// A field by its name.
-    fn put(&mut self, number: u8, name: &[u8], value: &[u8]) {
+    fn put(&mut self, name: &[u8], value: &[u8]) {
         match (u8::try_from(name.len()), u16::try_from(value.len())) {
             (Ok(name), Ok(value)) => {
                 let [low, high] = value.to_le_bytes();
-                self.out.extend_from_slice(&[number, name, low, high]);
+                self.out.extend_from_slice(&[NAMED, name, low, high]);
             }
             _ => {
                 let [a, b, c, _] = (name.len() as u32).to_le_bytes();
                 let [d, e, f, _] = (value.len() as u32).to_le_bytes();
-                self.out
-                    .extend_from_slice(&[LONG, number, a, b, c, d, e, f]);
+                self.out.extend_from_slice(&[LONG, a, b, c, d, e, f]);
             }
         }
         let name_start = self.out.len();
@@ -172,12 +163,9 @@ impl HeadWriter for ListWriter<'_> {
     }
 
     fn copy<'a>(&mut self, buf: &[u8], fields: impl Iterator<Item = &'a Field>) {
-        for field in fields {
-            let number = match field.id {
-                FieldId::SecWebSocketKey => PROOF,
-                _ => NAMED,
-            };
-            self.put(number, field.name.of(buf), field.value.of(buf));
+        // HTTP/2 has no need of that proof (RFC 8441 §5).
+        for field in fields.filter(|field| field.id != FieldId::SecWebSocketKey) {
+            self.put(field.name.of(buf), field.value.of(buf));
         }
     }
 
@@ -212,7 +200,7 @@ impl HeadWriter for ListWriter<'_> {
         for line in lines {
             let (name, value) = (line.name(), line.value());
             if !is_of_connection(FieldId::of(name), value) {
-                self.put(NAMED, name, value);
+                self.put(name, value);
             }
         }
     }
@@ -233,12 +221,8 @@ impl HeadWriter for ListWriter<'_> {
 /// What stands before the fields: the values of `:method`, `:path` and `:authority`.
 const PSEUDO: u8 = 0xfc;
 
-/// A field whose name or value is longer than most; what it is follows.
+/// A field whose name or value is longer than most.
 const LONG: u8 = 0xfd;
-
-/// The key of a WebSocket's handshake: HTTP/2 has no need of this proof (RFC 8441 §5), but a client of HTTP/1.1 may
-/// have to be given its half.
-const PROOF: u8 = 0xfe;
 
 /// A field that was copied.
 const NAMED: u8 = 0xff;

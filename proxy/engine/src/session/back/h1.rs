@@ -19,7 +19,8 @@ impl<D: Driver> Engine<D> {
         data: &[u8],
     ) -> usize {
         let exchange = &self.exchanges[number];
-        let (head_only, upgrade) = (exchange.head_only, exchange.upgrade.as_deref());
+        let (head_only, upgrade) = (exchange.head_only, exchange.upgrade.as_ref());
+        let upgrade = upgrade.map(|it| &*it.protocol);
         let limits = exchange.cluster.head_limits();
         let mut head = std::mem::take(&mut self.response_head);
         let consumed = match response::parse(data, &limits, head_only, upgrade, &mut head) {

@@ -100,7 +100,10 @@ impl<D: Driver> Engine<D> {
         let (h2, out) = (&mut shared.h2, &mut shared.out);
         let opened = HeaderList::of(&exchange.head).and_then(|head| match &exchange.upgrade {
             None => h2.send_request(out, &head, scheme, id.token(), ends),
-            Some(protocol) => h2.send_handshake(out, &head, scheme, id.token(), protocol),
+            Some(switch) => {
+                let protocol = &switch.protocol;
+                h2.send_handshake(out, &head, scheme, id.token(), protocol)
+            }
         });
         let Some(opened) = opened else {
             return self.ended_early(number, false);

@@ -8,7 +8,6 @@ use crate::protocol::grpc;
 use crate::protocol::h1::{ResponseBody, ResponseHead};
 use crate::protocol::h2::{ErrorCode, Heads, StreamFault};
 use crate::protocol::lines::Lines;
-use crate::protocol::sent::Form;
 use crate::runtime::driver::Driver;
 use crate::session::back::carrier::Carrier;
 use crate::session::back::stream::Named;
@@ -250,7 +249,6 @@ impl<D: Driver> Engine<D> {
         kept.append(head);
         let exchange = &mut self.exchanges[number];
         exchange.head = kept;
-        exchange.head_form = Form::Text;
         let connection = self.back_streams[id].connection;
         if let Some(shared) = self.upstreams[connection].shared.as_mut() {
             shared.heads_kept.push(id);

@@ -143,6 +143,7 @@ impl<D: Driver> Engine<D> {
         exchange.head_only = original.head_only;
         exchange.replayable = original.replayable;
         exchange.expects_continue = original.expects_continue;
+        exchange.is_grpc = original.is_grpc;
         exchange
     }
 

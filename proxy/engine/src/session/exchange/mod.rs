@@ -30,7 +30,7 @@ use crate::policy::limits::bounds::Bounds;
 use crate::policy::limits::in_flight::Keys;
 use crate::policy::merged::Merged;
 use crate::protocol::grpc;
-use crate::protocol::h1::Version;
+use crate::protocol::h1::{RequestHead, Version};
 use crate::protocol::lines::{LineBuf, Lines};
 use crate::protocol::sent::Form;
 use crate::runtime::driver::Driver;
@@ -152,12 +152,31 @@ pub(in crate::session) struct Exchange {
     /// (RFC 9110 §9.2.2).
     replayable: bool,
     /// The protocol that the backend has been asked to switch to.
-    pub(in crate::session) upgrade: Option<Box<[u8]>>,
+    pub(in crate::session) upgrade: Option<Box<Switch>>,
+    /// It is a call of gRPC, which a page of ours says nothing to.
+    is_grpc: bool,
     /// The client waits for 100 before it sends the body.
     pub(in crate::session) expects_continue: bool,
     /// Interim responses passed on so far.
     pub(in crate::session) interim_count: u32,
     pub(in crate::session) record: Record,
+}
+
+/// What a backend has been asked to switch to.
+pub(in crate::session) struct Switch {
+    pub(in crate::session) protocol: Box<[u8]>,
+    /// By which a client of HTTP/1.1 knows that its backend has understood (RFC 6455 §4.2.2).
+    pub(in crate::session) key: Option<Box<[u8]>>,
+}
+
+impl Switch {
+    fn of(protocol: &[u8], head: &RequestHead, bytes: &[u8]) -> Self {
+        let mut keys = head.values(bytes, "sec-websocket-key");
+        Self {
+            protocol: protocol.into(),
+            key: keys.next().map(Into::into),
+        }
+    }
 }
 
 /// Calls that repeat a request.
@@ -225,6 +244,7 @@ impl Exchange {
             head_only: false,
             replayable: false,
             upgrade: None,
+            is_grpc: false,
             expects_continue: false,
             interim_count: 0,
             record,
@@ -238,10 +258,9 @@ impl Exchange {
         self.head = head;
     }
 
-    /// Whether it is a call of gRPC, which a page of ours says nothing to.
+    /// Whether it is a call of gRPC.
     pub(in crate::session) fn is_grpc(&self) -> bool {
-        let content_type = self.head_form.value(&self.head, b"content-type");
-        content_type.is_some_and(grpc::is_call)
+        self.is_grpc
     }
 
     /// Where its attempt is.
@@ -283,10 +302,7 @@ impl Exchange {
             response_lines: Ok(self.response_lines.clone()),
             coding: self.wanted_coding(),
             request_id: Some(self.record.request_id),
-            is_grpc: match &self.parked {
-                Some(parked) => parked.is_grpc(),
-                None => self.is_grpc(),
-            },
+            is_grpc: self.is_grpc,
             head_only: self.head_only,
             keep_alive: self.keep_alive && self.request_done(),
         }

@@ -27,7 +27,7 @@ use crate::session::exchange::filters::compressing::{Compressing, wanted};
 use crate::session::exchange::identity::text::AddressText;
 use crate::session::exchange::own::{Answer, Asked};
 use crate::session::exchange::record::{Record, Tally, is_call};
-use crate::session::exchange::{Exchange, Outcome, Parties};
+use crate::session::exchange::{Exchange, Outcome, Parties, Switch};
 use crate::session::front::asker::Asker;
 use crate::session::ids::ExchangeId;
 use crate::state::entity::is_idempotent;
@@ -389,10 +389,10 @@ impl<D: Driver> Engine<D> {
             lines,
             then,
         } = admitted;
-        let upgrade: Option<Box<[u8]>> = head
+        let upgrade = head
             .upgrade(bytes)
             .filter(|protocol| frontend.entity().passes_on(protocol))
-            .map(Into::into);
+            .map(|protocol| Box::new(Switch::of(protocol, head, bytes)));
         let merged = frontend.merged(listener);
         // What backends are told of it may be something else.
         let compressing = Compressing::of(merged, head, bytes);
@@ -458,6 +458,9 @@ impl<D: Driver> Engine<D> {
             self.note_again(&mut exchange, again);
         }
         exchange.expects_continue = head.expect_continue;
+        // A call has a body, if only the end of one.
+        exchange.is_grpc = (head.version == Version::Http2 || head.body != RequestBody::None)
+            && is_call(head, bytes);
         exchange.response_lines = lines;
         exchange.compressing = compressing;
         exchange.crowd = crowd;

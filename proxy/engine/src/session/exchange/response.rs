@@ -154,7 +154,7 @@ impl<D: Driver> Engine<D> {
             more,
             lines: exchange.response_lines.clone(),
             reach: Reach::of(head.status, false),
-            protocol: exchange.upgrade.take(),
+            protocol: exchange.upgrade.take().map(|it| it.protocol),
             via: self.tables.via().clone(),
         };
         let delivery = delivery_of(head.body, exchange.version);
@@ -503,9 +503,7 @@ fn switch(head: &mut ResponseHead, exchange: &Exchange) -> Option<LineBuf> {
         return None;
     }
     head.status = 101;
-    let key = exchange
-        .head_form
-        .value(&exchange.head, b"sec-websocket-key");
+    let key = exchange.upgrade.as_ref()?.key.as_deref();
     let accept = websocket_accept(key?);
     (exchange.version != Version::Http2)
         .then(|| LineBuf::one(b"Sec-WebSocket-Accept", accept.as_slice()))

@@ -77,12 +77,12 @@ pub struct RequestLine<'a> {
 }
 
 impl<'a> RequestLine<'a> {
-    /// The line as it came, with its CRLF, if that is how HTTP/1.1 passes it on.
+    /// The line as it came, with its CRLF, if one came and that is how HTTP/1.1 passes it on.
     #[inline]
     #[must_use]
     pub fn verbatim(&self) -> Option<&'a [u8]> {
         let is_verbatim = self.head.target.verbatim
-            && self.head.version != Version::Http10
+            && self.head.version == Version::Http11
             && self.target.is_none()
             && self.method.is_none();
         is_verbatim.then(|| self.head.line.of(self.buf))

@@ -187,3 +187,52 @@ fn t20_a_query_has_no_character_that_must_be_escaped() {
         assert!(verdict.is_err(), "{raw:?}");
     }
 }
+
+#[test]
+fn a_target_by_itself_is_the_one_of_a_line() {
+    for raw in [
+        "/",
+        "/a/b?c",
+        "/a//b/../c?{",
+        "/%61;x",
+        "/a b",
+        "/a#b",
+        "/a\r",
+        "/a?b c",
+        "/%2",
+        "/%zz",
+        "*",
+        "* ",
+        "",
+        "a",
+        "http://a/",
+        "//a",
+        "/?",
+    ] {
+        for method in [&b"GET"[..], b"OPTIONS"] {
+            let (mut ours, mut other) = (Vec::new(), Vec::new());
+            let whole = parse_whole_target(raw.as_bytes(), 0, method, Slashes::Merge, &mut ours);
+            let line = format!("{raw} ");
+            let line = line.as_bytes();
+            let of_line = parse_target(line, 0, method, Slashes::Merge, &mut other);
+            let of_line = of_line.map(|it| it.filter(|it| it.raw.end() == raw.len()));
+            match of_line {
+                // There is no absolute-form, and no rest behind it.
+                Ok(Some(expected)) if !raw.starts_with("http") => {
+                    let whole = whole.unwrap();
+                    let text = |it: Text, scratch: &[u8]| it.of(line, scratch).to_vec();
+                    assert_eq!(
+                        text(whole.path, &ours),
+                        text(expected.path, &other),
+                        "{raw:?}"
+                    );
+                    let query = whole.query.map(|it| text(it, &ours));
+                    assert_eq!(query, expected.query.map(|it| text(it, &other)), "{raw:?}");
+                    let kind = |it: Target| (it.raw, it.verbatim, it.is_plain);
+                    assert_eq!(kind(whole), kind(expected), "{raw:?}");
+                }
+                _ => assert!(whole.is_err(), "{raw:?}"),
+            }
+        }
+    }
+}

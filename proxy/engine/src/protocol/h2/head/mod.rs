@@ -8,7 +8,7 @@
 //! holds for the other (T17).
 //!
 //! The order in a text does not matter to those who read by offsets: the pseudo-header fields stay
-//! where they were decoded, and the request line that stands for them comes last.
+//! where they were decoded, and are read there. A line of HTTP/1.1 is written where one is sent, and nowhere before.
 
 mod request;
 mod response;

@@ -1,4 +1,4 @@
-//! Requests: the pseudo-header fields become a request line, and HTTP/1.1's decisions are taken.
+//! Requests: the pseudo-header fields say what a request line does, and HTTP/1.1's decisions are taken.
 
 use super::HeadFault;
 use super::Heads;
@@ -11,7 +11,7 @@ use crate::protocol::h1::RequestBody;
 use crate::protocol::h1::Span;
 use crate::protocol::h1::Version;
 use crate::protocol::h1::request;
-use crate::protocol::h1::target::parse_target;
+use crate::protocol::h1::target::parse_whole_target;
 
 impl Heads {
     /// Fills [`Heads::request`] from what was read. `ends` says that no body follows.
@@ -34,7 +34,7 @@ impl Heads {
         let port = self.default_port()?;
         let path = self.pseudo(Pseudo::Path).filter(|path| !path.is_empty());
         let path = path.ok_or(HeadFault::MissingPseudo)?;
-        self.write_line(method, path, protocol.is_some())?;
+        self.place_line(method, path, protocol.is_some())?;
         self.place_host(port);
         self.request.version = Version::Http2;
         if !ends {
@@ -60,15 +60,12 @@ impl Heads {
         }
     }
 
-    /// Writes the line that HTTP/1.1 would have, and reads the target from it.
-    fn write_line(&mut self, method: Span, path: Span, is_connect: bool) -> Result<(), HeadFault> {
-        let start = self.text.len();
-        if is_connect {
-            self.text.extend_from_slice(b"GET");
-        } else {
-            self.text.extend_from_within(method.range());
-        }
-        let method = Span::new(start, self.text.len());
+    /// Takes what a line would say in HTTP/1.1. None is written, since there is nobody to read it.
+    fn place_line(&mut self, method: Span, path: Span, is_connect: bool) -> Result<(), HeadFault> {
+        let method = match is_connect {
+            true => self.write(b"GET"),
+            false => method,
+        };
         let method_bytes = method.of(&self.text);
         if method_bytes.is_empty() || !method_bytes.iter().all(request::is_method_byte) {
             return Err(Reject::InvalidMethod.into());
@@ -76,33 +73,22 @@ impl Heads {
         if method_bytes.len() > request::METHOD_BYTES_MAX {
             return Err(Reject::MethodTooLong.into());
         }
-        // RFC 9113 §8.3.1: a path, or an asterisk; no absolute-form.
-        let path_bytes = path.of(&self.text);
-        if path_bytes.first() != Some(&b'/') && path_bytes != b"*" {
-            return Err(Reject::InvalidTarget.into());
-        }
-        self.text.push(b' ');
-        let target_start = self.text.len();
-        self.text.extend_from_within(path.range());
-        let target_end = self.text.len();
-        self.text.extend_from_slice(b" HTTP/1.1\r\n");
         let head = &mut self.request;
         head.method = method;
-        head.line = Span::new(start, self.text.len());
-        let method_bytes = method.of(&self.text);
-        let scratch = &mut head.scratch;
-        let target = parse_target(
-            &self.text,
-            target_start,
+        head.target = parse_whole_target(
+            self.text.get(..path.end()).unwrap_or_default(),
+            path.start(),
             method_bytes,
             head.slashes,
-            scratch,
+            &mut head.scratch,
         )?;
-        // A space ends a target in HTTP/1.1, and stands in none.
-        head.target = target
-            .filter(|target| target.raw.end() == target_end)
-            .ok_or(Reject::InvalidPath)?;
         Ok(())
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Span {
+        let start = self.text.len();
+        self.text.extend_from_slice(bytes);
+        Span::new(start, self.text.len())
     }
 
     /// RFC 9113 §8.3.1: `:authority` says the host; who sends `Host` too has to say the same there.
@@ -120,12 +106,12 @@ impl Heads {
             return;
         }
         // For those who match on the field; hop by hop, so that its line is never copied.
-        let name_start = self.text.len();
-        self.text.extend_from_slice(b"host: ");
-        let value_start = self.text.len();
-        self.text.extend_from_within(authority.range());
-        let value = Span::new(value_start, self.text.len());
-        let name = Span::new(name_start, value_start - 2);
+        // It is the last one in the text as well, which who makes room for all of them goes by.
+        let name = self.write(b"host");
+        let start = self.text.len();
+        self.text
+            .extend_from_within(authority.start()..authority.end());
+        let value = Span::new(start, self.text.len());
         let field = Field::written(name, value, FieldId::Host, true);
         self.request.fields.push(field);
     }

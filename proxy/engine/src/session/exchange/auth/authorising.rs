@@ -27,7 +27,6 @@ use crate::session::exchange::auth::heard::{Heard, refuses};
 use crate::session::exchange::body::Body;
 use crate::session::exchange::identity::text::AddressText;
 use crate::session::exchange::own::{Answer, outcome_of};
-use crate::session::exchange::record::is_call;
 use crate::session::exchange::waiting::Wanted;
 use crate::session::exchange::{Exchange, Outcome, Parties};
 use crate::session::front::answer::{Head, Part};
@@ -81,10 +80,6 @@ impl Parked {
     /// What is counted as memory that waits.
     pub(in crate::session::exchange) fn weight(&self) -> usize {
         self.bytes.len() + self.head.fields.len() * size_of::<Field>()
-    }
-
-    pub(in crate::session::exchange) fn is_grpc(&self) -> bool {
-        is_call(&self.head, &self.bytes)
     }
 }
 
@@ -534,11 +529,7 @@ impl<D: Driver> Engine<D> {
         self.metrics.add(Counter::AuthorisationsRefusedTotal, 1);
         self.tell_quotas(id);
         let exchange = &self.exchanges[id];
-        if exchange
-            .parked
-            .as_ref()
-            .is_some_and(|parked| parked.is_grpc())
-        {
+        if exchange.is_grpc() {
             return self.fail_exchange(id, head.status, Outcome::AuthorisationRefused);
         }
         let length = body.len() as u64;
