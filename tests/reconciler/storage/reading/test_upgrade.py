@@ -81,7 +81,7 @@ RATE = {"requests": 1, "per": 2000}
             ["limits.requests", "load_balancing"],
         ),
         ("backend", {"address": "app.internal:80"}, None, ["all of it"]),
-        ("listener", {"address": "127.0.0.1:1", "protocol": "tcp"}, None, ["all of it"]),
+        ("listener", {"address": "127.0.0.1:1", "protocol": "udp"}, None, ["all of it"]),
         # A map where a word is known, and the other way round.
         (
             "policy",
