@@ -223,9 +223,11 @@ def digest(entities: Entities) -> str:
 def _cluster(cluster: Cluster) -> dict[str, Any]:
     return {
         "fallback": None,
+        "health_check": None,
         "keep_alive_connections": 1024,
         "limits": {"head_bytes": 65_536, "header_count": 256},
         "load_balancing": "round_robin",
+        "panic": None,
         "protocol": "http",
         "proxy_protocol": None,
         "retries": cluster.retries,

@@ -57,7 +57,9 @@ def test_what_takes_long_to_compile_holds_no_request_up(
     [pid] = daemon.worker_pids()
     with _Asking(address) as asking:
         heavy = [f"/{number}/{_HEAVY}" for number in range(_MANY)]
-        daemon.commit({"kakehi.yaml": _document(address, heavy)})
+        sha = daemon.repo.commit({"kakehi.yaml": _document(address, heavy)})
+        # Compiled where they are checked, and then by the worker.
+        daemon.wait(sha, timeout_s=90)
     assert daemon.worker_pids() == [pid]
     assert asking.count > 10
     assert asking.longest_s < 1
