@@ -33,7 +33,7 @@ from schemas.policies.error_page import ErrorPage
 from schemas.policies.forward_auth import ForwardAuth
 from schemas.policies.hsts import Hsts
 from schemas.policies.jwt import Jwt, TokenPlace
-from schemas.policies.rate import RateLimit, each_of
+from schemas.policies.rate import RateLimit, each_by, each_of
 from schemas.policies.set_cookie import CookieChange
 from schemas.values.forms import INHERIT
 
@@ -295,11 +295,11 @@ def identified(words: Mapping[Leaf, Word]) -> Iterator[tuple[str, Entity, str]]:
 
 def waits_for_identity(limit: RateLimit | Concurrency, words: Mapping[Leaf, Word]) -> bool:
     """Return whether a limit goes by who asks, so that it is behind all who say that."""
-    by = limit.by
-    if isinstance(by, str) or by.cookie is not None:
-        return False
-    said = {name.lower() for name, _, _ in identified(words)}
-    return by.claim is not None or by.header in said
+    fields = [by for by in each_by(limit.by) if not isinstance(by, str)]
+    if any(by.claim is not None for by in fields):
+        return True
+    named = {by.header for by in fields if by.header is not None}
+    return bool(named) and any(name.lower() in named for name, _, _ in identified(words))
 
 
 def levels_of(frontend: Entity, listener: str, view: View) -> list[list[Entity]]:

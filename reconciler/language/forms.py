@@ -83,14 +83,6 @@ _FORMS: tuple[tuple[str, str, Says], ...] = (
     ),
     (r"rate_limit", r".*", _rate),
     (r"rate_limit", r"\d+", lambda text: f"write {{requests: {text}, per: 1s}}"),
-    (
-        r"(rate_limit|concurrency)\.by",
-        _LISTED,
-        (
-            "each goes by one: write a list of limits, as in [{requests: 5, by: client_address}, "
-            "{requests: 9, by: {header: x-api-key}}], of which each has to be kept"
-        ),
-    ),
     (r"concurrency", r"\d+", lambda text: f"write {{requests: {text}}}"),
     (r"bandwidth", r"\d.*", lambda text: f"write {{per_connection: {_sized(text)}}}"),
     (

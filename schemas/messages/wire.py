@@ -21,10 +21,10 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from schemas.messages.frames import DESCRIPTORS_MAX, WireError, framed
 
-PROTOCOL = 46
+PROTOCOL = 47
 """Grows with every change of these messages that the other side would not understand."""
 
-LANGUAGE = "f923e3b716f8e6c9"
+LANGUAGE = "b8d8c7f0c76e23ea"
 """What the language of this version is called: `language` of `schemas.describing.jsonschema`.
 
 Written down, since it takes a tenth of a start to find; a test holds both together.

@@ -7,17 +7,18 @@ by, and goes on counting under that whatever else is changed.
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, model_validator
 
 from schemas.base import Model, OneOf, fault, shown
 from schemas.policies.nulls import ADDS_UP
 from schemas.routes.match import CookieName, HeaderName
-from schemas.values.forms import A_LIST, A_MAP, A_WORD, BY_FORM, LISTED
+from schemas.values.forms import A_LIST, A_MAP, A_WORD, BY_FORM, LIST, LISTED, MAP, WORD
 from schemas.values.names import Name
 from schemas.values.units import Measured
 
 REQUESTS_MAX = 1_000_000
 LIMITS_MAX = 8
+BY_MAX = 4
 CLAIM_CHARS_MAX = 256
 _WORDS = ("client_address", "frontend")
 
@@ -48,8 +49,12 @@ class CountBy(OneOf):
     ] = None
 
 
+def _form_of(value: object) -> str:
+    return LIST if isinstance(value, list) else WORD if isinstance(value, str) else MAP
+
+
 def _rate_by(value: object) -> object:
-    if value in _WORDS or isinstance(value, (dict, CountBy)):
+    if isinstance(value, (dict, list, CountBy)) or value in _WORDS:
         return value
     hint = 'the key of a header or a cookie is written {header: "x-api-key"}'
     if value in ("address", "client", "client_ip", "ip", "remote_addr", "source_ip"):
@@ -59,12 +64,34 @@ def _rate_by(value: object) -> object:
     raise fault(f'expected "client_address", "frontend" or a map, not {shown(value)}', hint)
 
 
+By = Literal["client_address", "frontend"] | CountBy
+
+
+def _called(by: By) -> str:
+    return by if isinstance(by, str) else ":".join(by.given())
+
+
+def _together(value: list[By] | By) -> list[By] | By:
+    if not isinstance(value, list):
+        return value
+    for at, each in enumerate(value):
+        if each in value[:at]:
+            raise fault(f"{_called(each)} is there twice", "leave one of the two out", (at,))
+    # One is the same as without brackets, and the order means nothing.
+    return value[0] if len(value) == 1 else sorted(value, key=_called)
+
+
+def each_by(by: list[By] | By) -> list[By]:
+    """Return by what requests are counted, where that may be several things together."""
+    return by if isinstance(by, list) else [by]
+
+
 IPV6_PREFIX = 64
 
 
 def check_prefix(by: object, bits: int) -> None:
     """Raise where networks of other sizes are written for what goes by no address."""
-    if bits != IPV6_PREFIX and by != "client_address":
+    if bits != IPV6_PREFIX and "client_address" not in (by if isinstance(by, list) else [by]):
         hint = "leave it out, or write by: client_address"
         raise fault("what goes by something else looks at no address", hint, at=("ipv6_prefix",))
 
@@ -83,21 +110,33 @@ Ipv6Prefix = Annotated[
 ]
 """Also for `schemas.policies.concurrency`."""
 
-CountedBy = Annotated[
+_One = Annotated[
     Annotated[
         Annotated[Literal["client_address", "frontend"], A_WORD] | Annotated[CountBy, A_MAP],
         BY_FORM,
     ],
     BeforeValidator(_rate_by),
+]
+CountedBy = Annotated[
+    Annotated[
+        Annotated[Literal["client_address", "frontend"], A_WORD]
+        | Annotated[CountBy, A_MAP]
+        | Annotated[list[_One], Field(min_length=1, max_length=BY_MAX), A_LIST],
+        Discriminator(_form_of),
+    ],
+    BeforeValidator(_rate_by),
+    AfterValidator(_together),
     Field(
         description=(
             "Whose requests are counted together: those of a client_address (of IPv6 a network, "
             "by `ipv6_prefix`), all of a frontend, or those with the same value of a cookie, a "
-            "header or a token's claim by name; those without it are counted together too. What "
+            "header or a token's claim by name; those without it are counted together too. Several "
+            "of these in a list: those that have all of them alike, and each combination for "
+            "itself. What "
             "goes by a claim, or by a header that authentication sets, is decided behind that, and "
             "what goes by anything else before."
         ),
-        examples=[{"header": "x-api-key"}],
+        examples=[{"header": "x-api-key"}, ["client_address", {"header": "x-api-key"}]],
     ),
 ]
 """Whose requests are counted together; also for `schemas.policies.concurrency`."""
@@ -184,7 +223,7 @@ class RateLimit(Model):
         """Return by what it is told apart from others of whoever says it, as the engine does."""
         if self.name is not None:
             return self.name
-        return self.by if isinstance(self.by, str) else ":".join(self.by.given())
+        return ",".join(map(_called, each_by(self.by)))
 
 
 def _told_apart(value: RateLimit | list[RateLimit] | None) -> RateLimit | list[RateLimit] | None:

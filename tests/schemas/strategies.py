@@ -200,7 +200,15 @@ RATE = st.fixed_dictionaries(
     optional={
         "burst": st.one_of(st.none(), st.integers(1, 1_000_000)),
         "by": st.sampled_from(
-            ["client_address", "frontend", {"header": "X-Api-Key"}, {"cookie": "sid"}]
+            [
+                "client_address",
+                "frontend",
+                {"header": "X-Api-Key"},
+                {"cookie": "sid"},
+                ["client_address", {"header": "X-Api-Key"}],
+                [{"cookie": "sid"}, "frontend", {"header": "x"}],
+                [{"header": "X-Api-Key"}],
+            ]
         ),
         "dry_run": st.booleans(),
         "fields": st.sampled_from(["all", "none", "refused"]),
@@ -240,7 +248,10 @@ INTERCEPT = st.one_of(
 )
 CONCURRENCY = st.fixed_dictionaries(
     {"requests": st.integers(1, 1_000_000)},
-    optional={"by": st.sampled_from(["frontend", {"cookie": "sid"}]), "dry_run": st.booleans()},
+    optional={
+        "by": st.sampled_from(["frontend", {"cookie": "sid"}, [{"cookie": "sid"}, "frontend"]]),
+        "dry_run": st.booleans(),
+    },
 ).map(_with_networks)
 LIMITS = _optional(body_bytes=st.integers(0, 999).map("{}MiB".format))
 PAUSES = st.one_of(st.sampled_from(["inherit", None]), DURATIONS)

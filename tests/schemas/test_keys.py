@@ -31,6 +31,7 @@ ENTRIES = {"error_pages": "503"}
 UNTOLD = {
     "client_certificate",
     "compression",
+    "concurrency",
     "cors",
     "hsts",
     "mirror",

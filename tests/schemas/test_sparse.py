@@ -129,7 +129,7 @@ def test_another_language_is_another_protocol() -> None:
     what is found, and both are written here.
     """
     assert language() == wire.LANGUAGE
-    assert (wire.PROTOCOL, wire.LANGUAGE) == (46, "f923e3b716f8e6c9")
+    assert (wire.PROTOCOL, wire.LANGUAGE) == (47, "b8d8c7f0c76e23ea")
 
 
 def test_bytes_of_a_frontend_its_cluster_and_two_backends() -> None:

@@ -18,7 +18,7 @@ from schemas.kinds.frontend import Frontend
 from schemas.kinds.listener import Listener
 from schemas.policies.concurrency import Concurrency
 from schemas.policies.jwt import Jwt
-from schemas.policies.rate import RateLimit
+from schemas.policies.rate import RateLimit, each_by
 
 _WHO = {
     "forward_auth.copy_headers": "whoever is asked by forward_auth",
@@ -71,12 +71,13 @@ def _counted(entity: Entity, words: Words) -> Iterator[Finding]:
         return
     for leaf, word in words.items():
         limit = word.said
-        if not isinstance(limit, (Concurrency, RateLimit)) or isinstance(limit.by, str):
+        if not isinstance(limit, (Concurrency, RateLimit)):
             continue
-        if limit.by.claim is not None:
+        claims = [by.claim for by in each_by(limit.by) if not isinstance(by, str) and by.claim]
+        if claims:
             whose = "" if word.by is entity else f" of {word.by.key} ({place(word.by)})"
             message = (
-                f"{entity.key}: {leaf.key}{whose} counts by the claim {limit.by.claim}, and no "
+                f"{entity.key}: {leaf.key}{whose} counts by the claim {claims[0]}, and no "
                 "token is asked for here: all clients are counted as one"
             )
             hint = "ask for a token by jwt, or count by client_address"

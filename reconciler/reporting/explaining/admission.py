@@ -30,7 +30,7 @@ from schemas.policies.concurrency import Concurrency
 from schemas.policies.cors import Cors
 from schemas.policies.forward_auth import ForwardAuth
 from schemas.policies.jwt import Jwt, TokenPlace
-from schemas.policies.rate import IPV6_PREFIX, RateLimit
+from schemas.policies.rate import IPV6_PREFIX, RateLimit, each_by
 from schemas.record import record
 from schemas.values.units import format_duration, format_size
 
@@ -183,8 +183,10 @@ def _concurrency(limit: Concurrency) -> str:
 
 
 def _whose(limit: RateLimit | Concurrency) -> str:
-    by = limit.by
-    whose = by.replace("_", " ") if isinstance(by, str) else " ".join(by.given())
+    whose = " and ".join(
+        by.replace("_", " ") if isinstance(by, str) else " ".join(by.given())
+        for by in each_by(limit.by)
+    )
     is_usual = limit.ipv6_prefix == IPV6_PREFIX
     return whose if is_usual else f"{whose} (of IPv6 a network of {limit.ipv6_prefix} bits)"
 

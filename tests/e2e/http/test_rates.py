@@ -49,6 +49,8 @@ FRONTENDS: dict[str, dict[str, Any]] = {
     "counted-a": {"policies": ["counted"]},
     "counted-b": {"policies": ["counted"]},
     "counted-dry": {"policies": ["counted-dry"]},
+    "combined": {"rate_limit": {**HOURLY, "by": [{"header": "x-api-key"}, "client_address"]}},
+    "without": {"rate_limit": {**HOURLY, "by": [{"header": "x-api-key"}, {"cookie": "sid"}]}},
     "left": {"policies": ["left-too"], "rate_limit": {**HOURLY, "fields": "all"}},
     "left-here": {"rate_limit": {**HOURLY, "fields": "all"}},
     "untold": {"rate_limit": {"requests": 1, "per": "1h", "fields": "none"}},
@@ -342,6 +344,39 @@ def test_what_is_used_up_comes_back(site: Rated) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.02)
     assert refused > 0
+
+
+def test_several_together_are_one_count_for_each_combination(site: Rated) -> None:
+    one, other = "203.0.113.120", "203.0.113.121"
+
+    def found(client: str, *fields: str) -> list[int]:
+        return [ask(site.told, "combined", *fields, client=client).status for _ in range(4)]
+
+    limited = [200, 200, 200, 429]
+    assert found(one, "X-Api-Key: a") == limited
+    assert found(one, "X-Api-Key: b") == limited
+    assert found(other, "X-Api-Key: a") == limited
+    assert found(other) == limited
+    # Over HTTP/2 they are the same.
+    with H2Client(site.told, before=f"PROXY TCP4 {one} 192.0.2.2 1 2\r\n".encode()) as client:
+        streams = [client.get("combined.test", ("x-api-key", key)) for key in ("a", "c")]
+        client.read_until(lambda: set(streams) <= client.ended)
+        assert [client.statuses[each] for each in streams] == [429, 200]
+    rows = site.daemon.json("show", "limits")["limited"]
+    name = "frontend/combined/client_address,header:x-api-key"
+    who = [row["who"] for row in rows if row["limit"] == name]
+    assert len(who) == 4 and all(
+        re.fullmatch(r"203.0.113.12[01],hash:[0-9a-f]{8}", it) for it in who
+    )
+    site.daemon.run_cli("forgive", name, "--who", who[0], check=True)
+    rows = site.daemon.json("show", "limits")["limited"]
+    assert {row["who"] for row in rows if row["limit"] == name} == {*who[1:]}
+
+
+def test_who_has_none_of_several_is_counted_with_others_alike(site: Rated) -> None:
+    assert statuses(site, "without", 4) == [200, 200, 200, 429]
+    assert statuses(site, "without", 4, "Cookie: sid=a") == [200, 200, 200, 429]
+    assert statuses(site, "without", 1, "Cookie: sid=a", "X-Api-Key: b") == [200]
 
 
 def test_a_commit_gives_nobody_anything_back(site: Rated) -> None:

@@ -38,8 +38,8 @@ impl Crowd {
     }
 
     /// What it goes by.
-    pub(in crate::policy) fn by(&self) -> &entity::RateBy {
-        &self.by.by
+    pub(in crate::policy) fn by(&self) -> &[entity::RateBy] {
+        self.by.by.each()
     }
 
     /// Whose requests it is that one of them is counted with.

@@ -12,8 +12,12 @@ use super::refused::Whom;
 use crate::policy::facts::Facts;
 use crate::policy::{Answer, Reason, Verdict};
 use crate::protocol::cookie;
+<<<<<<< HEAD
 use crate::protocol::lines::LineBuf;
 use crate::state::entity::{self, Fields, RateBy, WhenFull};
+=======
+use crate::state::entity::{self, CountedBy, Fields, RateBy, WhenFull};
+>>>>>>> 95a00ed8 (Count by several things together)
 use crate::state::kinds::keys::rate::IPV6_PREFIX;
 
 /// A rate, compiled.
@@ -38,12 +42,12 @@ pub struct Rate {
 /// Whose requests are counted together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sort {
-    pub(super) by: RateBy,
+    pub(super) by: CountedBy,
     ipv6_prefix: u8,
 }
 
 impl Sort {
-    pub(super) fn new(by: &RateBy, ipv6_prefix: u8) -> Self {
+    pub(super) fn new(by: &CountedBy, ipv6_prefix: u8) -> Self {
         Self {
             by: by.clone(),
             ipv6_prefix,
@@ -76,8 +80,8 @@ impl Rate {
     }
 
     /// What it goes by.
-    pub(in crate::policy) fn by(&self) -> &RateBy {
-        &self.by.by
+    pub(in crate::policy) fn by(&self) -> &[RateBy] {
+        self.by.by.each()
     }
 
     /// Whether clients are told what is left before it is nothing.
@@ -197,7 +201,9 @@ pub enum Who {
     Client(IpAddr, u8),
     /// All that a frontend serves.
     Frontend,
-    /// Those with some value, hashed.
+    /// The same, and some other value, hashed with it.
+    ClientWith(IpAddr, u8, u32),
+    /// Those with some value, or several, hashed.
     Hash(u32),
     /// Those without any.
     Nobody,
@@ -205,19 +211,16 @@ pub enum Who {
 
 impl Who {
     pub(super) fn of(sort: &Sort, key: Key, facts: &Facts<'_>) -> Self {
-        let is_absent = match &sort.by {
-            RateBy::ClientAddress => {
-                let network = network_of(facts.asking().told, sort.ipv6_prefix);
-                return Self::Client(network, sort.ipv6_prefix);
+        let hash = (key.0 >> 32) as u32;
+        let network = || network_of(facts.asking().told, sort.ipv6_prefix);
+        match sort.by.each() {
+            [RateBy::ClientAddress] => Self::Client(network(), sort.ipv6_prefix),
+            [RateBy::Frontend] => Self::Frontend,
+            all if all.contains(&RateBy::ClientAddress) => {
+                Self::ClientWith(network(), sort.ipv6_prefix, hash)
             }
-            RateBy::Frontend => return Self::Frontend,
-            RateBy::Claim(name) => facts.claim(name).is_none(),
-            RateBy::Header(name) => facts.values(name).next().is_none(),
-            RateBy::Cookie(name) => cookie_of(name, facts).is_none(),
-        };
-        match is_absent {
-            true => Self::Nobody,
-            false => Self::Hash((key.0 >> 32) as u32),
+            all if all.iter().all(|by| is_absent(by, facts)) => Self::Nobody,
+            _ => Self::Hash(hash),
         }
     }
 
@@ -227,6 +230,10 @@ impl Who {
         match self {
             Self::Client(IpAddr::V6(network), bits @ ..=127) => format!("{network}/{bits}").into(),
             Self::Client(address, _) => address.to_string().into(),
+            Self::ClientWith(address, bits, hash) => {
+                let client = Self::Client(address, bits).shown(frontend);
+                format!("{client},hash:{hash:08x}").into()
+            }
             Self::Frontend => frontend.into(),
             Self::Hash(hash) => format!("hash:{hash:08x}").into(),
             Self::Nobody => "none".into(),
@@ -286,8 +293,21 @@ pub(in crate::policy) fn key_of(
         policy.unwrap_or(facts.frontend_name),
         called,
     );
-    match &sort.by {
-        RateBy::ClientAddress => match network_of(facts.asking().told, sort.ipv6_prefix) {
+    let [first, more @ ..] = sort.by.each() else {
+        return facts.meter.key(whose);
+    };
+    let key = value_key(whose, first, sort.ipv6_prefix, facts);
+    // What goes by one counts on as it did before there were several.
+    more.iter().fold(key, |key, by| {
+        let next = value_key(whose, by, sort.ipv6_prefix, facts);
+        facts.meter.key((key.0, next.0))
+    })
+}
+
+/// The key of those with one value.
+fn value_key(whose: (bool, &str, &str), by: &RateBy, ipv6_prefix: u8, facts: &Facts<'_>) -> Key {
+    match by {
+        RateBy::ClientAddress => match network_of(facts.asking().told, ipv6_prefix) {
             IpAddr::V4(address) => {
                 let bits = u64::from(address.to_bits());
                 facts.meter.key((whose, (false, bits)))
@@ -295,7 +315,7 @@ pub(in crate::policy) fn key_of(
             IpAddr::V6(network) => {
                 let bits = network.to_bits();
                 let (upper, lower) = ((bits >> 64) as u64, bits as u64);
-                match sort.ipv6_prefix {
+                match ipv6_prefix {
                     // What was counted before there were others goes on counting.
                     IPV6_PREFIX => facts.meter.key((whose, (true, upper))),
                     prefix => facts.meter.key((whose, (prefix, upper, lower))),
@@ -309,6 +329,16 @@ pub(in crate::policy) fn key_of(
         }
         RateBy::Claim(name) => facts.meter.key((whose, facts.claim(name))),
         RateBy::Cookie(name) => facts.meter.key((whose, cookie_of(name, facts))),
+    }
+}
+
+/// Whether a request has no such value. Everybody has an address and a frontend.
+fn is_absent(by: &RateBy, facts: &Facts<'_>) -> bool {
+    match by {
+        RateBy::ClientAddress | RateBy::Frontend => false,
+        RateBy::Claim(name) => facts.claim(name).is_none(),
+        RateBy::Header(name) => facts.values(name).next().is_none(),
+        RateBy::Cookie(name) => cookie_of(name, facts).is_none(),
     }
 }
 

@@ -101,10 +101,16 @@ impl Merged {
             RateBy::Header(name) => self.identifying().any(|it| it.eq_ignore_ascii_case(name)),
             RateBy::ClientAddress | RateBy::Cookie(_) | RateBy::Frontend => false,
         };
-        let (late, rates): (Vec<_>, Vec<_>) =
-            self.rates.iter().cloned().partition(|it| is_late(it.by()));
-        let (full, crowds): (Vec<_>, Vec<_>) =
-            self.crowds.iter().cloned().partition(|it| is_late(it.by()));
+        let (late, rates): (Vec<_>, Vec<_>) = self
+            .rates
+            .iter()
+            .cloned()
+            .partition(|it| it.by().iter().any(is_late));
+        let (full, crowds): (Vec<_>, Vec<_>) = self
+            .crowds
+            .iter()
+            .cloned()
+            .partition(|it| it.by().iter().any(is_late));
         if !late.is_empty() || !full.is_empty() {
             (self.rates, self.crowds) = (rates.into(), crowds.into());
             self.behind = Some(Box::new(Limits {

@@ -11,7 +11,7 @@ language! {
         /// How many at once; `None` is as many as `requests`.
         pub burst: Option<u32> = None,
         /// Whose requests are counted together.
-        pub by: RateBy = RateBy::ClientAddress,
+        pub by: CountedBy = CountedBy::One(RateBy::ClientAddress),
         /// Nobody is refused, which is counted.
         pub dry_run: bool = false,
         /// Which answers tell clients what is left.
@@ -103,6 +103,47 @@ pub enum RateBy {
     Header(Box<str>),
 }
 
+/// One of these, or several together: one count for each combination.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum CountedBy {
+    /// Written as it is.
+    One(RateBy),
+    /// Written as a list.
+    Several(Box<[RateBy]>),
+}
+
+impl CountedBy {
+    /// Each of them.
+    pub fn each(&self) -> &[RateBy] {
+        match self {
+            Self::One(by) => std::slice::from_ref(by),
+            Self::Several(all) => all,
+        }
+    }
+
+    /// As logs have it.
+    fn called(&self) -> String {
+        let names: Vec<String> = self.each().iter().map(RateBy::called).collect();
+        names.join(",")
+    }
+
+    /// Checks the value, and of how many bits networks of IPv6 are: what goes by no address has the usual number.
+    pub fn check(&self, ipv6_prefix: u8) -> Result<(), String> {
+        if let Self::Several(all) = self {
+            within("by", all.len(), 2..=BY_MAX)?;
+            if !all.is_sorted_by(|one, other| one.called() < other.called()) {
+                return Err("by: expected a list, sorted, each once".to_owned());
+            }
+        }
+        if !self.each().contains(&RateBy::ClientAddress) && ipv6_prefix != IPV6_PREFIX {
+            return Err("ipv6_prefix: no address is looked at".to_owned());
+        }
+        within("ipv6_prefix", ipv6_prefix, 32..=128)?;
+        self.each().iter().try_for_each(RateBy::check)
+    }
+}
+
 impl RateLimit {
     /// Checks the value.
     pub fn check(&self) -> Result<(), String> {
@@ -110,34 +151,30 @@ impl RateLimit {
         within("burst", self.burst.unwrap_or(1), 1..=REQUESTS_MAX)?;
         within("per", self.per, 1000..=DAY_MS)?;
         within("status", self.status, 400..=599)?;
-        self.by.check_prefix(self.ipv6_prefix)?;
         if let Some(name) = self.name.as_deref().filter(|name| !is_name(name)) {
             return Err(format!("name: {name:?} is no name"));
         }
-        self.by.check()
+        self.by.check(self.ipv6_prefix)
     }
 
     /// By what it is told apart from others of whoever says it, over changes as well.
     pub fn called(&self) -> String {
-        match (&self.name, &self.by) {
-            (Some(name), _) => name.to_string(),
-            (None, RateBy::ClientAddress) => "client_address".into(),
-            (None, RateBy::Frontend) => "frontend".into(),
-            (None, RateBy::Claim(name)) => format!("claim:{name}"),
-            (None, RateBy::Cookie(name)) => format!("cookie:{name}"),
-            (None, RateBy::Header(name)) => format!("header:{name}"),
+        match &self.name {
+            Some(name) => name.to_string(),
+            None => self.by.called(),
         }
     }
 }
 
 impl RateBy {
-    /// Checks of how many bits networks of IPv6 are: what goes by no address has the usual number.
-    pub fn check_prefix(&self, bits: u8) -> Result<(), String> {
-        let is_of_addresses = *self == Self::ClientAddress;
-        if !is_of_addresses && bits != IPV6_PREFIX {
-            return Err("ipv6_prefix: no address is looked at".to_owned());
+    fn called(&self) -> String {
+        match self {
+            Self::ClientAddress => "client_address".into(),
+            Self::Frontend => "frontend".into(),
+            Self::Claim(name) => format!("claim:{name}"),
+            Self::Cookie(name) => format!("cookie:{name}"),
+            Self::Header(name) => format!("header:{name}"),
         }
-        within("ipv6_prefix", bits, 32..=128)
     }
 
     /// Checks the value.
@@ -165,6 +202,8 @@ const CLAIM_BYTES_MAX: usize = 256;
 pub const IPV6_PREFIX: u8 = 64;
 /// One a microsecond, if they are in a second.
 pub const REQUESTS_MAX: u32 = 1_000_000;
+/// Together in one limit.
+const BY_MAX: usize = 4;
 /// In one list.
 const LIMITS_MAX: usize = 8;
 const TOO_MANY_REQUESTS: u16 = 429;
