@@ -260,7 +260,7 @@ def test_both_have_the_same_default(
     ("kind", "written"),
     [
         ("cluster", {"slow_start": 30_000}),
-        ("cluster", {"panic": 30}),
+        ("cluster", {"sticky": {"cookie": "A"}}),
         ("cluster", {"limits": {"requests": 5}}),
         ("cluster", {"load_balancing": "maglev"}),
         ("backend", {"address": "127.0.0.1:1", "priority": 1}),
