@@ -34,14 +34,10 @@ pub use crate::state::kinds::keys::health::{
 };
 pub use crate::state::kinds::keys::jwt::{Jwt, TokenIn};
 pub use crate::state::kinds::keys::matching::{PathMatch, Pattern, ValueMatch};
-<<<<<<< HEAD
-pub use crate::state::kinds::keys::rate::{Fields, RateBy, RateLimit, RateLimits, WhenFull};
-pub use crate::state::kinds::keys::retry::{Failure, Retry, is_idempotent};
-=======
 pub use crate::state::kinds::keys::rate::{
     CountedBy, Fields, RateBy, RateLimit, RateLimits, WhenFull,
 };
->>>>>>> 95a00ed8 (Count by several things together)
+pub use crate::state::kinds::keys::retry::{Failure, Retry, is_idempotent};
 pub use crate::state::kinds::keys::set_cookie::{
     ANY_COOKIE, CookieChange, DROP, SameSite, SetCookie,
 };

@@ -12,12 +12,8 @@ use super::refused::Whom;
 use crate::policy::facts::Facts;
 use crate::policy::{Answer, Reason, Verdict};
 use crate::protocol::cookie;
-<<<<<<< HEAD
 use crate::protocol::lines::LineBuf;
-use crate::state::entity::{self, Fields, RateBy, WhenFull};
-=======
 use crate::state::entity::{self, CountedBy, Fields, RateBy, WhenFull};
->>>>>>> 95a00ed8 (Count by several things together)
 use crate::state::kinds::keys::rate::IPV6_PREFIX;
 
 /// A rate, compiled.
