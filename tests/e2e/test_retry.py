@@ -69,7 +69,7 @@ def test_a_port_that_is_taken_at_the_first_start(
         with taken(made.listener if what == "listener" else metrics):
             head = made.repo.commit(made.files(0, admin=metrics))
             made.daemon.start(wait=False)
-            eventually(lambda: status(made)["retry"])
+            made.daemon.refusal(head)
             waited = made.daemon.run_cli("wait", "--commit", head, "--timeout", "2s")
             assert waited.returncode == 6, "whoever waits is told in the end"
             assert "address already in use" in waited.stderr

@@ -251,6 +251,21 @@ class Kakehi:
             time.sleep(0.01)
         assert outcome == "applied", f"{sha[:12]}: {outcome or 'no daemon'}\n{self.log()}"
 
+    def refusal(self, sha: str) -> Any:
+        """What is told of a commit as soon as it is refused, though it be tried again.
+
+        Whoever waits for it would wait for what that comes to, until the time is over.
+        """
+        deadline = time.monotonic() + START_DEADLINE_S
+        while True:
+            error = control.ask_when_there(self.runtime_dir, "status")["last_error"]
+            if error is not None and error["commit"] == sha:
+                break
+            assert time.monotonic() < deadline, f"{sha[:12]} is not refused\n{self.log()}"
+            time.sleep(0.02)
+        assert self._outcome(sha, 0) == "refused"
+        return error
+
     def _outcome(self, sha: str, timeout_s: int) -> str | None:
         """What became of a commit, as soon as it is known; None: there is no daemon to ask."""
         try:

@@ -91,20 +91,6 @@ class Daemon(Kakehi):
         """What `kakehi wait` would say of a commit: applied, refused, superseded, timeout."""
         return str(self.ask("wait", commit=commit, timeout_s=timeout_s)["outcome"])
 
-    def refusal(self, commit: str) -> Any:
-        """What is told of a commit as soon as it is refused, though it be tried again.
-
-        `outcome` would wait for what that comes to, until its time is over.
-        """
-
-        def told() -> Any:
-            error = self.ask("status")["last_error"]
-            return error if error is not None and error["commit"] == commit else None
-
-        processes.wait_until(told, f"{commit[:12]} is refused", WAIT_S)
-        assert self.outcome(commit, 0.1) == "refused"
-        return told()
-
     def leave(self, number: signal.Signals = signal.SIGKILL) -> int:
         """End the daemon alone, by a signal; return its exit code."""
         assert self.process is not None

@@ -90,7 +90,7 @@ def test_a_commit_that_waits_for_its_files(running: Shop, tmp_path: Path) -> Non
     named = put(tmp_path / "elsewhere", "shop", pair)
     named = {field: path.replace("elsewhere", "keys") for field, path in named.items()}
     commit = running.repo.commit(certificates(shop=named))
-    assert running.daemon.run_cli("wait", "--commit", commit, "--timeout", "3s").returncode == 6
+    running.daemon.refusal(commit)
     assert "No such file" in error(running)
     put(tmp_path / "keys", "shop", pair)
     eventually(lambda: running.daemon.status()["commit"] == commit)
@@ -143,8 +143,8 @@ def test_the_key_of_a_refused_commit_is_not_kept(running: Shop, tmp_path: Path) 
     blocked = {"listeners": {"taken": {"address": running.backends[0].address}}}
     files = certificates(shop=put(tmp_path / "keys", "shop", pair))
     commit = running.repo.commit({**files, "taken.yaml": blocked})
-    assert running.daemon.run_cli("wait", "--commit", commit, "--timeout", "3s").returncode == 6
-    assert list((running.daemon.state_dir / "material").iterdir()) == []
+    running.daemon.refusal(commit)
+    eventually(lambda: list((running.daemon.state_dir / "material").iterdir()) == [])
     running.daemon.commit({"taken.yaml": None})
     assert len(list((running.daemon.state_dir / "material").iterdir())) == 2
 

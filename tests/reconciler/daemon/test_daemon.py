@@ -116,6 +116,7 @@ def test_a_port_that_is_taken_is_refused_with_its_line(running: Shop) -> None:
         free = address()
         text = f"listeners:\n  good: {{address: '{free}'}}\n  bad: {{address: '{taken}'}}\n"
         bad = running.repo.commit({"more.yaml": text})
+        running.daemon.refusal(bad)
         waited = running.daemon.run_cli("wait", "--commit", bad, "--timeout", "1s")
         assert waited.returncode == 6
         assert (
@@ -133,7 +134,8 @@ def test_one_worker_that_refuses_keeps_all_from_changing(running: Shop) -> None:
     """An access log in a directory that is not there: only the engine can find out."""
     before = running.daemon.status()
     bad = running.repo.commit(running.files(1, access_log="/nonexistent/access.log"))
-    waited = running.daemon.run_cli("wait", "--commit", bad)
+    running.daemon.refusal(bad)
+    waited = running.daemon.run_cli("wait", "--commit", bad, "--timeout", "1s")
     assert waited.returncode == 6
     assert "settings.yaml:2:" in waited.stderr
     after = running.daemon.status()
@@ -463,6 +465,7 @@ def test_metrics_follow_the_settings(running: Shop) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         where = f"127.0.0.1:{taken.getsockname()[1]}"
         bad = running.repo.commit(running.files(0, admin=where))
+        running.daemon.refusal(bad)
         waited = running.daemon.run_cli("wait", "--commit", bad, "--timeout", "1s")
         assert waited.returncode == 6
         assert f"cannot bind {where}" in waited.stderr
