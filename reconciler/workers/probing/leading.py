@@ -125,11 +125,14 @@ class Probing:
         return []
 
     def healthy(self, state: StoredState, most: int) -> dict[str, bool]:
-        """Of so many backends that are checked, whether they get requests."""
+        """Of so many backends that are checked, whether they get requests, where that is known."""
         report = self.report
         if report is None:
             return {}
         out = {row.name for row in report.rows}
+        if report.unusable > len(out):
+            # More are out than are told of, so that nothing follows from not being named.
+            return {name: False for name in self._checked.names(state, most) if name in out}
         return {name: name not in out for name in self._checked.names(state, most)}
 
     def left_unhealthy(self, gone: Iterable[str]) -> list[str]:

@@ -1,4 +1,7 @@
-"""Health checks: who fails them gets no requests, whoever dies meanwhile, whatever is committed."""
+"""Health checks: who fails them gets no requests, whoever dies meanwhile, whatever is committed.
+
+Drills: backends that flap (D07), and all of them down and up again (D08).
+"""
 
 from __future__ import annotations
 
