@@ -204,6 +204,18 @@ def test_nothing_is_left_to_do() -> None:
     assert found == []
 
 
+def test_no_merge_is_half_done() -> None:
+    marks = tuple(each * 7 + " " for each in "<>")
+    texts = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *sources()]
+    found = [
+        f"{name_of(path)}:{number}"
+        for path in texts
+        for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1)
+        if line.startswith(marks)
+    ]
+    assert not found
+
+
 def test_the_version_is_the_same_everywhere() -> None:
     from reconciler.cli.commands.version import VERSION
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from reconciler.source import left_out
 from reconciler.source.git.objects import Objects
+from reconciler.source.git.repository_errors import RepositoryError
 from reconciler.source.ignoring import BYTES_MAX, NAME, NOTHING, Ignoring, parse
 from reconciler.source.left_out import is_configuration, is_utf8, shown
 
@@ -207,7 +208,9 @@ def _read_entry(content: bytes, start: int, entries: dict[bytes, Entry]) -> int:
     """Reads the entry at a boundary into `entries`; returns where the next one begins."""
     found = _ENTRY.match(content, start)
     if found is None:
-        raise ValueError("not a tree object")
+        raise RepositoryError(
+            "a tree of the commit is malformed, as `git fsck` tells; make the commit anew"
+        )
     mode, name, oid = found.groups()
     entries[name] = Entry(mode, oid)
     return found.end()

@@ -38,8 +38,8 @@ class Loose:
                 if (compressed := _compressed(path)) is not None:
                     _inflated(compressed, name, path)
 
-    def read(self, name: str) -> bytes | None:
-        """The content of an object, by its id; None where libgit2 is to be asked.
+    def read(self, name: str) -> tuple[str, bytes] | None:
+        """What kind an object is and its content, by its id; None where libgit2 is to be asked.
 
         That is where it lies in a pack. What has been inflated to see its end need not be once
         more. Raises `RepositoryError` as `expect_whole`, and where it is not what its id says.
@@ -52,7 +52,8 @@ class Loose:
                     return None
                 if hashlib.sha1(whole, usedforsecurity=False).hexdigest() != name:
                     raise _damaged(name, path, "has another content than its name says")
-                return whole[whole.index(0) + 1 :]
+                head, _, content = whole.partition(b"\0")
+                return head.partition(b" ")[0].decode(errors="replace"), content
         return None
 
 

@@ -24,6 +24,9 @@ _HISTORY_MAX = 10_000
 # Each look, and each question about a commit, asks for the same few again and again.
 _KNOWN_COMMITS_MAX = 64
 
+_KINDS = {1: "commit", 2: "tree", 3: "blob", 4: "tag"}
+"""Of objects, by their number in packs (gitformat-pack(5))."""
+
 
 class Objects:
     """The trees and blobs of one repository."""
@@ -146,9 +149,18 @@ class Objects:
     def _read(self, oid: bytes, kind: str) -> bytes:
         try:
             found = self._loose.read(oid.hex())
-            return bytes(self._git.odb.read(pygit2.Oid(raw=oid))[1]) if found is None else found
+            if found is None:
+                number, content = self._git.odb.read(pygit2.Oid(raw=oid))
+                found = _KINDS.get(int(number), "object"), bytes(content)
         except (KeyError, ValueError, pygit2.GitError, OSError) as error:
             raise self.unreadable(kind, oid, error) from None
+        if found[0] != kind:
+            # git itself makes no such tree; whoever writes objects by hand may.
+            raise RepositoryError(
+                f"{oid.hex()[:12]} is a {found[0]}, and the tree that names it says {kind}: that "
+                "tree is malformed, as `git fsck` tells; make the commit anew"
+            )
+        return found[1]
 
     def unreadable(self, kind: str, oid: bytes, error: Exception) -> RepositoryError:
         """The error of an object that is not here, or cannot be read."""
