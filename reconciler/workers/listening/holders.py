@@ -1,8 +1,9 @@
 """Finds which process has a port that we cannot have, by the tables of the kernel.
 
-For the sentence of a refusal only: what cannot be found out in the time is left out. What was
-found is remembered, and what was not is looked for seldom, since both are asked for at each try.
-Called by `reconciler.workers.listening.opening`.
+Who it is, is for the sentence of a refusal only: what cannot be found out in the time is left out.
+What was found is remembered, and what was not is looked for seldom, since both are asked for at
+each try. Called by `reconciler.workers.listening.opening`, and by `reconciler.workers.listening.
+sockets`, which asks at which addresses somebody listens where a bind would only find ourselves.
 """
 
 from __future__ import annotations
@@ -13,8 +14,11 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeAlias
 
 from reconciler import socket_tables
+
+_Ip: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _PROC = Path("/proc")
 _TABLES = ("tcp", "tcp6")
@@ -37,11 +41,29 @@ def holder(address: str) -> str | None:
     """Return `nginx (process 812)`, or None when nobody can be told."""
     host, _, port = address.rpartition(":")
     wanted = ipaddress.ip_address(host.strip("[]"))
-    inodes = set(_listening(wanted, int(port)))
+    inodes = {inode for ip, inode in _listening(int(port)) if _in_the_way(ip, wanted)}
     return _process_with(inodes) if inodes else None
 
 
-def _listening(wanted: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int) -> Iterator[str]:
+def listening_on(port: int) -> Iterator[_Ip]:
+    """Each address on which some process listens at that port."""
+    for ip, _ in _listening(port):
+        yield ip
+
+
+def overlap(one: _Ip, other: _Ip) -> bool:
+    """Whether a connection could mean both, which is so of one address, or of any and one."""
+    wild = one.is_unspecified or other.is_unspecified
+    return one.version == other.version and (wild or one == other)
+
+
+def joined(ip: _Ip | str, port: int) -> str:
+    """The canonical `IP:port`."""
+    return f"[{ip}]:{port}" if ":" in str(ip) else f"{ip}:{port}"
+
+
+def _listening(port: int) -> Iterator[tuple[_Ip, str]]:
+    """Who listens at a port: the address, and the number of the socket."""
     for table in _TABLES:
         lines = list[str]()
         with contextlib.suppress(OSError):
@@ -51,25 +73,19 @@ def _listening(wanted: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int)
             if len(fields) < 10 or fields[3] != _LISTENING:
                 continue
             host, _, number = fields[1].partition(":")
-            if int(number, 16) == port and _overlaps(_address(host), wanted):
-                yield fields[9]
+            if int(number, 16) == port:
+                yield _address(host), fields[9]
 
 
-def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+def _address(text: str) -> _Ip:
     """Decode an address of the kernel's: words of four bytes, each in the machine's order."""
     raw = b"".join(bytes.fromhex(text[at : at + 8])[::-1] for at in range(0, len(text), 8))
     return ipaddress.ip_address(raw)
 
 
-def _overlaps(
-    one: ipaddress.IPv4Address | ipaddress.IPv6Address,
-    other: ipaddress.IPv4Address | ipaddress.IPv6Address,
-) -> bool:
+def _in_the_way(one: _Ip, wanted: _Ip) -> bool:
     # "[::]" of others may take IPv4 too, which the table does not tell.
-    if isinstance(one, ipaddress.IPv6Address) and one.is_unspecified:
-        return True
-    wild = one.is_unspecified or other.is_unspecified
-    return one.version == other.version and (wild or one == other)
+    return (one.version == 6 and one.is_unspecified) or overlap(one, wanted)
 
 
 def _process_with(inodes: set[str]) -> str | None:

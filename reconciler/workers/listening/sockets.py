@@ -15,16 +15,18 @@ import math
 import os
 import resource
 import socket
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from reconciler.errors import MachineError
+from reconciler.workers.listening.holders import joined, listening_on, overlap
 from schemas.values.names import split_address
 
 # Longer than any burst that a worker is behind with; the kernel caps it by net.core.somaxconn.
 BACKLOG = 4096
 # Descriptors that listeners never take.
 _RESERVED = 64
+_IN_USE = OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
 
 
 class BindError(MachineError):
@@ -57,7 +59,7 @@ class SocketTable:
         """The socket of a worker for an address, made if need be. Raises `BindError`."""
         found = self._sockets.get((worker, address))
         if found is None:
-            if not self._sharing and not self._shares_port(address):
+            if not self._sharing and not _meets_us_alone(address, self._addresses()):
                 _probe(address)
             found = _listen(address)
             self._sockets[worker, address] = found
@@ -65,7 +67,7 @@ class SocketTable:
 
     def check(self, address: str) -> None:
         """Tries what `open` would do, by a bind that takes no connection. Raises `BindError`."""
-        share = bool(self._sharing) or self._shares_port(address)
+        share = bool(self._sharing) or _meets_us_alone(address, self._addresses())
         _bind(address, share=share, listening=False).close()
 
     def has(self, worker: int, address: str) -> bool:
@@ -120,9 +122,8 @@ class SocketTable:
             each.close()
         self._sockets.clear()
 
-    def _shares_port(self, address: str) -> bool:
-        """Whether we listen on that port already, so that a probe would only find ourselves."""
-        return any(_has_port(held, address) for _, held in self._sockets)
+    def _addresses(self) -> set[str]:
+        return {address for _, address in self._sockets}
 
 
 def exclusive(address: str, beside: str | None) -> socket.socket:
@@ -130,14 +131,14 @@ def exclusive(address: str, beside: str | None) -> socket.socket:
 
     Raises `BindError`.
     """
-    if not _has_port(beside, address):
+    if not _meets_us_alone(address, {beside} if beside else set()):
         _probe(address)
     return _listen(address)
 
 
 def check_exclusive(address: str, beside: str | None) -> None:
     """Tries whether `exclusive` would work. Raises `BindError`."""
-    share = _has_port(beside, address)
+    share = _meets_us_alone(address, {beside} if beside else set())
     _bind(address, share=share, listening=False).close()
 
 
@@ -163,8 +164,21 @@ def without_room(address: str) -> BindError:
     return BindError(_reason(address, OSError(errno.EMFILE, os.strerror(errno.EMFILE))))
 
 
-def _has_port(one: str | None, other: str) -> bool:
-    return one is not None and one.rpartition(":")[2] == other.rpartition(":")[2]
+def _meets_us_alone(address: str, ours: Collection[str]) -> bool:
+    """Whether a probe would find ourselves, and nobody else. Raises `BindError`.
+
+    It does not tell us from others: beside a wildcard of ours the kernel's table has to.
+    """
+    if address in ours:
+        return True
+    (ip, port), held = split_address(address), [split_address(each) for each in ours]
+    if not any(at == port and overlap(one, ip) for one, at in held):
+        return False
+    for one in listening_on(port):
+        # Of the other family it is another one's "[::]", which a bind beside it finds by itself.
+        if one.version == ip.version and overlap(one, ip) and (one, port) not in held:
+            raise BindError(_reason(address, _IN_USE), joined(one, port))
+    return True
 
 
 def _probe(address: str) -> None:
@@ -242,4 +256,4 @@ def _local_address(found: socket.socket) -> str | None:
         host, port = found.getsockname()[:2]
     except OSError:
         return None
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return joined(host, port)

@@ -80,6 +80,33 @@ def test_a_wider_address_on_a_port_of_ours_is_no_clash(table: SocketTable) -> No
     table.open(0, f"0.0.0.0:{port}")
 
 
+@pytest.mark.parametrize("wanted", ["127.0.0.2", "0.0.0.0"])
+def test_nor_on_a_port_that_we_have_at_another_address(table: SocketTable, wanted: str) -> None:
+    """A wildcard is of both: ours at one address says nothing of another one's at the next."""
+    port = free_port()
+    table.open(0, f"127.0.0.1:{port}")
+    other = SocketTable()
+    other.open(0, f"127.0.0.2:{port}")
+    for attempt in (table.check, lambda where: table.open(0, where)):
+        with pytest.raises(BindError, match="address already in use") as refused:
+            attempt(f"{wanted}:{port}")
+        assert refused.value.taken == f"127.0.0.2:{port}"
+    for attempt in (check_exclusive, exclusive):
+        with pytest.raises(BindError, match="address already in use"):
+            attempt(f"{wanted}:{port}", beside=f"127.0.0.1:{port}")
+    other.close()
+    table.check(f"{wanted}:{port}")
+    table.open(0, f"{wanted}:{port}")
+
+
+def test_an_address_within_a_wildcard_of_ours_is_no_clash(table: SocketTable) -> None:
+    port = free_port()
+    for host in ("0.0.0.0", "127.0.0.1", "127.0.0.2", "[::]", "[::1]"):
+        for worker in (0, 1):
+            table.check(f"{host}:{port}")
+            table.open(worker, f"{host}:{port}")
+
+
 def test_an_address_of_another_machine_is_a_sentence(table: SocketTable) -> None:
     with pytest.raises(BindError, match="this machine does not have that address"):
         table.open(0, f"192.0.2.1:{free_port()}")
