@@ -66,6 +66,21 @@ def spend(seconds: float) -> None:
             raise HurriedError
 
 
+def spend_all() -> None:
+    """In a hurry, raise `HurriedError`: what comes next takes too long."""
+    spend(_HURRIED_S + 1)
+
+
+@contextlib.contextmanager
+def spending() -> Iterator[None]:
+    """Count what takes place in here, whatever becomes of it; see `spend`."""
+    began = time.monotonic()
+    try:
+        yield
+    finally:
+        spend(time.monotonic() - began)
+
+
 def looked_at(paths: Iterable[str], look: Callable[[str], Result]) -> dict[str, Result]:
     """What `look` returns of each path, without those that do not answer. It raises nothing."""
     return _looking.at(list(paths), look, hurry=_hurried.get())

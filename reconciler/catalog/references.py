@@ -23,7 +23,7 @@ from reconciler.catalog.relations import (
     users,
 )
 from reconciler.language.findings import Finding, later_first, place
-from reconciler.language.suggest import suggest
+from reconciler.language.suggest import GUESSES_MAX, suggest
 from schemas.base import KEY
 from schemas.entities.entity import Entity, EntityKey
 from schemas.kinds.backend import Backend
@@ -35,9 +35,6 @@ from schemas.values.targets import is_unix
 
 NAMES_SHOWN_MAX = 5
 """So many names are listed for one that is unknown and like none of them."""
-
-GUESSES_MAX = 50
-"""For so many unknown names it is said what was meant; nobody mends more at once."""
 
 
 @dataclass(slots=True)

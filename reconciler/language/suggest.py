@@ -12,6 +12,9 @@ CANDIDATES_MAX = 20_000
 COMPARED_MAX = 40
 """Of more names only those are compared, which takes long, that begin and end most alike."""
 
+GUESSES_MAX = 50
+"""For so many unknown names at a time it is said what was meant; nobody mends more at once."""
+
 _CUTOFF = 0.6
 
 _ELSEWHERE = {
@@ -104,10 +107,14 @@ def suggest(word: str, candidates: Iterable[str], *, words: bool = True) -> str 
     for ours in _ELSEWHERE.get(word.lower().replace("-", "_"), ()) if words else ():
         if ours in known:
             return ours
+    return closest(word.lower(), known)
+
+
+def closest(word: str, known: list[str]) -> str | None:
+    """Return the name that is written most alike, or None. Capital letters are others."""
     if len(known) > CANDIDATES_MAX:
         return None
-    wanted = word.lower()
-    close = get_close_matches(wanted, _most_alike(wanted, known), n=1, cutoff=_CUTOFF)
+    close = get_close_matches(word, _most_alike(word, known), n=1, cutoff=_CUTOFF)
     return close[0] if close else None
 
 

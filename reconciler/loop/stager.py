@@ -24,7 +24,7 @@ from reconciler.planning.planner import in_order
 from reconciler.planning.renaming import renames
 from reconciler.source.git.repository_errors import RepositoryError
 from reconciler.source.source import Changed, Head, Source
-from reconciler.stalling import HurriedError, hurried
+from reconciler.stalling import HurriedError, hurried, spend_all, spending
 from reconciler.storage.kept.history import now
 from reconciler.storage.reading.running import Running
 from reconciler.storage.reading.state import StoredState
@@ -91,6 +91,8 @@ class Stager:
             read = partial(self._read_kept, state, outside)
             candidate = renew(state, changed.others, read, machine)
         else:
+            if changed.size > _INLINE_BYTES_MAX:
+                spend_all()
             candidate = stage(base, changed.files, read, changed.others, machine)
         if not candidate.ok:
             return StagedCommit(candidate, changed.full, (), (), (), outside)
@@ -133,9 +135,10 @@ class Stager:
 
     def read_file(self, changed: Changed, outside: dict[str, Signature | None], path: str) -> bytes:
         """What an entity means by a path; notes what files outside looked like before."""
-        if path.startswith("/"):
-            outside[path] = signature_of(path)
-        return self._source.read_file(changed, path)
+        with spending():
+            if path.startswith("/"):
+                outside[path] = signature_of(path)
+            return self._source.read_file(changed, path)
 
     def _read_kept(
         self, state: StoredState, outside: dict[str, Signature | None], path: str

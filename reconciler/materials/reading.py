@@ -9,11 +9,11 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterable
-from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path, PurePath
 
 from reconciler.errors import UnreadableError
+from reconciler.language.suggest import GUESSES_MAX, closest
 from reconciler.presence import is_directory
 from reconciler.stalling import DOES_NOT_ANSWER, answer_of
 from schemas.messages.files import beginning_of
@@ -65,17 +65,42 @@ def _content(path: str) -> bytes:
         raise UnreadableError("no file can have such a path") from None
 
 
+class Guesses:
+    """What was meant by files that are not there, as often as it is worth the time.
+
+    For whoever looks at one commit, where a directory has the same names each time.
+    """
+
+    def __init__(self) -> None:
+        self._names: dict[str, list[str]] = {}
+        self._hints: dict[str, str | None] = {}
+
+    def nearest(
+        self, path: str, names: Callable[[], Iterable[str]], otherwise: str | None = None
+    ) -> str | None:
+        """The hint with the file that was most likely meant, of those that lie beside it."""
+        if path not in self._hints:
+            if len(self._hints) == GUESSES_MAX:
+                return otherwise
+            folder = path.rpartition("/")[0]
+            if folder not in self._names:
+                self._names[folder] = sorted(names())
+            self._hints[path] = nearest(path, self._names[folder], otherwise)
+        return self._hints[path]
+
+
 def nearest(path: str, names: Iterable[str], otherwise: str | None = None) -> str | None:
     """The hint with the file that was most likely meant, of those that lie there."""
     named = PurePath(path)
     known = sorted(each for each in names if each.isprintable())
-    close = get_close_matches(named.name, known, n=1)
-    if close:
-        return f'did you mean "{named.with_name(close[0])}"?'
+    close = closest(named.name, known)
+    if close is not None:
+        return f'did you mean "{named.with_name(close)}"?'
     if otherwise is not None or not known:
         return otherwise
     if len(known) > _NAMES_MAX:
-        known = [each for each in known if PurePath(each).suffix == named.suffix != ""]
+        suffix = named.suffix
+        known = [each for each in known if suffix and each.endswith(suffix) and each != suffix]
     if not 0 < len(known) <= _NAMES_MAX:
         return "no name there is like it"
     return f"there {'is' if len(known) == 1 else 'are'} {', '.join(known)}"

@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from reconciler.errors import UnreadableError
 from reconciler.libgit2 import pygit2
-from reconciler.materials.reading import nearest
+from reconciler.materials.reading import Guesses
 from reconciler.source.git.repository import Repository
 from reconciler.source.git.repository_errors import RepositoryError
 
@@ -38,21 +38,35 @@ def not_in_commit(
     repository: Repository,
     tree: str | None,
     path: str,
+    guesses: Guesses,
     overlay: Mapping[str, bytes | None] = MappingProxyType({}),
 ) -> UnreadableError:
-    """The error for a file that is named and not there, with the one that may be meant."""
+    """The error for a file that is named and not there, with the one that may be meant.
+
+    `guesses` are those of whoever looks at this tree with this overlay.
+    """
     otherwise = _in_its_place(repository, tree, path) if tree and path not in overlay else None
     if otherwise is not None:
         return otherwise
     where = f"{repository.prefix}/{path}" if repository.prefix else path
     message = f"the file is not in the commit: looked for {where}"
+
+    def names() -> set[str]:
+        return _names_beside(repository, tree, path, overlay)
+
+    return UnreadableError(message, guesses.nearest(path, names, UNCOMMITTED))
+
+
+def _names_beside(
+    repository: Repository, tree: str | None, path: str, overlay: Mapping[str, bytes | None]
+) -> set[str]:
     folder = path.rpartition("/")[0]
     names = set(repository.objects.names_in(tree, folder) if tree else ())
     for laid_over, content in overlay.items():
         inside, _, name = laid_over.rpartition("/")
         if inside == folder:
             (names.discard if content is None else names.add)(name)
-    return UnreadableError(message, nearest(path, sorted(names), UNCOMMITTED))
+    return names
 
 
 def _in_its_place(repository: Repository, tree: str, path: str) -> UnreadableError | None:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from reconciler.errors import UnreadableError
 from reconciler.language.document import FILE_BYTES_MAX
-from reconciler.materials.reading import MATERIAL_BYTES_MAX, bounded, read_external
+from reconciler.materials.reading import MATERIAL_BYTES_MAX, Guesses, bounded, read_external
 from reconciler.presence import denied_at, is_directory
 from reconciler.source import left_out
 from reconciler.source.git.applied import APPLIED_REF
@@ -28,6 +28,7 @@ from reconciler.source.git.repository_errors import NoConfigurationError, Reposi
 from reconciler.source.ignoring import Ignoring
 from reconciler.source.named import not_in_commit
 from reconciler.source.tree_diff import diff_trees, holds_configuration, ignoring_in
+from reconciler.stalling import spending
 from schemas.entities.diagnostic import Diagnostic
 from schemas.entities.secrecy import without_credentials
 from schemas.record import record
@@ -79,6 +80,8 @@ class Changed:
     """Such files that nobody knows the contents of."""
     tree: str | None = None
     """The tree that the contents are of."""
+    guesses: Guesses = field(default_factory=Guesses, compare=False)
+    """What may have been meant by files that are named and not there."""
 
     @property
     def size(self) -> int:
@@ -335,7 +338,9 @@ class Source:
         if content is None:
             if changed.unsent.explains:
                 changed.unsent.named.add(path)
-            raise not_in_commit(self.repository, changed.tree, path, changed.overlay)
+            raise not_in_commit(
+                self.repository, changed.tree, path, changed.guesses, changed.overlay
+            )
         return bounded(content)
 
     def with_naming(self, changed: Changed, paths: set[str]) -> Changed:
@@ -345,7 +350,8 @@ class Source:
             return changed
         files = dict(changed.files)
         for path in missing:
-            files[path] = self.repository.objects.file_at(changed.tree, path, FILE_BYTES_MAX)
+            with spending():
+                files[path] = self.repository.objects.file_at(changed.tree, path, FILE_BYTES_MAX)
         return replace(changed, files=files)
 
     def content(self, oid: bytes | None) -> bytes | None:

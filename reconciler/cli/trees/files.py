@@ -8,6 +8,7 @@ Nothing in a repository is executed, and the git program is not needed.
 import errno
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -226,12 +227,13 @@ def reader(directory: Path, ref: str | None) -> "Reader":
 
     if ref is None:
         return _disk_reader(directory)
-    from reconciler.materials.reading import MATERIAL_BYTES_MAX, bounded, read_external
+    from reconciler.materials.reading import MATERIAL_BYTES_MAX, Guesses, bounded, read_external
     from reconciler.source.git.repository_errors import RepositoryError
     from reconciler.source.named import not_in_commit
 
     repository = open_repository(directory)
     tree = _config_tree(repository, ref)
+    guesses = Guesses()
 
     def from_commit(path: str) -> bytes:
         if path.startswith("/"):
@@ -241,7 +243,7 @@ def reader(directory: Path, ref: str | None) -> "Reader":
         except RepositoryError as error:
             raise UnreadableError(str(error)) from None
         if content is None:
-            raise not_in_commit(repository, tree, path)
+            raise not_in_commit(repository, tree, path, guesses)
         return bounded(content)
 
     return from_commit
@@ -251,13 +253,14 @@ def _disk_reader(directory: Path) -> "Reader":
     """Return a reader that has what a commit of the working tree would have, and no more."""
     from reconciler.cli.trees.working_tree import WorkingTree
     from reconciler.errors import UnreadableError
-    from reconciler.materials.reading import names_in, nearest, read_external
+    from reconciler.materials.reading import Guesses, names_in, read_external
     from reconciler.source import named
 
     try:
         tree = WorkingTree(directory)
     except NotInGitError:
         tree = None
+    guesses = Guesses()
 
     def from_disk(path: str) -> bytes:
         if path.startswith("/"):
@@ -281,7 +284,7 @@ def _disk_reader(directory: Path) -> "Reader":
                 return kept
             # Names in a configuration are relative to its directory, wherever the file lies.
             message = f"No such file or directory: looked for {directory.resolve() / path}"
-            raise UnreadableError(message, nearest(path, names_in(found.parent)))
+            raise UnreadableError(message, guesses.nearest(path, partial(names_in, found.parent)))
         content = read_external(str(found))
         return content if tree is None else tree.cleaned(path, content)
 

@@ -18,6 +18,8 @@ _FILE_MODES = (pygit2.enums.FileMode.BLOB, pygit2.enums.FileMode.BLOB_EXECUTABLE
 # Only trees that are costly to unpack are kept: flat directories with hundreds of files.
 _CACHED_TREE_BYTES_MIN = 16 * 1024
 _CACHED_TREES = 8
+# To look one name up in a tree of thousands, libgit2 unpacks all of it again each time.
+_OPENED_NAMES_MIN = 500
 # Git packs objects before there are many more commits than that.
 _NEWEST = 200
 _HISTORY_MAX = 10_000
@@ -36,6 +38,7 @@ class Objects:
         self._git_dir = git_dir
         self._loose = loose
         self._trees: OrderedDict[bytes, bytes] = OrderedDict()
+        self._opened: OrderedDict[str, pygit2.Tree] = OrderedDict()
         self._history: set[str] = set()
         self._commits: dict[str, pygit2.Commit] = {}
 
@@ -60,7 +63,14 @@ class Objects:
 
     def tree(self, name: str) -> pygit2.Tree:
         """The tree of this id. Raises as `at`."""
-        return self.at(name).peel(pygit2.Tree)
+        opened = self._opened.get(name)
+        if opened is None:
+            opened = self.at(name).peel(pygit2.Tree)
+            if len(opened) >= _OPENED_NAMES_MIN:
+                self._opened[name] = opened
+                if len(self._opened) > _CACHED_TREES:
+                    self._opened.popitem(last=False)
+        return opened
 
     def expect_history(self, name: str) -> None:
         """See that no commit is cut off from one back, as far as they may be in files of their own.
@@ -198,12 +208,12 @@ class Objects:
         Step by step, so that a tree which cannot be read, a `KeyError`, is not taken for one that
         does not have the name.
         """
-        inside, found = self.at(tree).peel(pygit2.Tree), None
+        inside, found = self.tree(tree), None
         for name in path.split("/"):
             if found is not None:
                 if not isinstance(found, pygit2.Tree):
                     return None
-                inside = self.at(str(found.id)).peel(pygit2.Tree)
+                inside = self.tree(str(found.id))
             if name not in inside:
                 return None
             found = inside[name]

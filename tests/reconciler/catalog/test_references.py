@@ -3,9 +3,10 @@ import time
 import pytest
 
 from reconciler.catalog import references
-from reconciler.catalog.references import GUESSES_MAX, Written, dangling
+from reconciler.catalog.references import Written, dangling
 from reconciler.catalog.relations import cluster_of, targets
 from reconciler.catalog.views import MemoryView
+from reconciler.language.suggest import GUESSES_MAX
 from schemas.entities.entity import EntityKey
 from tests.reconciler.building import entity, frontend, texts
 

@@ -1,13 +1,15 @@
-"""The rehearsal of a change: it leaves what a change needs, and nothing else."""
+"""What is looked at on the loop, and what is not; the rehearsal of a change."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from reconciler.language.suggest import GUESSES_MAX
 from reconciler.loop.stager import Stager
 from reconciler.materials.completing import NOTHING_HERE
 from reconciler.source.git.objects import Objects
@@ -95,4 +97,50 @@ def test_what_runs_is_in_no_repository(repo: Repo, tmp_path: Path) -> None:
     other.commit({"a.yaml": cluster(1, 1)})
     with store.snapshot() as seen, pytest.raises(RepositoryError):
         Stager(Source(other.directory, None), NOTHING_HERE, lambda: tmp_path).rehearse(seen)
+    store.close()
+
+
+def naming(certificates: int) -> str:
+    """Certificates with names of files that somebody has misspelt."""
+    names = (f"tls/custmer-{number:05}.example.com" for number in range(certificates))
+    return "certificates:\n" + "".join(
+        f"  c{at}: {{certificate: {name}.crt, private_key: {name}.key}}\n"
+        for at, name in enumerate(names)
+    )
+
+
+@pytest.mark.timed
+def test_names_that_are_misspelt_beside_thousands_hold_nobody_up(tmp_path: Path) -> None:
+    repo = Repo(tmp_path / "repository")
+    files = {f"tls/customer-{number:05}.example.com.pem": "" for number in range(10_000)}
+    repo.commit({**files, "a.yaml": cluster(0, 80)})
+    store = Store(tmp_path / "state")
+    source = Source(repo.directory, None)
+    stager = Stager(source, NOTHING_HERE, lambda: tmp_path)
+    running(store, source, stager)
+    repo.commit({"c.yaml": naming(100)})
+    silent = 0.0
+
+    async def listening() -> None:
+        nonlocal silent
+        while True:
+            began = time.monotonic()
+            await asyncio.sleep(0)
+            silent = max(silent, time.monotonic() - began)
+
+    async def staged() -> list[str | None]:
+        others = asyncio.ensure_future(listening())
+        with store.snapshot() as seen:
+            changed = source.changed(seen.tree, source.head().tree)
+            found = (await stager.stage(seen.state, changed)).candidate.diagnostics
+        others.cancel()
+        return [each.hint for each in found]
+
+    began = time.process_time()
+    hints = asyncio.run(staged())
+    assert time.process_time() - began < 15
+    assert silent < 2
+    assert len(hints) == 200
+    meant = 'did you mean "tls/customer-'
+    assert sum((hint or "").startswith(meant) for hint in hints) == GUESSES_MAX
     store.close()
