@@ -197,6 +197,7 @@ def _errors(staged: ChangedFiles, keys: Sequence[EntityKey], view: View) -> Iter
     if not staged.incomplete:
         yield from references.dangling(keys, view, staged.declared, staged.written)
     yield from references.clashes(keys, view)
+    yield from references.too_many(keys, view)
     yield from circles.certain(keys, view)
     yield from circles.redirects(keys, view)
     yield from questions.returning(keys, view)

@@ -29,6 +29,7 @@ from schemas.entities.entity import Entity, EntityKey
 from schemas.kinds.backend import Backend
 from schemas.kinds.frontend import Frontend
 from schemas.kinds.registry import section_of
+from schemas.messages.wire import LISTENERS_MAX
 from schemas.routes.mirror import mirrors_of
 from schemas.values.names import is_name, port_of, split_address
 from schemas.values.targets import is_unix
@@ -101,6 +102,19 @@ def clashes(changed: Iterable[EntityKey], view: View) -> Iterator[Finding]:
                 if len(pair) == 2 and pair not in seen and _overlap(address, other_address):
                     seen.add(pair)
                     yield _clash(key, other, view)
+
+
+def too_many(changed: Iterable[EntityKey], view: View) -> Iterator[Finding]:
+    """Yield the listener that is one more than a worker can have."""
+    count = view.count("listener")
+    if count <= LISTENERS_MAX or not any(key.kind == "listener" for key in changed):
+        return
+    found = [view[EntityKey("listener", name)] for name in view.names("listener")]
+    found.sort(key=lambda each: (each.provenance.file, each.provenance.line, each.key))
+    key = found[LISTENERS_MAX].key
+    message = f"{key}: {count} listeners are more than the {LISTENERS_MAX} supported"
+    hint = "have frontends share listeners, which tell them apart by hostname and path"
+    yield Finding("error", key, (), message, hint)
 
 
 def without_backends(changed: Iterable[EntityKey], view: View) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 from schemas.base import KEY, Kind, Later, Model, fault, no_items, shown
 from schemas.entities.material import NamedFile
 from schemas.policies.error_page import OwnErrorPages
-from schemas.values.names import Address, Name, Network, Policies, SortedUnique
+from schemas.values.names import Listened, Name, Network, Policies, SortedUnique
 from schemas.values.units import Duration, Measured
 
 _PROTOCOLS = ("http", "https", "tcp", "tls", "udp")
@@ -228,7 +228,7 @@ class Listener(Kind):
     KIND: ClassVar[str] = "listener"
 
     address: Annotated[
-        Address,
+        Listened,
         Field(
             description='IP address and port; IPv6 in brackets, where "[::]" leaves IPv4 out.',
             examples=["0.0.0.0:8080"],

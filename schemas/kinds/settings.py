@@ -6,7 +6,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from schemas.base import Kind, Later, Model, fault, no_items, shown
 from schemas.policies.error_page import ErrorPages
-from schemas.values.names import Address, SortedUnique, is_token
+from schemas.values.names import Address, Listened, SortedUnique, is_token
 from schemas.values.units import Measured
 
 VIA_CHARS_MAX = 64
@@ -86,7 +86,7 @@ class Settings(Kind):
         ),
     ] = "stdout"
     admin: Annotated[
-        Address | None,
+        Listened | None,
         Field(
             description="Where Prometheus may read the metrics. null: nowhere.",
             examples=["127.0.0.1:9901"],

@@ -24,6 +24,8 @@ LABEL_CHARS_MAX = 63
 TOKEN_CHARS_MAX = 256
 ANY_IPV4 = str(ipaddress.IPv4Address(0))
 
+_BROADCAST = ipaddress.IPv4Address(0xFFFFFFFF)
+
 _NAME = re.compile(NAME_PATTERN)
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?")
 _PORT = re.compile(r"[1-9][0-9]{0,4}")
@@ -77,6 +79,16 @@ def parse_address(value: object, *, to_connect: bool = False) -> str:
     if not _PORT.fullmatch(port) or int(port) > 65535:
         raise fault(f"{shown(value)} has no valid port: it must be 1 to 65535", _range_hint(port))
     return f"[{_plain_ip(ip)}]:{port}" if bracketed else f"{ip}:{port}"
+
+
+def _listened(address: str) -> str:
+    """Return an address as it is, unless no connection of TCP can come to it."""
+    ip, port = split_address(address)
+    if not ip.is_multicast and ip != _BROADCAST:
+        return address
+    every = f"{ANY_IPV4}:{port}" if ip.version == 4 else f"[::]:{port}"
+    reason = f"{shown(address)} is an address for many hosts, to which no connection can come"
+    raise fault(reason, f'write an address of this machine, or "{every}" for any')
 
 
 def parse_network(value: object) -> str:
@@ -149,6 +161,8 @@ Address = Annotated[
     BeforeValidator(parse_address),
     WithJsonSchema({"type": "string", "pattern": f"^{ADDRESS_PATTERN}$"}),
 ]
+Listened = Annotated[Address, AfterValidator(_listened)]
+"""Of addresses those at which clients can come."""
 Network = Annotated[str, BeforeValidator(parse_network)]
 Method = Annotated[str, BeforeValidator(parse_method)]
 

@@ -8,6 +8,7 @@ from reconciler.catalog.relations import cluster_of, targets
 from reconciler.catalog.views import MemoryView
 from reconciler.language.suggest import GUESSES_MAX
 from schemas.entities.entity import EntityKey
+from schemas.messages.wire import LISTENERS_MAX
 from tests.reconciler.building import entity, frontend, texts
 
 PUBLIC = entity("listener", "public", address="127.0.0.1:80")
@@ -94,6 +95,22 @@ def test_addresses(address: str, other: str, clash: bool) -> None:
     for changed in ([one.key], [two.key], [one.key, two.key]):
         found = list(references.clashes(changed, entities))
         assert [finding.key for finding in found] == ([two.key] if clash else [])
+
+
+@pytest.mark.parametrize("extra", [0, 1, 350])
+def test_more_listeners_than_a_worker_can_have(extra: int) -> None:
+    """The one that is one too many is the first behind the last that fits, as it is written."""
+    count = LISTENERS_MAX + extra
+    made = [
+        entity("listener", f"l{at}", line=at, address=f"127.0.0.1:{at}")
+        for at in range(1, count + 1)
+    ]
+    entities = MemoryView(made)
+    for changed in ([made[0].key], [each.key for each in made]):
+        found = list(references.too_many(changed, entities))
+        assert [each.key.name for each in found] == ([f"l{LISTENERS_MAX + 1}"] if extra else [])
+        assert all(f"{count} listeners are more than the" in each.message for each in found)
+    assert not list(references.too_many([SHOP.key], entities))
 
 
 def test_a_clash_cites_the_other_and_counts_the_admin_address() -> None:
