@@ -11,6 +11,8 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
+from typing import TypeVar
 
 from reconciler.catalog.views import StagedView
 from reconciler.loop.large.loading import BYTES_MAX, FILES_MAX, Loading
@@ -23,6 +25,7 @@ from reconciler.planning.consequences import Meaning
 from reconciler.planning.planner import make_plan
 from reconciler.source.source import Changed, Head, Source
 from reconciler.source.tree_diff import ManyFilesError
+from reconciler.stalling import HurriedError, hurried
 from reconciler.storage.kept.history import CHANGES_MAX
 from reconciler.storage.reading.running import Running
 from reconciler.storage.reading.state import StoredState
@@ -32,6 +35,8 @@ from schemas.changes.plan import Plan, Verdict
 from schemas.entities.diagnostic import Diagnostic
 from schemas.entities.entity import EntityKey
 
+Result = TypeVar("Result")
+
 WORK_WITHIN_S = 300.0
 """What a look finds to do takes longer with what there is, and may wait for workers to come up."""
 
@@ -39,6 +44,13 @@ _WORK_BYTES_PER_S = 50_000
 # Each may lie in a directory of its own, with three objects to read; what was read of more is read
 # again in the thread.
 _INLINE_FILES_MAX = 8
+
+
+async def _in_a_moment(look: Callable[[], Result]) -> Result:
+    """What a look returns; a thread has it where that takes longer than the loop may be silent."""
+    with contextlib.suppress(HurriedError), hurried():
+        return look()
+    return await asyncio.to_thread(look)
 
 
 class Proposing:
@@ -92,7 +104,7 @@ class Proposing:
         tells what the changes mean for others, as it was and as it would be.
         """
         with self._store.snapshot() as base:
-            changed = wanted(base)
+            changed = await _in_a_moment(partial(wanted, base))
             # What the machine's own files have by now is looked at as a commit would look at it.
             changed = replace(changed, others=changed.others | self._external.differing)
             staged = await self._staged(base.state, changed)
@@ -133,7 +145,7 @@ class Proposing:
 
     async def _changed_files(self, base: str | None, tree: str) -> Changed:
         """Raises `ManyFilesError`. Very few are read at once, more in a thread."""
-        with contextlib.suppress(ManyFilesError):
+        with contextlib.suppress(ManyFilesError, HurriedError), hurried():
             return self._source.changed(base, tree, _INLINE_FILES_MAX)
         return await asyncio.to_thread(self._source.changed, base, tree, FILES_MAX)
 

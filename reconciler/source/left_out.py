@@ -30,6 +30,8 @@ _OURS = re.compile(rb'[{\s]*"(?:settings|listeners|clusters|frontends|certificat
 """The beginning of a configuration that somebody wrote as JSON."""
 _LOOKED_AT_MAX = 100
 """So many files of JSON are looked into."""
+_JSON_BYTES_MAX = 64 * 1024
+"""Of larger ones not even the beginning is read: git has it only with all the rest."""
 
 
 def is_configuration(path: bytes) -> bool:
@@ -49,10 +51,14 @@ def reason(path: bytes) -> str | None:
     return JSON if lowered.endswith(b".json") else None
 
 
-def confirmed(left_out: Mapping[str, str], read: Callable[[str], bytes]) -> dict[str, str]:
-    """Return these files without the JSON of others, which is told by its beginning."""
+def confirmed(left_out: Mapping[str, str], read: Callable[[str, int], bytes]) -> dict[str, str]:
+    """Return these files without the JSON of others, which is told by its beginning.
+
+    `read` gives the content of a file, or anything with more bytes where it has more than so many.
+    """
     asked = islice((path for path in sorted(left_out) if left_out[path] == JSON), _LOOKED_AT_MAX)
-    ours = {path for path in asked if _OURS.match(read(path))}
+    read_all = ((path, read(path, _JSON_BYTES_MAX)) for path in asked)
+    ours = {path for path, all_ in read_all if len(all_) <= _JSON_BYTES_MAX and _OURS.match(all_)}
     return {path: why for path, why in left_out.items() if why != JSON or path in ours}
 
 

@@ -279,7 +279,8 @@ class Source:
     def changed(self, base: str | None, tree: str, at_most: int | None = None) -> Changed:
         """What differs between two trees; everything, when the base cannot be read any more.
 
-        Raises `RepositoryError`; `NoConfigurationError` when the tree has none at all;
+        In a hurry, it raises `HurriedError` behind what has taken too long. Raises
+        `RepositoryError`; `NoConfigurationError` when the tree has none at all;
         `ManyFilesError` before anything is read, when more differ than `at_most`.
         """
         if base == tree:
@@ -309,7 +310,7 @@ class Source:
         if not any(blobs.values()):
             self._require_configuration(new, ignoring)
         named = {path: why for path, why in diff.skipped.items() if not ignoring.covers(path)}
-        skipped = left_out.confirmed(named, lambda path: self.content(diff.json[path]) or b"")
+        skipped = left_out.confirmed(named, lambda path, most: self._read(diff.json[path], most))
         # Any file may be one that an entity names, also one that could be configuration.
         others = frozenset(diff.others) | diff.changed.keys()
         return Compared(blobs, left_out.warnings(skipped), full, others)
@@ -356,10 +357,12 @@ class Source:
 
     def content(self, oid: bytes | None) -> bytes | None:
         """What a file contains. Raises `RepositoryError`."""
-        if oid is None:
-            return None
         # What is too large is refused by its length alone.
-        return self.repository.objects.read_blob(oid, FILE_BYTES_MAX)
+        return None if oid is None else self._read(oid, FILE_BYTES_MAX)
+
+    def _read(self, oid: bytes, at_most: int) -> bytes:
+        with spending():
+            return self.repository.objects.read_blob(oid, at_most)
 
     def _require_configuration(self, tree: bytes, ignoring: Ignoring) -> None:
         if not holds_configuration(self.repository.objects.read_tree, tree, ignoring):

@@ -9,7 +9,7 @@ that a flat directory of 10,000 files costs little more than reading it. Called 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ from reconciler.source.git.objects import Objects
 from reconciler.source.git.repository_errors import RepositoryError
 from reconciler.source.ignoring import BYTES_MAX, NAME, NOTHING, Ignoring, parse
 from reconciler.source.left_out import is_configuration, is_utf8, shown
+from reconciler.stalling import spending
 
 # Deeper trees do not come from people; the bound keeps a hostile one from using memory.
 DEPTH_MAX = 64
@@ -72,25 +73,38 @@ def diff_trees(
         prefix, old_tree, new_tree, depth = pending.pop()
         if old_tree == new_tree:
             continue
-        old_content = read_tree(old_tree) if old_tree else b""
-        new_content = read_tree(new_tree) if new_tree else b""
-        before, after = differing_entries(old_content, new_content)
-        for name in before.keys() | after.keys():
-            if name.startswith(b"."):
-                continue
-            was, now = before.get(name), after.get(name)
-            path = prefix + name
-            old_sub = was.oid if was and was.mode in TREE_MODES else None
-            new_sub = now.oid if now and now.mode in TREE_MODES else None
-            if old_sub or new_sub:
-                if depth < DEPTH_MAX:
-                    pending.append((path + b"/", old_sub, new_sub, depth + 1))
-                else:
-                    result.skipped[shown(path)] = left_out.NESTED
-            _note_leaf(result, path, was, now)
+        with spending():
+            old_content = read_tree(old_tree) if old_tree else b""
+            new_content = read_tree(new_tree) if new_tree else b""
+            before, after = differing_entries(old_content, new_content)
+        with spending():
+            pending += _noted(result, prefix, before, after, depth)
         if at_most is not None and len(result.changed) + len(pending) > at_most:
             raise ManyFilesError
     return result
+
+
+def _noted(
+    result: TreeDiff,
+    prefix: bytes,
+    before: dict[bytes, Entry],
+    after: dict[bytes, Entry],
+    depth: int,
+) -> Iterator[tuple[bytes, bytes | None, bytes | None, int]]:
+    """Note what differs in one directory; yields those in it that differ."""
+    for name in before.keys() | after.keys():
+        if name.startswith(b"."):
+            continue
+        was, now = before.get(name), after.get(name)
+        path = prefix + name
+        old_sub = was.oid if was and was.mode in TREE_MODES else None
+        new_sub = now.oid if now and now.mode in TREE_MODES else None
+        if old_sub or new_sub:
+            if depth < DEPTH_MAX:
+                yield path + b"/", old_sub, new_sub, depth + 1
+            else:
+                result.skipped[shown(path)] = left_out.NESTED
+        _note_leaf(result, path, was, now)
 
 
 def holds_configuration(
@@ -100,14 +114,17 @@ def holds_configuration(
     pending = [(b"", tree, 0)]
     while pending:
         prefix, oid, depth = pending.pop()
-        for mode, name, child in _ENTRY.findall(read_tree(oid)):
+        with spending():
+            entries = _ENTRY.findall(read_tree(oid))
+        for mode, name, child in entries:
             path = prefix + name
             if name.startswith(b"."):
                 continue
             is_file = mode in _REGULAR_MODES and is_configuration(name)
             if is_file and not ignoring.covers(shown(path)):
                 return True
-            if mode in TREE_MODES and depth < DEPTH_MAX:
+            is_directory = mode in TREE_MODES and depth < DEPTH_MAX
+            if is_directory and not ignoring.covers_directory(shown(path)):
                 pending.append((path + b"/", child, depth + 1))
     return False
 

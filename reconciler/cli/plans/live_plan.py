@@ -134,7 +134,7 @@ def _warnings(place: Path, left_out: dict[str, str]) -> list[dict[str, Any]]:
     from reconciler.cli.trees import files
     from reconciler.source.left_out import confirmed, warnings
 
-    found = confirmed(left_out, lambda path: files.read(place / path))
+    found = confirmed(left_out, lambda path, most: files.read(place / path, most + 1))
     return [{**each.to_json(), "rendered": each.render()} for each in warnings(found)]
 
 

@@ -156,7 +156,7 @@ def of_working_tree(
     for path, content in tree.kept() if tree is not None else ():
         if is_configuration(path) and not ignoring.covers(path) and not rules.reason(path.encode()):
             yield path, content
-    confirmed = rules.confirmed(skipped, lambda path: read(directory / path))
+    confirmed = rules.confirmed(skipped, lambda path, most: read(directory / path, most + 1))
     for path in list(skipped):
         if path not in confirmed or ignoring.covers(path):
             del skipped[path]
@@ -191,7 +191,7 @@ def of_commit(
     if left_out is not None:
         named = {path: why for path, why in found.skipped.items() if not ignoring.covers(path)}
         left_out |= rules.confirmed(
-            named, lambda path: repository.objects.read_blob(found.json[path], FILE_BYTES_MAX)
+            named, lambda path, most: repository.objects.read_blob(found.json[path], most)
         )
     for path, blob in sorted(found.changed.items()):
         if blob is not None and not ignoring.covers(path):

@@ -12,8 +12,10 @@ import pytest
 from reconciler.errors import UnreadableError
 from reconciler.language.document import FILE_BYTES_MAX
 from reconciler.source.git.applied import APPLIED_REF, Applier
+from reconciler.source.git.objects import Objects
 from reconciler.source.git.repository_errors import RepositoryError
 from reconciler.source.source import Source
+from reconciler.stalling import HurriedError, hurried
 from tests.harness.repo import Repo
 
 ME = Applier("me", "refs/heads/main")
@@ -385,3 +387,37 @@ def test_a_lock_that_a_killed_daemon_left_is_broken(tmp_path: Path, ref: str) ->
     applied.mark(commit, ME)
     assert applied.by(ME) == "refs/kakehi/applied"
     assert repo.git("rev-parse", "refs/kakehi/applied").strip() == commit
+
+
+def test_large_json_is_not_read_to_tell_whose_it_is(
+    repo: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repo.commit({"a.yaml": "clusters: {}\n"})
+    source = Source(repo.directory, None)
+    base = source.head().tree
+    of_others = '{"rows": [' + '"row", ' * 20_000 + "1]}"
+    fixtures = {f"fixtures/{number}.json": f"{of_others}{number}" for number in range(10)}
+    repo.commit({**fixtures, "ours.json": '{"clusters": {}}'})
+    sizes: list[int] = []
+    read = Objects._read
+
+    def noted(self: Objects, oid: bytes, kind: str) -> bytes:
+        content = read(self, oid, kind)
+        sizes.append(len(content))
+        return content
+
+    monkeypatch.setattr(Objects, "_read", noted)
+    found = source.changed(base, source.head().tree, 8)
+    assert max(sizes) < 10_000
+    assert [each.file for each in found.warnings] == ["ours.json"]
+
+
+def test_on_the_loop_a_look_takes_no_longer_than_a_moment(repo: Repo) -> None:
+    base = repo.commit({"a.yaml": "clusters: {}\n"})
+    files = {f"many/{number}/a/b/c/d.json": f"{number}" for number in range(1000)}
+    repo.commit({**files})
+    source = Source(repo.directory, None)
+    tree = source.head_of(base).tree
+    with pytest.raises(HurriedError), hurried():
+        source.changed(tree, source.head().tree, 10_000)
+    assert not source.changed(tree, source.head().tree, 10_000).files
