@@ -26,14 +26,14 @@ from reconciler.planning.planner import make_plan
 from reconciler.source.source import Changed, Head, Source
 from reconciler.source.tree_diff import ManyFilesError
 from reconciler.stalling import HurriedError, hurried
-from reconciler.storage.kept.history import CHANGES_MAX
+from reconciler.storage.kept.history import CHANGES_MAX, now
 from reconciler.storage.reading.running import Running
-from reconciler.storage.reading.state import StoredState
 from reconciler.storage.store import Store
 from reconciler.transaction.runner import Runner
 from schemas.changes.plan import Plan, Verdict
 from schemas.entities.diagnostic import Diagnostic
 from schemas.entities.entity import EntityKey
+from schemas.messages.status import LoadingStatus
 
 Result = TypeVar("Result")
 
@@ -73,10 +73,23 @@ class Proposing:
         self._external = external
         self._runner = runner
         self._observer = observer
+        self.progress: LoadingStatus | None = None
+        """What is looked at by `look_at`, while it is."""
 
     async def look_at(self, head: Head, touched: frozenset[str]) -> StagedCommit:
         """What the commit changes, and files outside with it. Raises `LoadError`."""
         heard_again_within(WORK_WITHIN_S)
+        self.progress = LoadingStatus(
+            commit=head.commit, phase="comparing", files=0, read=0, parsed=0, idle_s=0, since=now()
+        )
+        try:
+            return self._with_plan_warnings(await self._looked_at(head, touched, self.progress))
+        finally:
+            self.progress = None
+
+    async def _looked_at(
+        self, head: Head, touched: frozenset[str], progress: LoadingStatus
+    ) -> StagedCommit:
         try:
             with self._store.snapshot() as seen:
                 changed = await self._changed_files(seen.tree, head.tree)
@@ -84,12 +97,12 @@ class Proposing:
                     raise ManyFilesError
                 changed = replace(changed, others=changed.others | touched)
                 heard_again_within(WORK_WITHIN_S + changed.size / _WORK_BYTES_PER_S)
-                return await self._staged(seen.state, changed)
+                progress["phase"], progress["files"] = "checking", len(changed.files)
+                return await self._stager.stage(seen.state, changed)
         except ManyFilesError:
             running = self._store.running
             staged = await self._loading.stage(running, head.commit, head.tree, touched)
-            staged = await asyncio.to_thread(self._with_renames, staged)
-        return self._with_plan_warnings(staged)
+            return await asyncio.to_thread(self._with_renames, staged)
 
     async def plan(
         self,
@@ -107,7 +120,7 @@ class Proposing:
             changed = await _in_a_moment(partial(wanted, base))
             # What the machine's own files have by now is looked at as a commit would look at it.
             changed = replace(changed, others=changed.others | self._external.differing)
-            staged = await self._staged(base.state, changed)
+            staged = self._with_plan_warnings(await self._stager.stage(base.state, changed))
             is_empty = staged.candidate.ok and leaves_nothing(base, changed)
             desired = {each.key: each.after for each in staged.changes}
             after = StagedView(base.state, desired, {})
@@ -148,9 +161,6 @@ class Proposing:
         with contextlib.suppress(ManyFilesError, HurriedError), hurried():
             return self._source.changed(base, tree, _INLINE_FILES_MAX)
         return await asyncio.to_thread(self._source.changed, base, tree, FILES_MAX)
-
-    async def _staged(self, state: StoredState, changed: Changed) -> StagedCommit:
-        return self._with_plan_warnings(await self._stager.stage(state, changed))
 
     def _with_renames(self, staged: StagedCommit) -> StagedCommit:
         """Many files may change little. Of more changes than are told nobody reads the names."""

@@ -102,8 +102,8 @@ class Reconciler:
 
     @property
     def loading(self) -> LoadingStatus | None:
-        """How far a large commit is loaded, while it is."""
-        return self._loading.progress
+        """How far a commit is loaded, while it is."""
+        return self._loading.progress or self.proposing.progress
 
     def not_taken_over(self) -> list[str]:
         """What is to be said of files outside of the repository that differ from what is served."""

@@ -131,8 +131,9 @@ class RetryStatus(TypedDict):
 
 
 class LoadingStatus(TypedDict):
-    """A large commit that is being staged. `phase`: comparing | reading | checking | writing.
+    """A commit that is being staged. `phase`: comparing | reading | checking | writing.
 
+    One that is large has a process of its own, whose numbers these are; it began at `since`.
     `read` files of `files` are through; of them `parsed` had to be parsed, and the others were
     known from a load that was interrupted. For `idle_s` its processes have used no processor.
     """
@@ -143,6 +144,7 @@ class LoadingStatus(TypedDict):
     read: int
     parsed: int
     idle_s: int
+    since: str
 
 
 class StatusResult(TypedDict):

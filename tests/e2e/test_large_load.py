@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -220,3 +221,22 @@ def _until(ask: Callable[[], T], wanted: Callable[[T], object]) -> T:
         assert time.monotonic() < deadline, f"it came to {found}"
         time.sleep(0.02)
     return found
+
+
+def test_status_tells_of_a_commit_that_takes_long_in_few_files(daemon: Kakehi) -> None:
+    beside = {f"tls/customer-{number:05}.example.com.pem": "" for number in range(5000)}
+    daemon.repo.commit(listener() | beside)
+    daemon.start()
+    names = (f"tls/custmer-{number:05}.example.com" for number in range(150))
+    certificates = "".join(
+        f"  c{at}: {{certificate: {name}.crt, private_key: {name}.key}}\n"
+        for at, name in enumerate(names)
+    )
+    began = datetime.now(UTC)
+    commit = daemon.repo.commit({"c.yaml": f"certificates:\n{certificates}"})
+    found = _until(lambda: _loading(daemon), lambda each: each["phase"] == "checking")
+    assert (found["commit"], found["files"]) == (commit, 1)
+    assert began <= datetime.fromisoformat(found["since"]) <= datetime.now(UTC)
+    status = _until(daemon.status, lambda each: each["last_error"] is not None)
+    assert status["last_error"]["commit"] == commit
+    assert _loading(daemon)["phase"] == ""

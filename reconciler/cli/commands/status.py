@@ -135,8 +135,10 @@ def _remarks(result: dict[str, Any], paint: output.Painter) -> list[str]:
     # A daemon of before says nothing of it.
     loading = result.get("loading")
     if loading is not None:
+        since = loading.get("since")
         remarks.append(
             f"{paint('update', 'loading')}  {loading['commit'][:12]}: {_progress(loading)}"
+            + (f", since {output.moment(since)}" if since else "")
         )
     transaction = result["transaction"]
     if transaction is not None:

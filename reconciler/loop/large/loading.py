@@ -29,6 +29,7 @@ from reconciler.parts import heard_again_within
 from reconciler.planning.differ import diff_entities
 from reconciler.source.git.repository_errors import NoConfigurationError, RepositoryError
 from reconciler.storage.kept import parsed
+from reconciler.storage.kept.history import now
 from reconciler.storage.reading.running import Running
 from reconciler.storage.store import Store
 from reconciler.storage.writing import bulk
@@ -124,7 +125,7 @@ class Loading:
             fetched=str(self._machine.fetched) if self._machine.fetched else None,
         )
         self.progress = LoadingStatus(
-            commit=commit, phase="comparing", files=0, read=0, parsed=0, idle_s=0
+            commit=commit, phase="comparing", files=0, read=0, parsed=0, idle_s=0, since=now()
         )
         try:
             said = await self._run(request)
@@ -190,9 +191,9 @@ class Loading:
         """Returns when it has said its last. Raises `LoadError` when it hangs."""
         used, idle_s = -1, 0.0
         while not (await asyncio.wait([listening], timeout=_LOOK_EVERY_S))[0]:
-            now = processor_ticks(pid)
-            idle_s = idle_s + _LOOK_EVERY_S if now == used else 0.0
-            used = now
+            ticks = processor_ticks(pid)
+            idle_s = idle_s + _LOOK_EVERY_S if ticks == used else 0.0
+            used = ticks
             if idle_s >= _IDLE_S:
                 raise LoadError(f"the process that loads has done nothing for {_IDLE_S:g} s")
             if idle_s == _TELL_IDLE_S:

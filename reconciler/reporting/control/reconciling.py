@@ -41,7 +41,7 @@ class Reconciling(Protocol):
 
     @property
     def loading(self) -> LoadingStatus | None:
-        """How far a large commit is loaded, while it is."""
+        """How far a commit is loaded, while it is."""
 
     @property
     def outcomes(self) -> Outcomes:
