@@ -210,6 +210,7 @@ def test_explain_tells_the_bounds_and_whose_they_are(site: BoundedSite) -> None:
         "request_body within 200ms",
         "response_body within 200ms",
         "tunnel within 200ms",
+        'response_head is switched off, whatever policy "hurry" says',
     }
 
 
