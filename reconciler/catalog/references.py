@@ -29,7 +29,7 @@ from schemas.entities.entity import Entity, EntityKey
 from schemas.kinds.backend import Backend
 from schemas.kinds.frontend import Frontend
 from schemas.kinds.registry import section_of
-from schemas.messages.wire import LISTENERS_MAX
+from schemas.messages.frames import LISTENERS_MAX
 from schemas.routes.mirror import mirrors_of
 from schemas.values.names import is_name, port_of, split_address
 from schemas.values.targets import is_unix

@@ -14,7 +14,6 @@ from typing import NamedTuple, Protocol
 
 from reconciler.language.compiled import compiled
 from reconciler.materials.completing import NOTHING_HERE, Machine, fetched_files, is_ordered
-from reconciler.storage.reading.weights import EXPRESSION
 from schemas.entities.entity import Entity, EntityKey, Mark, canonical_text
 from schemas.entities.material import materials_of, may_name_files
 from schemas.kinds.backend import Backend
@@ -57,6 +56,8 @@ CHECKED = "checked"
 """No term → clusters whose backends are checked."""
 ORDERED = "ordered"
 """No term → certificates that come from an authority."""
+EXPRESSION = "expression"
+"""Expression → who has it; the note is what it takes in a worker. The database keeps their sum."""
 FILE = "file"
 """Path → who names it; the note is the SHA-256, "" of a file that has not come yet."""
 CONTENT = "content"

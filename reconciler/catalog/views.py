@@ -11,8 +11,14 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from heapq import nsmallest
 
-from reconciler.catalog.relations import LOOKED_AT_MAX, Relate, View, expression_terms, relations_of
-from reconciler.storage.reading.weights import EXPRESSION
+from reconciler.catalog.relations import (
+    EXPRESSION,
+    LOOKED_AT_MAX,
+    Relate,
+    View,
+    expression_terms,
+    relations_of,
+)
 from schemas.entities.entity import Entity, EntityKey, Mark
 
 LAST = "\U0010ffff"

@@ -152,7 +152,7 @@ class Proposing:
         obstacle = self._runner.obstacle(plan.changes)
         if obstacle is not None:
             key = EntityKey(obstacle.kind, obstacle.name)
-            return Verdict("prepare", f"{key}: {obstacle.reason}")
+            return Verdict("prepare", f"{key}: {obstacle.told}")
         unwritable = await self._store.obstacle() if plan.changes else None
         return Verdict("journal", unwritable) if unwritable is not None else None
 

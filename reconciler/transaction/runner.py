@@ -34,6 +34,7 @@ from schemas.entities.entity import SETTINGS_KEY, Entity, EntityKey
 from schemas.kinds.listener import Listener
 from schemas.kinds.settings import Settings
 from schemas.messages import wire
+from schemas.messages.frames import LISTENERS_MAX
 
 # Of each chunk of the change, and of the check of the whole.
 PREPARE_DEADLINE_S = 10.0
@@ -213,8 +214,8 @@ class Runner:
             if before is None or before.typed(Listener).address != address:
                 needed.append((entity.key, address))
         listeners -= {key.name for key in removes if key.kind == "listener"}
-        if len(listeners) > wire.LISTENERS_MAX:
-            reason = f"{len(listeners)} listeners are more than the {wire.LISTENERS_MAX} supported"
+        if len(listeners) > LISTENERS_MAX:
+            reason = f"{len(listeners)} listeners are more than the {LISTENERS_MAX} supported"
             raise _Unbindable(needed[0][0] if needed else SETTINGS_KEY, reason)
         return needed
 

@@ -10,6 +10,8 @@ FRAME_BYTES_MAX = 64 * 1024 * 1024
 LENGTH_BYTES = 4
 # The kernel's SCM_MAX_FD is 253 descriptors a message; a frame with more is refused on both sides.
 DESCRIPTORS_MAX = 253
+# A welcome of a worker carries the memfd of its counters and a descriptor for each listener.
+LISTENERS_MAX = DESCRIPTORS_MAX - 1
 
 
 class WireError(Exception):

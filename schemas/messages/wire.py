@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from schemas.messages.frames import DESCRIPTORS_MAX, WireError, framed
+from schemas.messages.frames import WireError, framed
 
 PROTOCOL = 47
 """Grows with every change of these messages that the other side would not understand."""
@@ -29,9 +29,6 @@ LANGUAGE = "b8d8c7f0c76e23ea"
 
 Written down, since it takes a tenth of a start to find; a test holds both together.
 """
-
-# A welcome carries the counters' memfd and one descriptor per listener.
-LISTENERS_MAX = DESCRIPTORS_MAX - 1
 
 
 class _Message(BaseModel):

@@ -158,7 +158,7 @@ def regex_that_only_the_engine_finds_too_large(_: Site) -> Trial:
         "frontends:\n  big:\n    listeners: [main]\n    hostname: big.test\n"
         f"    path: {{regex: '/{pattern}'}}\n    cluster: main\n"
     )
-    return Trial({"extra.yaml": text}, "prepare", "", "extra.yaml", 0)
+    return Trial({"extra.yaml": text}, "validation", "", "extra.yaml", 0)
 
 
 # The tests

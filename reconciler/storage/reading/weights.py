@@ -8,7 +8,8 @@ change looks at its own terms before and after, and what has become of them goes
 from __future__ import annotations
 
 EXPRESSION = "expression"
-"""The relation, and the row of `counts` that has the sum. No kind is called so."""
+"""The relation, as the catalog names it, and the row of `counts` that has the sum. No kind is
+called so."""
 
 SUM_OF_ALL = """
 SELECT coalesce(sum(weight), 0) FROM (

@@ -8,7 +8,7 @@ from reconciler.catalog.relations import cluster_of, targets
 from reconciler.catalog.views import MemoryView
 from reconciler.language.suggest import GUESSES_MAX
 from schemas.entities.entity import EntityKey
-from schemas.messages.wire import LISTENERS_MAX
+from schemas.messages.frames import LISTENERS_MAX
 from tests.reconciler.building import entity, frontend, texts
 
 PUBLIC = entity("listener", "public", address="127.0.0.1:80")

@@ -16,7 +16,7 @@ from reconciler.language.unknown import hint_for
         ("frontend", "backends", "cluster: NAME in the frontend"),
         ("frontend", "reverse_proxy", "cluster: NAME in the frontend"),
         ("frontend", "balance", "load_balancing"),
-        ("frontend", "retry", "retries: N"),
+        ("frontend", "retry", "retry: {attempts: 2"),
         ("frontend", "retry_policy", "retry: {attempts: 2"),
         ("cluster", "option httpchk", "health_check: {http"),
         ("backend", "maxconn", "backend_requests: 100"),
