@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -61,17 +61,27 @@ _DEADLINES_S = {
 class Admin(Protocol):
     """What else has to be bound before a plan can be promised: the metrics' address."""
 
-    def check(self, address: str | None) -> None:
+    @property
+    def address(self) -> str | None:
+        """Where they are served now."""
+
+    def check(self, address: str | None, given: Collection[str]) -> None:
         """Tries whether it could be bound. Raises `BindError`."""
 
-    def prepare(self, address: str | None) -> None:
-        """Binds the address beside the one that serves. Raises `BindError`."""
+    def prepare(self, address: str | None, given: Collection[str]) -> None:
+        """Binds the address beside the one that serves. Raises `BindError`.
+
+        It may be one that listeners have `given` up, and have until then.
+        """
+
+    def leave(self) -> None:
+        """Serves no longer where a listener is to, unless `abort` follows."""
 
     def commit(self) -> None:
         """Serves at what was prepared, and no longer at the one before."""
 
     def abort(self) -> None:
-        """Closes what was prepared."""
+        """Closes what was prepared, and serves again what it left."""
 
 
 class Runner:
@@ -109,8 +119,9 @@ class Runner:
                 return Failure("no worker is in service", transient=True)
             opened: list[tuple[int, str]] = []
             try:
+                given = self._sockets.addresses()
                 sockets = self._open_sockets(begun, workers, opened)
-                self._prepare_admin(begun)
+                self._prepare_admin(begun, given)
                 failure = await self._run(begun, workers, sockets)
             except _Unbindable as error:
                 failure = error.failure
@@ -192,7 +203,7 @@ class Runner:
             for key, address in needed:
                 is_new = not self._sockets.has(worker, address)
                 try:
-                    found = self._sockets.open(worker, address)
+                    found = self._sockets.open(worker, address, self._admin.address)
                 except BindError as error:
                     raise _unbindable(key, error) from None
                 if is_new:
@@ -229,17 +240,32 @@ class Runner:
             _expect_room_in(workers, needed)
             for key, address in needed:
                 left -= sum(not self._sockets.has(worker, address) for worker in workers)
-                _bindable(key, partial(self._sockets.check, address))
+                _bindable(key, partial(self._sockets.check, address, self._admin.address))
                 _bindable(key, partial(_expect_room, address, left))
             for admin in _admin_addresses(puts):
-                _bindable(SETTINGS_KEY, partial(self._admin.check, admin))
+                _bindable(
+                    SETTINGS_KEY, partial(self._admin.check, admin, self._sockets.addresses())
+                )
         except _Unbindable as error:
             return error.failure
         return _without_log(puts)
 
-    def _prepare_admin(self, begun: Begun) -> None:
+    def _prepare_admin(self, begun: Begun, given: Collection[str]) -> None:
         for admin in _admin_addresses(begun.puts):
-            _bindable(SETTINGS_KEY, partial(self._admin.prepare, admin))
+            _bindable(SETTINGS_KEY, partial(self._admin.prepare, admin, given))
+
+    def _hand_over(self) -> None:
+        """Has listeners take connections where the metrics did, which an abort takes back.
+
+        Before the record: whoever finds that finds them listening, whenever the daemon died.
+        Nobody is answered yet: what comes waits for the workers to swap.
+        """
+        if self._sockets.has_silent:
+            self._admin.leave()
+            try:
+                self._sockets.listen()
+            except OSError as error:
+                log.warning("an address takes no connections", reason=error.strerror or error)
 
     def _settle_sockets(self) -> None:
         """Close what no listener has any more; a damaged state says it after the next commit."""
@@ -268,6 +294,7 @@ class Runner:
                 for command in machine.handle(event):
                     # What happens meanwhile waits in the inbox.
                     if isinstance(command, events.RecordCommit):
+                        self._hand_over()
                         attempt.inbox.put_nowait(await self._record_commit(begun))
                     elif isinstance(command, events.RecordDone):
                         await self._note_done()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -41,8 +41,16 @@ _LOAD_S_MAX = 180.0
 class _NoAdmin:
     """A metrics listener that the settings do not ask for."""
 
-    def prepare(self, address: str | None) -> None:
+    address: str | None = None
+
+    def check(self, address: str | None, given: Collection[str]) -> None:
         assert address is None
+
+    def prepare(self, address: str | None, given: Collection[str]) -> None:
+        assert address is None
+
+    def leave(self) -> None:
+        return
 
     def commit(self) -> None:
         return

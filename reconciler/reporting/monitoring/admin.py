@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 
 from reconciler import log
@@ -53,34 +53,60 @@ class AdminListener:
         self._threads = ThreadPoolExecutor(1, "metrics")
         self._printing: asyncio.Future[bytes] | None = None
 
-    def check(self, address: str | None) -> None:
+    @property
+    def address(self) -> str | None:
+        """Where it is served now."""
+        return self._address
+
+    def check(self, address: str | None, given: Collection[str] = frozenset()) -> None:
         """Tries whether it could be bound. Raises `BindError`."""
         if address is not None and address != self._address:
-            check_exclusive(address, beside=self._address)
+            check_exclusive(address, self._address, given)
 
-    def prepare(self, address: str | None) -> None:
-        """Binds an address beside the one that serves. Raises `BindError`."""
+    def prepare(self, address: str | None, given: Collection[str] = frozenset()) -> None:
+        """Binds an address beside the one that serves. Raises `BindError`.
+
+        At those that are `given` up listeners take connections until it is committed.
+        """
         self.abort()
         if address == self._address:
             return
-        bound = None if address is None else exclusive(address, beside=self._address)
+        bound = None if address is None else exclusive(address, self._address, given)
         self._staged = (address, bound)
+
+    def leave(self) -> None:
+        """Serves no longer where a listener is to, unless `abort` follows."""
+        accepting, self._accepting = self._accepting, None
+        if accepting is not None:
+            accepting.close()
 
     def commit(self) -> None:
         """Serves what was prepared, and no longer what was served before."""
         if self._staged is None:
+            if self._accepting is None:
+                # It left, and nobody says where to.
+                self._address = None
             return
         (address, bound), self._staged = self._staged, None
         self.close()
         if bound is not None:
-            self._accepting = Accepting(bound, self._serve, _HEAD_BYTES_MAX, self._reserve)
+            self._accept(bound)
         self._address, self.problem = address, None
 
     def abort(self) -> None:
-        """Closes what was prepared."""
+        """Closes what was prepared, and serves again what it left."""
         if self._staged is not None and self._staged[1] is not None:
             self._staged[1].close()
         self._staged = None
+        if self._address is not None and self._accepting is None:
+            try:
+                self._accept(exclusive(self._address, beside=self._address))
+            except (BindError, OSError) as error:
+                self.problem = reason_of(error) if isinstance(error, BindError) else str(error)
+                log.warning("the admin listener is not served", reason=self.problem)
+
+    def _accept(self, bound: socket.socket) -> None:
+        self._accepting = Accepting(bound, self._serve, _HEAD_BYTES_MAX, self._reserve)
 
     def close(self) -> None:
         """Serves nothing any more."""

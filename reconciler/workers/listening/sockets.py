@@ -46,6 +46,8 @@ class SocketTable:
     def __init__(self) -> None:
         self._sockets: dict[tuple[int, str], socket.socket] = {}
         self._sharing: set[int] = set()
+        self._silent: set[tuple[int, str]] = set()
+        """Those that take no connections until `listen`."""
 
     def share_with(self, worker: int) -> None:
         """It serves and did not hand its sockets over: it may have any address."""
@@ -55,20 +57,43 @@ class SocketTable:
         """It is led again, or has left."""
         self._sharing.discard(worker)
 
-    def open(self, worker: int, address: str) -> socket.socket:
-        """The socket of a worker for an address, made if need be. Raises `BindError`."""
+    def open(self, worker: int, address: str, beside: str | None = None) -> socket.socket:
+        """The socket of a worker for an address, made if need be. Raises `BindError`.
+
+        At `beside` another part of ours listens, and gives it up. What would take of its
+        connections does not before `listen`.
+        """
         found = self._sockets.get((worker, address))
         if found is None:
-            if not self._sharing and not _meets_us_alone(address, self._addresses()):
+            held = self.addresses()
+            if not self._sharing and not _meets_us_alone(address, held | _given(beside)):
                 _probe(address)
-            found = _listen(address)
+            is_silent = beside is not None and _meet(address, beside)
+            found = _bind(address, share=True, listening=not is_silent)
             self._sockets[worker, address] = found
+            if is_silent:
+                self._silent.add((worker, address))
         return found
 
-    def check(self, address: str) -> None:
+    def check(self, address: str, beside: str | None = None) -> None:
         """Tries what `open` would do, by a bind that takes no connection. Raises `BindError`."""
-        share = bool(self._sharing) or _meets_us_alone(address, self._addresses())
+        ours = self.addresses() | _given(beside)
+        share = bool(self._sharing) or _meets_us_alone(address, ours)
         _bind(address, share=share, listening=False).close()
+
+    @property
+    def has_silent(self) -> bool:
+        """Whether there is something for `listen`."""
+        return bool(self._silent)
+
+    def listen(self) -> None:
+        """Has all take connections. Raises `OSError`."""
+        while self._silent:
+            self._sockets[self._silent.pop()].listen(BACKLOG)
+
+    def addresses(self) -> set[str]:
+        """Where we listen, whichever worker it is for."""
+        return {address for _, address in self._sockets}
 
     def has(self, worker: int, address: str) -> bool:
         """Whether `open` would find it."""
@@ -98,6 +123,7 @@ class SocketTable:
         addresses, ids = set(wanted), set(workers)
         surplus = [key for key in self._sockets if key[1] not in addresses or key[0] not in ids]
         for key in surplus:
+            self._silent.discard(key)
             self._sockets.pop(key).close()
         return surplus
 
@@ -108,6 +134,7 @@ class SocketTable:
     def discard(self, keys: Iterable[tuple[int, str]]) -> None:
         """Closes these, such as those that an aborted transaction had opened."""
         for key in keys:
+            self._silent.discard(key)
             found = self._sockets.pop(key, None)
             if found is not None:
                 found.close()
@@ -121,24 +148,26 @@ class SocketTable:
         for each in self._sockets.values():
             each.close()
         self._sockets.clear()
-
-    def _addresses(self) -> set[str]:
-        return {address for _, address in self._sockets}
+        self._silent.clear()
 
 
-def exclusive(address: str, beside: str | None) -> socket.socket:
-    """One listening socket that nobody shares, but the one for `beside` that it replaces.
+def exclusive(
+    address: str, beside: str | None, given: Collection[str] = frozenset()
+) -> socket.socket:
+    """One socket that nobody shares, but the one for `beside` that it replaces.
 
-    Raises `BindError`.
+    It listens, unless it would take of the connections to what listeners have `given` up: whoever
+    has it lets it listen when they have. Raises `BindError`.
     """
-    if not _meets_us_alone(address, {beside} if beside else set()):
+    if not _meets_us_alone(address, _given(beside).union(given)):
         _probe(address)
-    return _listen(address)
+    is_silent = any(_meet(address, each) for each in given)
+    return _bind(address, share=True, listening=not is_silent)
 
 
-def check_exclusive(address: str, beside: str | None) -> None:
+def check_exclusive(address: str, beside: str | None, given: Collection[str] = frozenset()) -> None:
     """Tries whether `exclusive` would work. Raises `BindError`."""
-    share = _meets_us_alone(address, {beside} if beside else set())
+    share = _meets_us_alone(address, _given(beside).union(given))
     _bind(address, share=share, listening=False).close()
 
 
@@ -164,6 +193,15 @@ def without_room(address: str) -> BindError:
     return BindError(_reason(address, OSError(errno.EMFILE, os.strerror(errno.EMFILE))))
 
 
+def _given(address: str | None) -> set[str]:
+    return {address} if address else set()
+
+
+def _meet(one: str, other: str) -> bool:
+    (ip, port), (other_ip, other_port) = split_address(one), split_address(other)
+    return port == other_port and overlap(ip, other_ip)
+
+
 def _meets_us_alone(address: str, ours: Collection[str]) -> bool:
     """Whether a probe would find ourselves, and nobody else. Raises `BindError`.
 
@@ -185,10 +223,6 @@ def _probe(address: str) -> None:
     # SO_REUSEPORT would let us share the port with any process of the same user in silence:
     # another daemon of ours would get half of the connections. Without it the kernel refuses.
     _bind(address, share=False).close()
-
-
-def _listen(address: str) -> socket.socket:
-    return _bind(address, share=True)
 
 
 def _bind(address: str, share: bool, listening: bool = True) -> socket.socket:

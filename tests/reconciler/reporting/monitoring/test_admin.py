@@ -175,3 +175,21 @@ def test_scrapes_that_give_up_leave_one_thread_behind() -> None:
         admin.close()
 
     asyncio.run(run())
+
+
+def test_what_it_leaves_is_served_again_unless_that_is_committed() -> None:
+    async def conversation(admin: AdminListener, where: str) -> None:
+        admin.leave()
+        with pytest.raises(ConnectionRefusedError):
+            await get(where, b"GET /metrics HTTP/1.1\r\n\r\n")
+        admin.abort()
+        assert b"kakehi_generation" in await get(where, b"GET /metrics HTTP/1.1\r\n\r\n")
+        admin.prepare(None)
+        admin.leave()
+        admin.commit()
+        admin.abort()
+        assert admin.address is None
+        with pytest.raises(ConnectionRefusedError):
+            await get(where, b"GET /metrics HTTP/1.1\r\n\r\n")
+
+    served(conversation)
