@@ -108,7 +108,7 @@ mod tests {
             ),
             (
                 "(?P<a>x)(?P<a>y)",
-                "duplicate capture group name, at character 12",
+                "duplicate capture group name, at character 13",
             ),
             (
                 "/[z-a]",
