@@ -40,6 +40,8 @@ from schemas.record import record
 
 # Loading more than this takes longer than the loop should be silent. It costs 2 ms for each KiB.
 _INLINE_BYTES_MAX = 16 * 1024
+# Of each file that differs it is asked who names it.
+_INLINE_OTHERS_MAX = 500
 
 
 @record
@@ -71,7 +73,8 @@ class Stager:
 
     async def stage(self, state: StoredState, changed: Changed) -> StagedCommit:
         """Look at what changed, on a snapshot of what runs: nothing is written, whoever stages."""
-        if changed.size <= _INLINE_BYTES_MAX:
+        is_little = len(changed.others) <= _INLINE_OTHERS_MAX
+        if is_little and changed.size <= _INLINE_BYTES_MAX:
             # A file outside that does not answer at once is waited for in a thread.
             with contextlib.suppress(HurriedError), hurried():
                 return self._stage_now(state, changed)
