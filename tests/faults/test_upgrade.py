@@ -354,7 +354,7 @@ class OtherWorker:
         assert isinstance(prepared, wire.Prepared), prepared
         connection.ask(wire.Commit(transaction=0, generation=generation))
         # Beside the other worker, which listens there too.
-        with sockets._listen(site.address) as listening:
+        with sockets._bind(site.address, share=True) as listening:
             served = connection.ask(wire.Serve(sockets=["main"]), [listening.fileno()])
         assert served == wire.Served()
         connection.close()
