@@ -37,10 +37,10 @@ def misplaced(changed: Iterable[EntityKey], view: View) -> Iterator[Finding]:
         elif key.kind == "cluster" or (
             key.kind == "listener" and view.related_under(PASSED, term(key.name, ""))
         ):
-            suspects |= users(view, key)
+            named_by = users(view, key)
             # Those of whoever falls back to it.
-            others = {each for each in suspects if each.kind == "cluster"}
-            suspects |= set[EntityKey]().union(*(users(view, each) for each in others))
+            others = [each for each in named_by if each.kind == "cluster"]
+            suspects.update(named_by, *(users(view, each) for each in others))
     for key in sorted(suspects):
         entity = view.get(key)
         if entity is not None and is_passthrough(entity):
